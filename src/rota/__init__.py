@@ -1,0 +1,3 @@
+"""Rota: several replicas of an app behind a load balancer, changed one at a time."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""What the engine asks of the outside world: small protocols, split by client; adapters and fakes fulfil them."""

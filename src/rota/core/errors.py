@@ -1,0 +1,111 @@
+"""The errors a person can cause or must act on, by the reaction that they require; every layer raises them.
+
+RotaError                  1   failed
+├── UsageError             2   the command line is wrong
+├── SpecError              3   the file is wrong: one Problem a mistake, each with its place
+├── CapacityError          3   what is asked for does not fit
+├── DomainTaken            3   another app has the domain
+├── Unreachable            4   no server answers there
+├── NotAllowed             4   token missing or wrong
+├── NotFound               1   no such app, release, rollout or replica
+├── Conflict               1   not now: something else is under way (HTTP 409)
+├── Missing                1   a component of the machine is not there (HAProxy, Docker, …)
+└── StepFailed             1   a port could not carry out a step; the loop tries again or counts it
+    └── StartFailed        1   a replica could not be started at all
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class RotaError(Exception):
+    """A failure with one clear message for a person; ``exit_code`` is the command line's (design.md)."""
+
+    exit_code: ClassVar[int] = 1
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "failed"
+
+    @property
+    def message(self) -> str:
+        return str(self)
+
+
+class UsageError(RotaError):
+    exit_code = 2
+    status = 400
+    code = "usage"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake in a file; ``line`` and ``column`` count from 1, 0 means "the whole file"."""
+
+    message: str
+    line: int = 0
+    column: int = 0
+    file: str = "rota.yaml"
+    key: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return f"{place}: {self.message}"
+
+
+class SpecError(RotaError):
+    exit_code = 3
+    status = 422
+    code = "invalid-file"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class CapacityError(RotaError):
+    exit_code = 3
+    status = 422
+    code = "capacity"
+
+
+class DomainTaken(RotaError):
+    exit_code = 3
+    status = 422
+    code = "domain-taken"
+
+
+class Unreachable(RotaError):
+    exit_code = 4
+    status = 503
+    code = "unreachable"
+
+
+class NotAllowed(RotaError):
+    exit_code = 4
+    status = 401
+    code = "not-allowed"
+
+
+class NotFound(RotaError):
+    status = 404
+    code = "not-found"
+
+
+class Conflict(RotaError):
+    status = 409
+    code = "conflict"
+
+
+class Missing(RotaError):
+    status = 503
+    code = "missing"
+
+
+class StepFailed(RotaError):
+    code = "step-failed"
+
+
+class StartFailed(StepFailed):
+    code = "start-failed"

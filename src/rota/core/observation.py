@@ -1,0 +1,190 @@
+"""What runtime, balancer and probes say at this moment; never stored as truth. Built by engine.observer, read by
+decide."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rota.core.names import ReplicaId
+from rota.core.spec import Limits
+
+
+class RunState(enum.Enum):
+    """A runtime's word for a replica; its *phase* is rota's own (core.replica)."""
+
+    RUNNING = "running"
+    EXITED = "exited"
+
+
+class ServerState(enum.Enum):
+    """HAProxy's administrative state of a server."""
+
+    READY = "ready"
+    DRAIN = "drain"
+    MAINT = "maint"
+
+
+class ArtefactState(enum.Enum):
+    """Where a release's files are on this machine."""
+
+    PREPARING = "preparing"
+    PREPARED = "prepared"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Address:
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a run ended; ``code`` and ``signal`` are both None when nobody was there to see it."""
+
+    at: float
+    code: int | None = None
+    signal: int | None = None
+    oom: bool = False
+
+
+@dataclass(frozen=True)
+class ObservedReplica:
+    """One replica as its runtime shows it. ``run`` is the identity of its present run (boot id + pid + start
+    ticks, or container id + start): it differs after a restart in place. Times are seconds of rota's clock."""
+
+    id: ReplicaId
+    app: str
+    slot: int
+    release: int
+    generation: int
+    state: RunState
+    run: str
+    started_at: float
+    address: Address | None = None
+    exit: Exit | None = None
+    limits: Limits = field(default_factory=Limits)
+    limits_enforced: bool = True
+    restarts: int = 0
+    node: str = "local"
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A release's files as the runtime shows them; ``reason`` says why they could not be made."""
+
+    release: int
+    state: ArtefactState
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class ProbeHistory:
+    """What was seen of one run of a replica that is not in rotation yet. ``passes`` counts the health checks passed
+    in a row, ``healthy_since`` is the time of the first of them."""
+
+    run: str
+    accepted_at: float | None = None
+    passes: int = 0
+    healthy_since: float | None = None
+    last_failure: str = ""
+
+
+@dataclass(frozen=True)
+class Counters:
+    """HAProxy's counts of one server or backend since its process started.
+
+    ``failed``: answers that HAProxy itself made with 5xx, and answers broken off by the server;
+    ``app_errors``: 5xx that the app answered. On a server's row ``requests`` are those sent to it.
+    """
+
+    requests: int = 0
+    retried: int = 0
+    redispatched: int = 0
+    failed: int = 0
+    app_errors: int = 0
+
+    def __add__(self, other: Counters) -> Counters:
+        return Counters(
+            self.requests + other.requests,
+            self.retried + other.retried,
+            self.redispatched + other.redispatched,
+            self.failed + other.failed,
+            self.app_errors + other.app_errors,
+        )
+
+    def __sub__(self, other: Counters) -> Counters:
+        return Counters(
+            self.requests - other.requests,
+            self.retried - other.retried,
+            self.redispatched - other.redispatched,
+            self.failed - other.failed,
+            self.app_errors - other.app_errors,
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of HAProxy's statistics: ``process`` (pid + start) and ``name`` identify it for ever.
+    ``replica`` is None on a backend's row."""
+
+    process: str
+    name: str
+    app: str
+    counters: Counters
+    replica: ReplicaId | None = None
+
+    @property
+    def key(self) -> str:
+        return f"{self.process}/{self.name}"
+
+
+@dataclass(frozen=True)
+class ObservedServer:
+    """One replica's entry in HAProxy. ``open`` counts open and queued requests and connections in every HAProxy
+    process, ``old_holders`` the old processes (after a reload) that may still send to it."""
+
+    replica: ReplicaId
+    backend: str
+    state: ServerState
+    up: bool
+    open: int = 0
+    old_holders: int = 0
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A stretch of time in which nobody was served; ``until`` is None while it lasts."""
+
+    since: float
+    until: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class ObservedBalancer:
+    """One app's part of HAProxy. ``process`` is None while HAProxy does not answer. ``routes`` maps each of the
+    app's backends to its share of new requests. ``gaps`` are HAProxy's own outages, newest last."""
+
+    process: str | None = None
+    servers: Mapping[ReplicaId, ObservedServer] = field(default_factory=dict)
+    backends: frozenset[str] = frozenset()
+    hosts: frozenset[str] = frozenset()
+    routes: Mapping[str, int] = field(default_factory=dict)
+    rows: tuple[Row, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Everything seen of one app at one moment."""
+
+    replicas: Mapping[ReplicaId, ObservedReplica] = field(default_factory=dict)
+    artefacts: Mapping[int, Artefact] = field(default_factory=dict)
+    balancer: ObservedBalancer = field(default_factory=ObservedBalancer)
+    probes: Mapping[ReplicaId, ProbeHistory] = field(default_factory=dict)

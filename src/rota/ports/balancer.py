@@ -1,0 +1,58 @@
+"""What carries the users' requests: told by the engine, one step a call, who may be sent some."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from rota.core.backend import Backend
+from rota.core.names import ReplicaId
+from rota.core.observation import Address, ObservedBalancer
+
+
+class Balancer(Protocol):
+    """Every call may be repeated after a crash and then changes nothing more. After each call the file on disk alone
+    is enough to serve the right replicas. Raises StepFailed with a message for a person."""
+
+    async def observe(self) -> Mapping[str, ObservedBalancer]:
+        """Each app's part, by name; an app that is not there has no entry. When HAProxy does not answer, every known
+        app is shown with ``process`` None."""
+        ...
+
+    def on_change(self, wake: Callable[[str], None]) -> None:
+        """Calls ``wake(app)`` when HAProxy is lost or back, or an old process of it has ended."""
+        ...
+
+    async def prepare(self, backend: Backend, hosts: tuple[str, ...]) -> None:
+        """Makes the backend exist, by a reload if need be, and the app's hosts known; moves no traffic between
+        backends. Hosts that no backend of the app is routed to yet are routed to this one. Returns once the running
+        HAProxy has it. May wait for the next batch of reloads."""
+        ...
+
+    async def route(self, app: str, shares: Mapping[str, int]) -> None:
+        """Spreads the app's new requests over its backends by these weights (0 to 100, not all 0), atomically."""
+        ...
+
+    async def enable(self, replica: ReplicaId, app: str, backend: str, address: Address) -> None:
+        """Adds the server if it is not there, with its health check, and sends it requests; in the file first."""
+        ...
+
+    async def drain(self, replica: ReplicaId) -> None:
+        """No new sessions; holders of its cookie still come."""
+        ...
+
+    async def disable(self, replica: ReplicaId) -> None:
+        """Nobody is sent to it any more (HAProxy: maint), and the file no longer has it. Open requests go on."""
+        ...
+
+    async def cut(self, replica: ReplicaId) -> None:
+        """Ends the server's open requests and connections in every HAProxy process."""
+        ...
+
+    async def remove(self, replica: ReplicaId) -> None:
+        """Takes the disabled server out; its counters are gone with it. A server that is not there is no error."""
+        ...
+
+    async def unroute(self, app: str) -> None:
+        """Drops the app's hosts, backends and servers."""
+        ...

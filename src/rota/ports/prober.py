@@ -1,0 +1,30 @@
+"""One look at whether a replica answers; asked by the observer until the replica is in rotation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from rota.core.names import ReplicaId
+from rota.core.observation import Address
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """``failure`` is empty when it passed, else the reason in a person's words."""
+
+    failure: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return not self.failure
+
+
+class Prober(Protocol):
+    async def accepts(self, replica: ReplicaId, address: Address, timeout: float) -> ProbeResult:
+        """Whether a TCP connection is accepted there, by a socket of the replica's own process tree."""
+        ...
+
+    async def healthy(self, address: Address, path: str | None, host: str, timeout: float) -> ProbeResult:
+        """Whether GET ``path`` gives 2xx or 3xx within ``timeout`` seconds; without a path, whether TCP is accepted."""
+        ...
