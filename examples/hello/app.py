@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import ClassVar, NoReturn
+from typing import ClassVar, NoReturn, TypeAlias
 
 DRAIN_SECONDS = 25.0
 MAX_HEAD_BYTES = 32 * 1024
@@ -29,6 +29,7 @@ REASONS = {
     503: "Service Unavailable",
 }
 PING, PONG, CLOSE = 0x9, 0xA, 0x8
+Route: TypeAlias = Callable[["Connection", str, dict[str, str], bytes], None]
 
 
 class App:
@@ -50,18 +51,8 @@ class App:
         self.greeting = (
             f"Hello from {self.name}, version {self.version}, replica {self.replica}, slot {self.slot}\n"
         ).encode()
-        self.version_json = (
-            json.dumps(
-                {
-                    "version": self.version,
-                    "release": self.release,
-                    "replica": self.replica,
-                    "slot": self.slot,
-                    "pid": os.getpid(),
-                }
-            )
-            + "\n"
-        ).encode()
+        names = {"version": self.version, "release": self.release, "replica": self.replica, "slot": self.slot}
+        self.version_json = f"{json.dumps({**names, 'pid': os.getpid()})}\n".encode()
 
     def forget(self, connection: "Connection") -> None:
         """Drop a connection that ended."""
@@ -90,11 +81,9 @@ class Connection(asyncio.Protocol):
         self.app = app
         self.buffer = bytearray()
         self.waiting: asyncio.TimerHandle | None = None  # the timer of a slow answer or an event stream
-        self.websocket = False
-        self.streaming = False
+        self.websocket = self.streaming = False
         self.last = False  # the answer under way is the last one
-        self.head_only = False
-        self.continued = False
+        self.head_only = self.continued = False
         self.line = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -122,8 +111,7 @@ class Connection(asyncio.Protocol):
     def say_goodbye(self) -> None:
         """The process is about to end: close now unless a request is under way."""
         if self.websocket:
-            self._send_frame(CLOSE, (1001).to_bytes(2, "big"))
-            self.transport.close()
+            self._end_websocket(1001)
         elif self.streaming or (self.waiting is None and not self.buffer):
             self.transport.close()
 
@@ -202,9 +190,7 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def _refuse(self, status: int) -> bool:
-        self.last = True
-        self.head_only = False
-        self.line = "refused"
+        self.last, self.head_only, self.line = True, False, "refused"
         self._respond(status, REASONS[status].lower().encode() + b"\n")
         return False
 
@@ -338,7 +324,7 @@ class Connection(asyncio.Protocol):
         self._send_frame(CLOSE, code.to_bytes(2, "big"))
         self.transport.close()
 
-    ROUTES: ClassVar[dict[tuple[str, str], Callable[["Connection", str, dict[str, str], bytes], None]]] = {
+    ROUTES: ClassVar[dict[tuple[str, str], Route]] = {
         ("GET", "/"): _root,
         ("GET", "/version"): _version,
         ("GET", "/health"): _health,
@@ -365,8 +351,7 @@ def complain(message: str) -> None:
 
 def crash() -> NoReturn:
     """End as a program does that misses its configuration."""
-    complain("starting up: reading settings")
-    print("KeyError: 'DATABASE_URL' is not set in the environment", file=sys.stderr, flush=True)
+    complain("the environment variable DATABASE_URL is missing")
     os._exit(3)
 
 
@@ -381,9 +366,7 @@ async def serve(environ: dict[str, str]) -> None:
         loop.add_signal_handler(signal.SIGTERM, app.stopping.set)
     crash_after = environ.get("HELLO_CRASH_AFTER")
     if crash_after is not None:
-        if float(crash_after) == 0:
-            crash()
-        loop.call_later(float(crash_after), crash)
+        loop.call_later(float(crash_after), crash) if float(crash_after) else crash()
     if await stopped_within(app, float(environ.get("HELLO_BOOT_SECONDS", "0"))):
         return
     if environ.get("HELLO_NEVER_LISTEN") == "1":

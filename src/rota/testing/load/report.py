@@ -67,7 +67,8 @@ class LoadReport:
     """Every arrival counted once: requests = ok + lost + own_errors.
 
     `kinds` splits `lost` (refused, unreachable, reset, closed, broken, timeout, status-NNN, wrong-body).
-    `longest_gap_ms` is the longest time between two right answers. Latency is taken from the planned arrival.
+    `longest_gap_ms` is the longest time without a right answer (slow ones aside).
+    Latency is taken from the planned arrival.
     """
 
     rate: float

@@ -65,7 +65,7 @@ class LoadRun:
         if self._report is not None:
             return self._report
         sockets = self._websockets.report() if self._websockets is not None else None
-        return self._tally.report(max(0.0, self._last_arrival - self._start), sockets)
+        return self._tally.report(self._start, self._last_arrival, sockets)
 
     async def wait_started(self, timeout: float = 10.0) -> None:
         """Wait for the first right answer. Raises TimeoutError."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rota.testing.load.client import Exchange
 from rota.testing.load.outcome import Ending, Outcome
-from rota.testing.load.plan import LoadPlan
+from rota.testing.load.plan import LoadPlan, PathKind
 from rota.testing.load.report import Count, LoadReport, LostRequest, Percentiles, Seen, WebSocketReport
 
 MAX_SAMPLES = 100
@@ -58,18 +58,18 @@ class Tally:
         if ok:
             self._ok += 1
             self._latency.setdefault(request.kind.value, array("d")).append((now - exchange.planned) * 1000)
-            if self._last_ok_at is not None:
-                self._longest_gap = max(self._longest_gap, now - self._last_ok_at)
-            self._last_ok_at = now
+            if request.kind is not PathKind.SLOW:
+                self._end_gap(now)
         else:
             self._kinds[outcome.kind] += 1
             self._sample(exchange, outcome, now)
 
-    def report(self, seconds: float, websockets: WebSocketReport | None) -> LoadReport:
-        """The report over everything counted; `seconds` is how long requests arrived."""
+    def report(self, started: float, last_arrival: float, websockets: WebSocketReport | None) -> LoadReport:
+        """The report over everything counted, for requests that arrived between two loop times."""
+        silence = last_arrival - (started if self._last_ok_at is None else self._last_ok_at)
         return LoadReport(
             rate=self._plan.rate,
-            seconds=round(seconds, 3),
+            seconds=round(max(0.0, last_arrival - started), 3),
             requests=self.total,
             ok=self._ok,
             lost=self._kinds.total(),
@@ -82,10 +82,15 @@ class Tally:
             by_replica={name: Seen(*seen) for name, seen in self._replicas.items()},
             by_release=dict(self._releases),
             latency={kind: percentiles(values) for kind, values in self._latency.items()},
-            longest_gap_ms=round(self._longest_gap * 1000, 3),
+            longest_gap_ms=round(max(self._longest_gap, silence, 0.0) * 1000, 3),
             samples=tuple(self._samples),
             websockets=websockets,
         )
+
+    def _end_gap(self, now: float) -> None:
+        if self._last_ok_at is not None:
+            self._longest_gap = max(self._longest_gap, now - self._last_ok_at)
+        self._last_ok_at = now
 
     def _see(self, outcome: Outcome, now: float) -> None:
         if outcome.release is not None:
