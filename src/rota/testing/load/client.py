@@ -156,6 +156,4 @@ def _judge(request: Request, response: Response) -> Outcome:
         ending = Ending.WRONG_BODY
     headers = response.headers
     detail = "" if ending is Ending.OK else repr(response.body[:80])
-    return Outcome(
-        ending, response.status, headers.get("x-rota-replica"), headers.get("x-rota-release"), detail
-    )
+    return Outcome(ending, response.status, headers.get("x-rota-replica"), headers.get("x-rota-release"), detail)

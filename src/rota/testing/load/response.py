@@ -80,9 +80,7 @@ class ResponseReader:
             name, _, value = line.partition(":")
             headers[name.lower()] = value.strip()
         options = headers.get("connection", "").lower()
-        self._persistent = "close" not in options and (
-            status_line[0] != "HTTP/1.0" or "keep-alive" in options
-        )
+        self._persistent = "close" not in options and (status_line[0] != "HTTP/1.0" or "keep-alive" in options)
         self._length = _body_length(self._status, headers)
         self._headers = headers
         self._body_at = end + 4
