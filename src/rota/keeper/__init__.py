@@ -48,7 +48,7 @@ from .log import DEFAULT_LIMIT
 from .loop import Loop
 from .requests import Requests
 from .server import Server
-from .shelf import Shelf, write_durably
+from .shelf import Shelf, replace_file
 
 TIDY_INTERVAL = 2.0
 _PR_SET_CHILD_SUBREAPER = 36
@@ -124,7 +124,7 @@ def _data_directory_id(directory: Path) -> str:
         found = path.read_text().strip()
     except FileNotFoundError:
         found = secrets.token_hex(16)
-        write_durably(path, found + "\n")
+        replace_file(path, found + "\n")
     except UnicodeDecodeError:
         found = ""
     if not re.fullmatch(r"[0-9a-zA-Z._-]{8,64}", found):
