@@ -24,7 +24,8 @@ def prepared(here: Situation, release: int) -> bool:
     if artefact is not None and artefact.state is ArtefactState.PREPARING:
         return False
     tried_at = here.recorded.prepared_at.get(release)
-    if artefact is not None and tried_at is not None and here.now < tried_at + AGAIN_AFTER:
+    ordered_at = here.rollout.created_at if here.rollout is not None else 0.0
+    if artefact is not None and tried_at is not None and ordered_at <= tried_at and here.now < tried_at + AGAIN_AFTER:
         here.draft.wake(tried_at + AGAIN_AFTER)
         return False
     here.draft.add(PrepareRelease(f"release {release} is not on this machine yet", release))

@@ -138,7 +138,7 @@ def _turned_back(state: AppState, step: s.TurnBack) -> AppState:
     turned = replace(rollout, phase=phase, back=True, cause=step.cause, detail=step.detail, pause_asked=False)
     state = _with_rollout(state, turned)
     if not rollout.fresh:
-        return state
+        return replace(state, desired=replace(state.desired, replicas=rollout.before_replicas))
     current = rollout.before_current or state.desired.current
     return replace(state, desired=replace(state.desired, running=False, remove_stopped=True, current=current, slots={}))
 

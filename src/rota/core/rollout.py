@@ -119,6 +119,7 @@ class Rollout:
     target: SlotTarget | None = None
     before: Mapping[int, SlotTarget] = field(default_factory=dict)
     before_current: SlotTarget | None = None
+    before_replicas: int = 0
     fresh: bool = False
     from_release: int | None = None
     to_release: int | None = None

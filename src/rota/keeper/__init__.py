@@ -60,9 +60,7 @@ class UnusableError(Exception):
 
 def main(argv: list[str]) -> int:
     """Run until SIGTERM, SIGINT or `shutdown`; returns 0, or 1 after one line that says why it cannot."""
-    parser = argparse.ArgumentParser(
-        prog="rota keeper", description="Keep the processes of one data directory."
-    )
+    parser = argparse.ArgumentParser(prog="rota keeper", description="Keep the processes of one data directory.")
     parser.add_argument("--data-dir", required=True, type=Path)
     directory = parser.parse_args(argv).data_dir.absolute()
     os.umask(0o077)

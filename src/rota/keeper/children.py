@@ -72,9 +72,7 @@ class Child:
 class Children:
     """All children of one data directory; any request may raise SweepingError, to be asked again."""
 
-    def __init__(
-        self, loop: Loop, shelf: Shelf, keeper_id: str, publish: Publish, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, loop: Loop, shelf: Shelf, keeper_id: str, publish: Publish, say: Callable[[str], None]) -> None:
         self._loop, self._shelf, self._keeper_id = loop, shelf, keeper_id
         self._publish, self._say = publish, say
         self._children: dict[str, Child] = {}

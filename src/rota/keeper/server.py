@@ -22,9 +22,7 @@ _ACCEPT_AGAIN = 0.5
 class Client:
     """One connection: what has come of its next line, and what it has not read yet."""
 
-    def __init__(
-        self, loop: Loop, connection: socket.socket, on_line: Callable[["Client", bytes], None]
-    ) -> None:
+    def __init__(self, loop: Loop, connection: socket.socket, on_line: Callable[["Client", bytes], None]) -> None:
         self._loop, self._connection, self._on_line = loop, connection, on_line
         self._incoming, self._outgoing = bytearray(), bytearray()
         self._allowance = 0
