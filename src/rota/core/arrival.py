@@ -10,7 +10,7 @@ from rota.core.observation import ArtefactState, Exit
 from rota.core.readiness import Stage
 from rota.core.rollout import Cause, Failure, Rollout, SlotTarget
 from rota.core.situation import Member, Situation
-from rota.core.state import SlotRecord
+from rota.core.state import AppState, SlotRecord
 from rota.core.steps import EnableServer, FailReplica, PrepareRelease, RestartReplica, StartReplica
 
 AGAIN_AFTER = 60.0  # seconds before a release whose preparation failed is prepared again for a repair
@@ -81,6 +81,22 @@ def note_exit(here: Situation, member: Member) -> None:
     _fail(here, member, Cause.CRASHED, exit_in_words(exit_seen))
 
 
+def failed_start(state: AppState, step: StartReplica | RestartReplica, reason: str, now: float) -> FailReplica:
+    """The failure of a replica that its runtime could not start at all."""
+    slot = state.recorded.slots.get(step.slot, SlotRecord())
+    attempts = slot.attempts + 1
+    restart = state.releases[step.release].spec.restart
+    rollout = state.recorded.running_rollout
+    return FailReplica(
+        step.replica,
+        reason,
+        failure=Failure(step.replica, step.slot, Cause.START_FAILED, reason, now),
+        attempts=attempts,
+        next_try=now + backoff.wait(restart, attempts, step.replica),
+        counted=_made_by(rollout, step.slot, step.generation),
+    )
+
+
 def exit_in_words(exit_seen: Exit | None) -> str:
     if exit_seen is None:
         return "it disappeared: nothing of it is left"
@@ -125,9 +141,13 @@ def _backoff(here: Situation, member: Member, slot: SlotRecord) -> tuple[int, fl
 
 def _counts(rollout: Rollout | None, member: Member, now: float) -> bool:
     """Whether a failure is one of the rollout's own: a replica that it made, not in rotation for ``monitor`` yet."""
-    if rollout is None or member.record.generation < rollout.generation:
-        return False
-    if rollout.target is not None and member.record.slot not in rollout.taken:
+    if rollout is None or not _made_by(rollout, member.record.slot, member.record.generation):
         return False
     enabled_at = member.record.enabled_at
     return enabled_at is None or now < enabled_at + rollout.policy.monitor
+
+
+def _made_by(rollout: Rollout | None, slot: int, generation: int) -> bool:
+    if rollout is None or generation < rollout.generation:
+        return False
+    return rollout.target is None or slot in rollout.taken

@@ -53,6 +53,10 @@ def _started(state: AppState, step: s.StartReplica, now: float) -> AppState:
     number = int(step.replica.rpartition("-")[2])
     recorded = state.recorded
     replicas = {**recorded.replicas, step.replica: entry}
+    rollout = recorded.running_rollout
+    if rollout is not None:
+        rollout = replace(rollout, releases={**rollout.releases, step.replica: step.release})
+        recorded = replace(recorded, rollout=rollout)
     return _with(state, replace(recorded, replicas=replicas, next_replica=max(recorded.next_replica, number + 1)))
 
 
@@ -178,7 +182,8 @@ def _rollout_step(state: AppState, step: s.Step, now: float) -> AppState:
         case s.BeginRollout():
             phase = check_move(rollout.phase, Phase.PROGRESSING)
             rows = _by_key(step.rows)
-            rollout = replace(rollout, phase=phase, started_at=now, progress_at=now, baseline=rows, rows=rows)
+            releases = {name: entry.release for name, entry in state.recorded.replicas.items()}
+            rollout = replace(rollout, phase=phase, started_at=now, baseline=rows, rows=rows, releases=releases)
         case s.FinishSlot():
             entry = replace(rollout.taken[step.slot], finished_at=now)
             rollout = replace(rollout, taken={**rollout.taken, step.slot: entry})

@@ -108,7 +108,7 @@ class Taken:
 class Rollout:
     """The durable facts of one rollout. ``target`` is None for the kinds that take no slot up; ``before`` keeps the
     slots' own targets from before it and ``before_current`` everybody's; ``fresh`` says that nothing of the app ran.
-    Times are seconds of rota's clock."""
+    ``releases`` says of which release each replica was that served meanwhile. Times are seconds of rota's clock."""
 
     id: RolloutId
     app: str
@@ -134,6 +134,7 @@ class Rollout:
     progress_at: float = 0.0
     baseline: Mapping[str, Row] = field(default_factory=dict)
     rows: Mapping[str, Row] = field(default_factory=dict)
+    releases: Mapping[str, int] = field(default_factory=dict)
     gaps: tuple[Gap, ...] = ()
     cut: int = 0
     started_at: float | None = None

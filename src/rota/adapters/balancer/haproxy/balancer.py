@@ -84,6 +84,12 @@ class HaproxyBalancer:
         self._ended.note(process, reading)
         return View((process, reading), backends, old, self._ended.rows, gaps).of_apps(self._state)
 
+    async def answering(self) -> str | None:
+        try:
+            return process_id(await self._haproxy.pid())
+        except NotAnswering:
+            return None
+
     async def prepare(self, backend: Backend, hosts: tuple[str, ...]) -> None:
         async with self._lock:
             self._refuse_taken(backend.app, hosts)
