@@ -1,4 +1,4 @@
-"""A small file that is either whole or not there, whatever happens to the machine; used by the adapters that keep one."""
+"""A small file that is whole or not there, whatever happens to the machine; used by the adapters that keep one."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ import os
 import re
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 from rota.adapters.durable import sync_directory
 from rota.adapters.unpack import written_disk_error
@@ -53,30 +53,45 @@ class ArchiveDirectory:
                 await asyncio.to_thread(file.unlink, missing_ok=True)
 
     async def _put(self, chunks: AsyncIterator[bytes]) -> str:
-        descriptor, name = tempfile.mkstemp(prefix=".upload-", dir=self._directory)
+        upload = _Upload(self._directory)
         try:
-            with open(descriptor, "wb") as file:
-                digest = await self._receive(chunks, file)
-                await asyncio.to_thread(_settle, file)
-            Path(name).replace(self._directory / digest)
-            await asyncio.to_thread(sync_directory, self._directory)
-            return digest
+            async for chunk in chunks:
+                if upload.add(chunk) > self._max_size:
+                    limit = f"{self._max_size / 2**20:g} MiB"
+                    raise SpecError([Problem(f"the archive is larger than {limit}", file="archive")])
+            return await asyncio.to_thread(upload.keep)
         finally:
-            Path(name).unlink(missing_ok=True)
-
-    async def _receive(self, chunks: AsyncIterator[bytes], file: IO[bytes]) -> str:
-        sum_so_far, size = hashlib.sha256(), 0
-        async for chunk in chunks:
-            size += len(chunk)
-            if size > self._max_size:
-                raise SpecError(
-                    [Problem(f"the archive is larger than {self._max_size / 2**20:g} MiB", file="archive")]
-                )
-            sum_so_far.update(chunk)
-            file.write(chunk)
-        return sum_so_far.hexdigest()
+            upload.drop()
 
 
-def _settle(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+class _Upload:
+    """An archive on its way in."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        descriptor, name = tempfile.mkstemp(prefix=".upload-", dir=directory)
+        self._file = open(descriptor, "wb")  # noqa: SIM115 - closed by drop
+        self._path = Path(name)
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def add(self, chunk: bytes) -> int:
+        """Returns the size so far, in bytes."""
+        self._digest.update(chunk)
+        self._file.write(chunk)
+        self._size += len(chunk)
+        return self._size
+
+    def keep(self) -> str:
+        """Durable when it returns, under the digest that it returns."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._path.replace(self._directory / self._digest.hexdigest())
+        sync_directory(self._directory)
+        return self._digest.hexdigest()
+
+    def drop(self) -> None:
+        """Leaves nothing of an upload that was not kept."""
+        with suppress(OSError):
+            self._file.close()
+        self._path.unlink(missing_ok=True)

@@ -59,7 +59,7 @@ _REFUSED = {b"3": "a character device", b"4": "a block device", b"6": "a FIFO", 
 class TarStream:
     """The members in their order; a member's content is read, or left, before the next one is asked for."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes] | gzip.GzipFile) -> None:
         self._file = file
         self._unread = 0
         self._padding = 0
