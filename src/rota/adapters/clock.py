@@ -11,6 +11,7 @@ from pathlib import Path
 from rota.adapters.durable import write_durably
 
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+_MOMENTS = 10_000
 
 
 class SystemClock:
@@ -20,6 +21,7 @@ class SystemClock:
     def __init__(self, data_dir: Path) -> None:
         self.boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         self._anchor = _kept_anchor(data_dir / "clock.json", self.boot_id)
+        self._moments: dict[str, float] = {}
 
     def now(self) -> float:
         return self._anchor + time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -29,9 +31,14 @@ class SystemClock:
         return self._anchor + start_ticks / _TICKS_A_SECOND
 
     def at_wall(self, text: str) -> float:
-        """A recent moment that another process wrote down by the wall clock (RFC 3339); never later than now."""
-        now = self.now()
-        return min(now, now - (time.time() - datetime.fromisoformat(text).timestamp()))
+        """A recent moment that another process wrote down by the wall clock (RFC 3339), never later than now; the same
+        at each asking, whatever the wall clock does meanwhile."""
+        if text not in self._moments:
+            if len(self._moments) >= _MOMENTS:
+                self._moments.clear()
+            now = self.now()
+            self._moments[text] = min(now, now - (time.time() - datetime.fromisoformat(text).timestamp()))
+        return self._moments[text]
 
 
 def _kept_anchor(path: Path, boot_id: str) -> float:

@@ -7,6 +7,7 @@ import asyncio
 import itertools
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -103,6 +104,7 @@ class Children:
         self._connected = asyncio.Event()
         self._changes: list[asyncio.Future[None]] = []
         self._leaving = False
+        self._keeper_pid: int | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -167,6 +169,8 @@ class Children:
         except Refused:
             self._leaving = False
             raise
+        if self._task is not None:
+            await self._task  # its connection closes when it has ended
 
     async def until(self, name: str, holds: Callable[[Child | None], bool], timeout: float) -> Child | None:
         """Waits until the condition holds of the child (None: nobody knows it) and returns it. Raises TimeoutError
@@ -231,7 +235,8 @@ class Children:
         except (OSError, ValueError, TimeoutError) as error:
             writer.close()
             raise KeeperLost(f"the keeper answers nothing that can be read: {error}") from error
-        self._writer = writer
+        self._reap()
+        self._writer, self._keeper_pid = writer, reply["keeper"]["pid"]
         self.boot_id, self.data_dir_id = reply["boot_id"], reply["keeper"]["data_dir_id"]
         self._mirror_anew({record["name"]: Child.told(record) for record in reply["children"]})
         return reader
@@ -279,3 +284,9 @@ class Children:
                 answer.set_exception(KeeperLost("the keeper was lost before it answered"))
         for child in self._mirror.values():
             self._tell(child)
+
+    def _reap(self) -> None:
+        """Leaves no zombie of a keeper that we had started ourselves."""
+        if self._keeper_pid is not None:
+            with suppress(ChildProcessError):
+                os.waitpid(self._keeper_pid, os.WNOHANG)
