@@ -1,26 +1,24 @@
-"""The command ``rota`` as a whole: its commands, and how their errors reach a person; called by rota.__main__."""
+"""The command ``rota`` from its arguments to its exit code, and how its errors reach a person; called by
+rota.__main__."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-import typer
-
-import rota
 from rota.cli import output
-from rota.cli.commands import changing, deploying, history, reading, rollouts, service
 from rota.cli.outcome import DETACHED, FAILED
 from rota.core.errors import RotaError
 
 BROKEN_PIPE = 141  # what a shell shows for a program that SIGPIPE has ended
+_QUICK = frozenset({"ls", "ps", "status"})
 
 
-def main(argv: Sequence[str], serve: service.Serve) -> int:
+def main(argv: Sequence[str], serve: Callable[[list[str]], int]) -> int:
     """Runs one command and returns its exit code; no traceback ever reaches a person."""
     try:
-        code = _run(_commands(serve), argv)
+        code = _run(argv, serve)
         sys.stdout.flush()
         return code
     except RotaError as error:
@@ -35,39 +33,24 @@ def main(argv: Sequence[str], serve: service.Serve) -> int:
         return _bug(error)
 
 
-def _commands(serve: service.Serve) -> typer.Typer:
-    commands = typer.Typer(
-        name="rota",
-        help="Several replicas of an app behind a load balancer, changed one at a time.",
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    commands.callback()(_options)
-    for group in (deploying, changing, reading, history, rollouts):
-        group.add_to(commands)
-    service.add_to(commands, serve)
-    return commands
+def _run(argv: Sequence[str], serve: Callable[[list[str]], int]) -> int:
+    if _is_plain(argv):
+        from rota.cli import overview
+
+        app = next((word for word in argv[1:] if word != "--json"), None)
+        overview.COMMANDS[argv[0]](app, "--json" in argv)
+        return 0
+    from rota.cli import tree
+
+    return tree.run(argv, serve)
 
 
-def _options(version: bool = typer.Option(False, "-V", "--version", help="Print the version.")) -> None:
-    """Several replicas of an app behind a load balancer, changed one at a time."""
-    if version:
-        output.answer(f"rota {rota.__version__}")
-        raise typer.Exit
-
-
-def _run(commands: typer.Typer, argv: Sequence[str]) -> int:
-    from typer._click.exceptions import ClickException
-
-    try:
-        code = commands(list(argv), prog_name="rota", standalone_mode=False)
-    except typer.Abort:
-        return FAILED
-    except ClickException as error:
-        error.show()
-        return error.exit_code
-    return code if isinstance(code, int) else 0
+def _is_plain(argv: Sequence[str]) -> bool:
+    """Whether this is a common reading command without anything to explain: Typer, with the 250 ms that it takes to
+    load, is then left out."""
+    words = [word for word in argv[1:] if word != "--json"]
+    most = 0 if argv[:1] == ["ls"] else 1
+    return bool(argv) and argv[0] in _QUICK and len(words) <= most and not any(word.startswith("-") for word in words)
 
 
 def _bug(error: Exception) -> int:

@@ -17,8 +17,10 @@ def answer_json(view: Any) -> None:
 
 
 def answer_lines(lines: Iterable[str]) -> None:
+    """Each is seen at once, also through a pipe: they may come slowly."""
     for line in lines:
         answer(line)
+        sys.stdout.flush()
 
 
 def tell(text: str) -> None:

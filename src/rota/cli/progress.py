@@ -43,7 +43,9 @@ class Progress:
         self._live.stop()
 
     def event(self, event: View) -> None:
-        self._console.print(wording.event(event), markup=False)
+        text = wording.event(event)
+        if text is not None:
+            self._console.print(text, markup=False)
 
     def notice(self, text: str) -> None:
         self._console.print(text, markup=False)

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import Any
 
 import typer
 
 from rota.cli import output, wording
-from rota.cli.connection import Connection, Lost, Refused, View, quoted
+from rota.cli.connection import Connection, Lost, View, quoted
 from rota.cli.outcome import DETACHED, exit_code
 from rota.cli.policy import Waiting
 from rota.cli.watch import watch
@@ -34,12 +33,12 @@ def begin(connection: Connection, app: str, body: View) -> View:
     key, path = uuid.uuid4().hex, f"/api/v1/apps/{quoted(app)}/rollouts"
     deadline = time.monotonic() + _SEND_AGAIN_SECONDS
     try:
-        return _sent(connection, path, body, key)
+        return connection.post(path, body, key=key)
     except Lost:
         pass
     while True:
         try:
-            return _sent(connection, path, body, key)
+            return connection.post(path, body, key=key)
         except Unreachable:
             if time.monotonic() > deadline:
                 raise
@@ -68,14 +67,3 @@ def _ending(connection: Connection, rollout: View, as_json: bool, fail_on_loss: 
     else:
         output.answer_lines(wording.ending(view))
     return exit_code(view, fail_on_loss)
-
-
-def _sent(connection: Connection, path: str, body: dict[str, Any], key: str) -> View:
-    try:
-        return connection.post(path, body, key=key)
-    except Refused as refused:
-        other = refused.view.get("rollout")
-        if other is None:
-            raise
-        advice = f"wait with: rota rollout watch {other}   or give it up with: --supersede"
-        raise Refused(f"{refused.message}\n{advice}", refused.view) from None

@@ -35,7 +35,9 @@ class Lines:
         return None
 
     def event(self, event: View) -> None:
-        output.tell(wording.event(event))
+        text = wording.event(event)
+        if text is not None:
+            output.tell(text)
 
     def notice(self, text: str) -> None:
         output.tell(text)

@@ -13,6 +13,25 @@ _VERBS = {
     "paused": "is paused",
 }
 
+_STEPS = {
+    "PrepareRelease": "release being made ready",
+    "StartReplica": "starting",
+    "RestartReplica": "starting again in place",
+    "UpdateLimits": "given new limits",
+    "EnableServer": "in rotation",
+    "DrainServer": "draining",
+    "DisableServer": "out of rotation",
+    "CutConnections": "open connections cut",
+    "StopReplica": "stopping",
+    "KillReplica": "killed",
+    "RemoveReplica": "removed",
+    "RouteApp": "requests routed anew",
+    "OpenGap": "no replica in service",
+    "CloseGap": "in service again",
+    "ForgetApp": "forgotten",
+}
+"""The steps that a person waits for; the others are bookkeeping."""
+
 
 def moment(text: str | None) -> datetime | None:
     """An RFC 3339 time of the API."""
@@ -56,14 +75,24 @@ def limits(view: dict[str, Any] | None) -> str:
     return ", ".join(parts) + ("" if view.get("enforced", True) else " (not enforced)")
 
 
-def event(view: dict[str, Any]) -> str:
-    """``12:00:01 hello-4 ready in rotation``."""
-    who = view.get("replica") or view.get("rollout") or view.get("app") or ""
+def event(view: dict[str, Any]) -> str | None:
+    """``12:00:01 hello-4 in rotation: ready and stable``; None for a step that is only bookkeeping."""
+    said = _said(view)
+    if said is None:
+        return None
+    why = view.get("detail") if view["kind"] != "failure" else None
+    why = str(why or view.get("reason") or "").partition("\n")[0]
+    who = view.get("replica") or view.get("rollout") or view.get("app")
+    return f"{clock(view.get('at'))} {who} {said}" + (f": {why}" if why else "")
+
+
+def _said(view: dict[str, Any]) -> str | None:
     step = str(view.get("step") or "")
-    phase = str(view.get("phase") or "")
-    why = str(view.get("detail") or view.get("reason") or "")
-    words = [clock(view.get("at")), who, step, phase if phase != step else "", why]
-    return " ".join(word for word in words if word).split("\n", 1)[0]
+    if view["kind"] == "step":
+        return _STEPS.get(step)
+    if view["kind"] == "step-failed":
+        return f"{step} failed and is tried again"
+    return "failed" if view["kind"] == "failure" else str(view.get("phase") or "")
 
 
 def ending(rollout: dict[str, Any]) -> list[str]:

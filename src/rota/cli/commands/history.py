@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -36,8 +36,8 @@ def logs(
     chosen = replica if replica or all_containers else _first_replica(connection, app)
     path = _logs_path(app, chosen, tail, follow)
     if follow:
-        for line in read(connection, path):
-            output.answer(json_format.dumps(line) if json else _line(line))
+        lines = read(connection, path)
+        output.answer_lines(json_format.dumps(line) if json else _line(line) for line in lines)
         return
     view = connection.get(path)
     output.answer_json(view) if json else output.answer_lines(_line(line) for line in view["lines"])
@@ -54,11 +54,15 @@ def events(
     path = "/api/v1/events?" + urlencode({"limit": limit} | ({"app": app} if app else {}))
     if not follow:
         view = connection.get(path)
-        output.answer_json(view) if json else output.answer_lines(wording.event(event) for event in view["events"])
+        output.answer_json(view) if json else output.answer_lines(_events(view["events"]))
         return
     connection.get(path)  # a server that is not there at the beginning is not waited for
     for event in _endless(connection, path):
-        output.answer(json_format.dumps(event) if json else wording.event(event))
+        output.answer_lines([json_format.dumps(event)] if json else _events([event]))
+
+
+def _events(events: Iterable[View]) -> Iterator[str]:
+    return (text for text in map(wording.event, events) if text is not None)
 
 
 def _endless(connection: Connection, path: str) -> Iterator[View]:
