@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from rota.core import steps as s
 from rota.core.observation import Gap, Row
+from rota.core.receipt import BALANCER_DOWN
 from rota.core.rollout import Cause, Failure, Phase, Rollout, Taken, check_move
 from rota.core.state import AppState, Desired, Recorded, ReplicaRecord, SlotRecord
 
@@ -151,7 +152,7 @@ def _finished(state: AppState, step: s.FinishRollout, now: float) -> AppState:
     rollout = state.recorded.running_rollout
     assert rollout is not None  # only a running rollout finishes
     gaps = tuple(replace(gap, until=gap.until or now) for gap in rollout.gaps)
-    outages = tuple(Gap(since, until, "HAProxy was down") for since, until in step.outages)
+    outages = tuple(Gap(since, until, BALANCER_DOWN) for since, until in step.outages)
     ended = replace(
         rollout,
         phase=check_move(rollout.phase, step.phase),

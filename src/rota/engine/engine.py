@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
@@ -166,11 +167,13 @@ class Engine:
 
     # Idempotency
 
-    async def remembered(self, key: str) -> Answer | None:
-        return await self._store.answer(key)
+    async def remembered(self, key: str) -> tuple[str, int, View] | None:
+        """The fingerprint of the request that used this idempotency key, and the status and body it was given."""
+        answer = await self._store.answer(key)
+        return (answer.fingerprint, answer.status, json.loads(answer.body)) if answer else None
 
-    async def remember(self, key: str, answer: Answer) -> None:
-        await self._store.keep_answer(key, answer)
+    async def remember(self, key: str, fingerprint: str, status: int, body: View) -> None:
+        await self._store.keep_answer(key, Answer(fingerprint, status, json.dumps(body)))
 
     def _app_view(self, app: Reconciler) -> View:
         release = app.state.releases.get(app.state.desired.current.release)

@@ -4,12 +4,13 @@ Pure functions; called by the status."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from rota.core.events import Event
 from rota.core.observation import Gap, Observation
-from rota.core.receipt import Receipt, receipt
+from rota.core.receipt import BALANCER_DOWN, Receipt, receipt
 from rota.core.rollout import Failure, Rollout
 from rota.core.situation import Draft, Member, ReplicaPhase, Situation
 from rota.core.spec import Limits
@@ -185,4 +186,4 @@ def _app_phase(state: AppState) -> str:
 def _outages(rollout: Rollout, observed: Observation | None) -> tuple[Gap, ...]:
     since = rollout.started_at or rollout.created_at
     gaps = observed.balancer.gaps if observed else ()
-    return tuple(gap for gap in gaps if gap.until is None or gap.until > since)
+    return tuple(replace(gap, reason=BALANCER_DOWN) for gap in gaps if gap.until is None or gap.until > since)

@@ -14,6 +14,17 @@ from pathlib import Path
 from rota.adapters.balancer.haproxy import Run
 from rota.core.observation import Address
 
+UPGRADE = (
+    "GET /socket HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+"""The handshake of RFC 6455, section 1.3, with its example key; HAProxy checks the answer to it."""
+
+_ACCEPTED = (
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+)
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -78,7 +89,8 @@ class LocalLauncher:
 
 class WebServer:
     """One replica's stand-in on 127.0.0.1. What a path does: ``/slow/S`` answers after S seconds, ``/status/N`` with
-    that code, ``/empty`` closes without an answer, ``/half`` breaks its answer off, ``/socket`` upgrades and echoes."""
+    that code, ``/empty`` closes without an answer, ``/half`` breaks its answer off, ``/socket`` upgrades, echoes and
+    ends at ``bye``."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -136,8 +148,8 @@ class WebServer:
                 await writer.drain()
                 return False
             case ["socket"]:
-                writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-                while said := await reader.read(1000):
+                writer.write(_ACCEPTED)
+                while (said := await reader.read(1000)) not in (b"", b"bye"):
                     writer.write(said)
                 return False
             case ["health", *_]:
@@ -188,6 +200,14 @@ class Client:
         length = next((int(line.split()[1]) for line in head.splitlines() if line.startswith("content-length:")), None)
         body = await reader.read() if length is None else await reader.readexactly(length)
         return int(head.split()[1]), body.decode(), length is not None and "connection: close" not in head
+
+
+async def web_socket(port: int, host: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A WebSocket through HAProxy, open once it echoes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(UPGRADE.format(host=host).encode() + b"hello")
+    await reader.readuntil(b"hello")
+    return reader, writer
 
 
 class Load:

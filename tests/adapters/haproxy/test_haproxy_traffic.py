@@ -11,7 +11,7 @@ from conftest import APP, HOST, Rig, pool
 
 from rota.core.names import ReplicaId
 from rota.core.observation import ServerState
-from rota.testing.haproxy import Load, until
+from rota.testing.haproxy import Load, until, web_socket
 
 A, B = ReplicaId("hello-1"), ReplicaId("hello-2")
 
@@ -79,12 +79,7 @@ async def test_a_slow_request_is_open_until_it_ends_in_an_old_process_too(rig: R
 
 async def test_a_web_socket_is_open_and_can_be_cut(rig: Rig) -> None:
     await rig.ready(1, pool())
-    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
-    writer.write(
-        b"GET /socket HTTP/1.1\r\nHost: hello.localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\nhi"
-    )
-    assert (await reader.readuntil(b"hi")).startswith(b"HTTP/1.1 101")
+    reader, writer = await web_socket(rig.port, HOST)
     await rig.balancer.prepare(pool("/health/2"), (HOST,))
     await rig.balancer.disable(A)
     assert (await rig.see()).servers[A].open == 1

@@ -136,11 +136,13 @@ class HaproxyBalancer:
 
     async def cut(self, replica: ReplicaId) -> None:
         async with self._lock:
-            server = await self._path(replica)
-            if server is not None:
-                await self._haproxy.tell(f"shutdown sessions server {server}", accept=_GONE)
-                for pid in (await self._haproxy.workers()).old:
-                    await self._haproxy.cut_old(pid, server)
+            path = await self._path(replica)
+            if path is not None:
+                await self._haproxy.tell(f"shutdown sessions server {path}", accept=_GONE)
+            for pid in (await self._haproxy.workers()).old:
+                old = await self._haproxy.read_old(pid)
+                if old is not None and replica in old.servers:
+                    await self._haproxy.cut_old(pid, old.servers[replica].backend, replica)
 
     async def remove(self, replica: ReplicaId) -> None:
         async with self._lock:

@@ -119,6 +119,15 @@ def read_proc(text: str) -> Workers:
     return Workers(current, tuple(old))
 
 
+def sessions_of(text: str, backend: str, server: str) -> list[str]:
+    """``show sess``: the ids of the sessions that a server has."""
+    return [
+        words[0].rstrip(":")
+        for words in map(str.split, text.splitlines())
+        if words and f"be={backend}" in words and f"srv={server}" in words
+    ]
+
+
 def number(info: str, key: str) -> int:
     """A number out of ``show info``; 0 when it is not there."""
     lines: Iterable[str] = info.splitlines()

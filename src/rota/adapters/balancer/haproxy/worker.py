@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.socket import Conversation, NotAnswering, call
-from rota.adapters.balancer.haproxy.stats import Reading, Workers, number, read_all, read_proc, read_stat
+from rota.adapters.balancer.haproxy.stats import Reading, Workers, number, read_all, read_proc, read_stat, sessions_of
 from rota.core.errors import StepFailed
 
 _ROWS = "show stat -1 6 -1"  # any proxy, backends (2) and servers (4), any server
@@ -58,9 +58,12 @@ class Haproxy:
             return None
         return Reading(servers, backends, pid=pid) if backends else None
 
-    async def cut_old(self, pid: int, server: str) -> None:
-        """Ends a server's connections in an old worker; one that has ended meanwhile is no error."""
-        await call(self._settings.master_socket, f"@!{pid} shutdown sessions server {server}")
+    async def cut_old(self, pid: int, backend: str, server: str) -> None:
+        """Ends a server's connections in an old worker, one by one: it refuses commands about servers ("Proxy is
+        disabled"), not those about sessions. A worker that has ended is no error. Raises NotAnswering."""
+        listed = await call(self._settings.master_socket, f"@!{pid} show sess")
+        for session in sessions_of(listed, backend, server):
+            await call(self._settings.master_socket, f"@!{pid} shutdown session {session}")
 
     async def replace_map(self, name: str, text: str) -> None:
         """Exchanges a map's entries in one moment. Raises StepFailed."""
