@@ -71,7 +71,7 @@ def _exited(here: Situation, member: Member) -> None:
     elif record.failure is None and not member.leaving:
         _unexpected(here, member)
     else:
-        keep = not here.desired.running and not here.desired.remove_stopped
+        keep = not here.desired.running and not here.desired.remove_stopped and not here.desired.suspended
         forget = not keep and (record.failure is None or _superseded(here, member))
         handoff.clear_away(here, member, forget=forget, reason="it has ended")
 
@@ -123,7 +123,7 @@ def _hand_off(here: Situation, staying: frozenset[ReplicaId], routed: bool) -> N
 
 def _floor(here: Situation) -> int:
     """How many replicas are to serve throughout."""
-    if not here.desired.running:
+    if not here.desired.active:
         return 0
     rollout = here.rollout
     return here.desired.replicas if rollout is None else min(rollout.policy.min_available, here.desired.replicas)
@@ -146,7 +146,7 @@ def _stops_first(rollout: Rollout) -> bool:
 
 
 def _why(here: Situation, member: Member) -> str:
-    if not here.desired.running:
+    if not here.desired.active:
         return "the app is to stop"
     if member.record.slot not in here.slots:
         return f"there are {here.desired.replicas} slots now"

@@ -25,7 +25,7 @@ from rota.core.steps import (
 def advance(here: Situation, *, routed: bool) -> None:
     """The rollout's next facts. ``routed``: its backend and hosts are as it needs them."""
     rollout = here.rollout
-    if rollout is None:
+    if rollout is None or here.desired.suspended:
         return
     if rollout.phase is Phase.PENDING:
         here.draft.add(BeginRollout("the receipt counts from here", here.observed.balancer.rows))

@@ -165,7 +165,7 @@ class Situation:
     @cached_property
     def slots(self) -> range:
         """The slots that are to have a replica."""
-        return range(1, self.desired.replicas + 1) if self.desired.running else range(0)
+        return range(1, self.desired.replicas + 1) if self.desired.active else range(0)
 
     @cached_property
     def members(self) -> Mapping[ReplicaId, Member]:

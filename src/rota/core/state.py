@@ -25,7 +25,8 @@ class Release:
 @dataclass(frozen=True)
 class Desired:
     """``current`` is what every slot from 1 to ``replicas`` is to run, but for those in ``slots``: the ones that a
-    rollout has taken up, or that were left behind by one."""
+    rollout has taken up, or that were left behind by one. ``suspended``: stopped with the server, to run again with
+    it."""
 
     replicas: int
     current: SlotTarget
@@ -33,6 +34,12 @@ class Desired:
     running: bool = True
     remove_stopped: bool = True
     removed: bool = False
+    suspended: bool = False
+
+    @property
+    def active(self) -> bool:
+        """Replicas are to run."""
+        return self.running and not self.suspended
 
     def target(self, slot: int) -> SlotTarget:
         return self.slots.get(slot, self.current)

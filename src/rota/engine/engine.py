@@ -131,7 +131,7 @@ class Engine:
     # Streams
 
     async def events(self, *, app: str | None, rollout: str | None, after: int, limit: int) -> list[View]:
-        found = await self._store.events(app=app, rollout=rollout, after=after, limit=limit)
+        found = await self._store.events(app=app, rollout=rollout, after=after or -1, limit=limit)
         return [views.event_view(event) for event in found]
 
     async def follow_events(

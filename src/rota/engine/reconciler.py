@@ -13,7 +13,7 @@ from rota.core.arrival import failed_start
 from rota.core.decide import Decision, decide
 from rota.core.errors import StepFailed
 from rota.core.events import Event, EventKind, phase_event, step_event
-from rota.core.observation import Observation
+from rota.core.observation import Observation, RunState
 from rota.core.record import record
 from rota.core.state import AppState
 from rota.engine.executor import Executor
@@ -56,6 +56,7 @@ class Reconciler:
         self._woken = asyncio.Event()
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._refused: dict[str, float] = {}
+        self._emptied = asyncio.Condition()
 
     def wake(self) -> None:
         self._woken.set()
@@ -76,6 +77,11 @@ class Reconciler:
         self.wake()
         return after
 
+    async def until_empty(self) -> None:
+        """Waits until no replica of the app runs."""
+        async with self._emptied:
+            await self._emptied.wait_for(lambda: self.forgotten or self._is_empty())
+
     async def close(self) -> None:
         """Waits for the steps under way."""
         if self._under_way:
@@ -94,10 +100,18 @@ class Reconciler:
             return self._clock.now() + RETRY
         for step in decision.steps:
             self._start(step)
+        if self._is_empty():
+            async with self._emptied:
+                self._emptied.notify_all()
         if decision.steps:
             return None
         limit = self._clock.now() + FULL_OBSERVATION
         return min([limit, *self._refused.values(), *([decision.wake_at] if decision.wake_at is not None else [])])
+
+    def _is_empty(self) -> bool:
+        seen = self.observation
+        ran = [replica for replica in seen.replicas.values() if replica.state is RunState.RUNNING] if seen else []
+        return not ran and not self._under_way and self.observation is not None
 
     def _busy(self) -> frozenset[str]:
         """The subjects of steps under way, and of those refused a moment ago."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 
 from rota.core.errors import NotFound
 from rota.core.state import AppState
@@ -57,13 +58,15 @@ class Supervisor:
         return self._apps[name]
 
     async def start(self) -> None:
-        """Takes up every app where it was left."""
+        """Takes up every app where it was left; those that were stopped with the server run again."""
         for state in await self._store.load():
-            self._adopt(state)
+            reconciler = self._adopt(state)
+            await reconciler.change(_resumed)
+            self._begin(reconciler)
 
     async def add(self, state: AppState) -> Reconciler:
         """A new app: durable before its loop begins."""
-        reconciler = self._adopt_later(state)
+        reconciler = self._adopt(state)
         await reconciler.change(lambda _: state)
         self._begin(reconciler)
         return reconciler
@@ -81,10 +84,14 @@ class Supervisor:
             await reconciler.close()
         await self._observer.close()
 
-    def _adopt(self, state: AppState) -> None:
-        self._begin(self._adopt_later(state))
+    async def suspend(self) -> None:
+        """Stops every replica, handed off in order, to run again when the server does."""
+        for reconciler in list(self._apps.values()):
+            await reconciler.change(_suspended)
+        for reconciler in list(self._apps.values()):
+            await reconciler.until_empty()
 
-    def _adopt_later(self, state: AppState) -> Reconciler:
+    def _adopt(self, state: AppState) -> Reconciler:
         return Reconciler(state, self._observer, self._executor, self.journal, self._clock, self._fault)
 
     def _begin(self, reconciler: Reconciler) -> None:
@@ -103,3 +110,11 @@ class Supervisor:
                     await asyncio.wait_for(asyncio.Event().wait(), 1.0)
         self._apps.pop(name, None)
         self._tasks.pop(name, None)
+
+
+def _suspended(state: AppState) -> AppState:
+    return replace(state, desired=replace(state.desired, suspended=True))
+
+
+def _resumed(state: AppState) -> AppState:
+    return replace(state, desired=replace(state.desired, suspended=False))
