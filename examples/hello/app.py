@@ -138,11 +138,7 @@ class Connection(asyncio.Protocol):
             headers[name.lower()] = value.strip()
         parts = lines[0].split(" ")
         length = headers.get("content-length", "0")
-        if (
-            len(parts) != 3
-            or not parts[2].startswith("HTTP/1.")
-            or not (length.isascii() and length.isdigit())
-        ):
+        if len(parts) != 3 or not parts[2].startswith("HTTP/1.") or not (length.isascii() and length.isdigit()):
             return self._refuse(400)
         if "transfer-encoding" in headers:
             return self._refuse(411)
@@ -162,9 +158,7 @@ class Connection(asyncio.Protocol):
     def _answer(self, parts: list[str], headers: dict[str, str], body: bytes) -> None:
         method, target, protocol = parts
         options = headers.get("connection", "").lower()
-        self.last = (
-            self.last or "close" in options or (protocol == "HTTP/1.0" and "keep-alive" not in options)
-        )
+        self.last = self.last or "close" in options or (protocol == "HTTP/1.0" and "keep-alive" not in options)
         self.head_only = method == "HEAD"
         self.continued = False
         self.line = f"{method} {target}"

@@ -16,7 +16,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,7 +108,9 @@ def _api_address(text: str) -> tuple[str, int]:
     except ValueError as error:
         raise UsageError(f"--api {text}: {host} is not an address") from error
     if not loopback:
-        raise UsageError(f"--api {text}: an address other than the loopback needs TLS, which this version does not have")
+        raise UsageError(
+            f"--api {text}: an address other than the loopback needs TLS, which this version does not have"
+        )
     return "127.0.0.1" if host == "localhost" else host, int(port)
 
 
@@ -140,29 +142,24 @@ def _only_daemon(data_dir: Path) -> Iterator[None]:
 
 
 async def _serve(options: Options) -> None:
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
     token = _admin_token(options.data_dir)
     with _listening(options.api) as api_socket:
-        async with _running(options, ended) as (engine, closing):
-            closing_streams = asyncio.Event()
-            api = create_api(engine, hashlib.sha256(token.encode()).hexdigest(), closing=closing_streams)
-            config = uvicorn.Config(
-                api, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=5
-            )
-            server = _Server(config)
-            serving = asyncio.create_task(server.serve(sockets=[api_socket]))
+        async with contextlib.AsyncExitStack() as stack:
+            server = await _Server.open(options, stack)
+            closing = asyncio.Event()
+            api = create_api(server.engine, hashlib.sha256(token.encode()).hexdigest(), closing=closing)
+            web = _Web(uvicorn.Config(api, log_level="warning", access_log=False, lifespan="off"))
+            serving = asyncio.create_task(web.serve(sockets=[api_socket]))
             log.info("rota %s serves %s, its API %s:%d", rota.__version__, options.http, *options.api)
-            await ended.wait()
-            await closing()
-            closing_streams.set()
-            server.should_exit = True
+            await server.until_ended()
+            if not server.keep_apps:
+                await server.stop_apps()
+            closing.set()
+            web.should_exit = True
             await serving
 
 
-class _Server(uvicorn.Server):
+class _Web(uvicorn.Server):
     """Signals are the daemon's own."""
 
     @contextlib.contextmanager
@@ -170,10 +167,147 @@ class _Server(uvicorn.Server):
         yield
 
 
-Closing = contextlib.AbstractAsyncContextManager[object]
+class _Server:
+    """Everything that a daemon is made of, and how it ends."""
+
+    def __init__(self, options: Options, children: Children, clock: SystemClock) -> None:
+        program = haproxy_binary.find()
+        directory = options.data_dir / "haproxy"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        self.keep_apps = True
+        self._options = options
+        self._started_at = clock.now()
+        self._children = children
+        self._clock = clock
+        self._program = program
+        self._ended = asyncio.Event()
+        self._sources = ArchiveDirectory(options.data_dir / "sources")
+        self._runtime = ProcessRuntime(
+            options.data_dir,
+            children,
+            self._sources,
+            clock,
+            ports=options.ports,
+            process_user=options.process_user,
+        )
+        self._haproxy = KeptHaproxy(children, clock, directory)
+        self._balancer = HaproxyBalancer(Settings(directory, (options.http,)), program.path, self._haproxy)
+
+    @classmethod
+    async def open(cls, options: Options, stack: contextlib.AsyncExitStack) -> _Server:
+        """In charge when it returns; ``stack`` lets go of everything, and everything goes on."""
+        children = Children(options.data_dir)
+        stack.push_async_callback(children.close)
+        await children.open()
+        server = cls(options, children, SystemClock(options.data_dir))
+        if HAPROXY not in children.known or not children.known[HAPROXY].alive:
+            _refuse_port_in_use(options.http)
+        stack.push_async_callback(server._runtime.close)
+        await server._runtime.open()
+        stack.push_async_callback(server._balancer.close)
+        await server._balancer.start()
+        store = await SqliteStore.open(options.data_dir / "rota.db")
+        stack.push_async_callback(store.close)
+        server._take_over(store)
+        stack.push_async_callback(server._supervisor.close)
+        await server._supervisor.start()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, server._ended.set)
+        return server
+
+    async def until_ended(self) -> None:
+        await self._ended.wait()
+
+    async def stop_apps(self) -> None:
+        """Replicas, HAProxy, keeper, in this order (design.md, ``rota shutdown``)."""
+        await self._supervisor.suspend()
+        await self._supervisor.close()
+        await self._balancer.close()
+        await self._haproxy.stop()
+        await self._children.shutdown()
+
+    def _take_over(self, store: SqliteStore) -> None:
+        self._supervisor = Supervisor(
+            runtime=self._runtime,
+            balancer=self._balancer,
+            prober=SocketProber(self._runtime.pids_of),
+            logs=self._runtime.logs,
+            store=store,
+            clock=self._clock,
+            fault=_fault(),
+        )
+        self.engine = Engine(
+            self._supervisor,
+            store=store,
+            sources=self._sources,
+            runtime=self._runtime,
+            balancer=self._balancer,
+            logs=self._runtime.logs,
+            clock=self._clock,
+            about=self._about,
+            http=self._options.http,
+            on_shutdown=self._shut_down,
+        )
+
+    def _shut_down(self, keep_apps: bool) -> None:
+        self.keep_apps = keep_apps
+        self._ended.set()
+
+    def _about(self) -> View:
+        haproxy = self._children.known.get(HAPROXY)
+        return {
+            "version": rota.__version__,
+            "runtime": "process",
+            "data_dir": str(self._options.data_dir),
+            "api": "{}:{}".format(*self._options.api),
+            "http": self._options.http,
+            "haproxy": {"version": self._program.release, "pid": haproxy.pid if haproxy else None},
+            "keeper": {"pid": self._children.keeper_pid},
+            "pid": os.getpid(),
+            "limits_enforced": self._runtime.contains,
+            "started_at": moment(self._started_at),
+        }
 
 
-@contextlib.asynccontextmanager
-async def _running(options: Options, ended: asyncio.Event) -> AsyncIterator[tuple[Engine, object]]:
-    raise NotImplementedError
-    yield
+def _fault() -> Fault:
+    order = os.environ.get(faults.VARIABLE)
+    return faults.Fault(order) if order else no_fault
+
+
+def _admin_token(data_dir: Path) -> str:
+    """The administrator's token, made at the first start: 256 bits, readable by the owner alone."""
+    path = data_dir / "admin.token"
+    if not path.exists():
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+    return path.read_text().strip()
+
+
+@contextlib.contextmanager
+def _listening(address: tuple[str, int]) -> Iterator[socket.socket]:
+    """The API's socket. Raises Missing when the port is in use."""
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _bind(listener, address, "--api")
+        yield listener
+
+
+def _refuse_port_in_use(http: str) -> None:
+    """HAProxy would not start then, with a message that names neither the option nor the way out."""
+    host, _, port = http.rpartition(":")
+    host = host.strip("[]")
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _bind(probe, ("" if host == "*" else host, int(port)), "--http")
+
+
+def _bind(listener: socket.socket, address: tuple[str, int], option: str) -> None:
+    try:
+        listener.bind(address)
+    except OSError as error:
+        raise Missing(
+            f"cannot listen on {address[0]}:{address[1]} ({error.strerror}); "
+            f"give {option} another address, or end what has the port"
+        ) from error

@@ -143,9 +143,7 @@ def test_the_whole_tree_ends_with_its_main_process(keeper: Keeper) -> None:
     until(lambda: not running(grandchild))
     # An orphan is the keeper's to reap: not even a zombie stays.
     until(lambda: not Path(f"/proc/{grandchild}").exists())
-    assert [one["name"] for one in client.do("list")["children"] if one["state"] == "running"] == [
-        "bystander"
-    ]
+    assert [one["name"] for one in client.do("list")["children"] if one["state"] == "running"] == ["bystander"]
 
 
 def _cgroup() -> Path | None:

@@ -105,9 +105,7 @@ def test_slow_answers_after_its_time_and_refuses_nonsense(start_hello: StartHell
 @pytest.mark.parametrize(
     ("method", "path", "status"), [("GET", "/nowhere", 404), ("POST", "/", 405), ("GET", "/ws", 426)]
 )
-def test_wrong_requests_get_their_status(
-    start_hello: StartHello, method: str, path: str, status: int
-) -> None:
+def test_wrong_requests_get_their_status(start_hello: StartHello, method: str, path: str, status: int) -> None:
     assert ask(start_hello(), method, path)[0] == status
 
 

@@ -200,7 +200,5 @@ async def test_too_few_files_are_errors_of_its_own_and_make_the_run_invalid() ->
         (OSError(errno.ECONNRESET, "reset"), Ending.RESET),
     ],
 )
-def test_a_failure_to_connect_is_told_from_an_error_of_its_own(
-    error: OSError | MemoryError, ending: Ending
-) -> None:
+def test_a_failure_to_connect_is_told_from_an_error_of_its_own(error: OSError | MemoryError, ending: Ending) -> None:
     assert connect_failure(error).ending is ending

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rota.adapters.balancer.haproxy.launcher import Run
 from rota.adapters.clock import SystemClock
@@ -51,7 +52,6 @@ class KeptHaproxy:
             await self._children.until(NAME, lambda child: child is None or not child.alive, _STOP_TIMEOUT)
         await self._children.forget(NAME)
 
-    def _run(self, run: object) -> Run:
-        assert isinstance(run, dict)  # the keeper's JSON
+    def _run(self, run: Mapping[str, Any]) -> Run:
         exited_at = self._clock.at_wall(run["exited_at"]) if run.get("exited_at") else None
         return Run(run["pid"], self._clock.at_wall(run["started_at"]), exited_at, "HAProxy had ended")

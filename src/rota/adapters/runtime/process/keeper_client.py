@@ -105,7 +105,7 @@ class Children:
         self._connected = asyncio.Event()
         self._changes: list[asyncio.Future[None]] = []
         self._leaving = False
-        self._keeper_pid: int | None = None
+        self.keeper_pid: int | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -237,7 +237,7 @@ class Children:
             writer.close()
             raise KeeperLost(f"the keeper answers nothing that can be read: {error}") from error
         self._reap()
-        self._writer, self._keeper_pid = writer, reply["keeper"]["pid"]
+        self._writer, self.keeper_pid = writer, reply["keeper"]["pid"]
         self.boot_id, self.data_dir_id = reply["boot_id"], reply["keeper"]["data_dir_id"]
         self._mirror_anew({record["name"]: Child.told(record) for record in reply["children"]})
         return reader
@@ -288,6 +288,6 @@ class Children:
 
     def _reap(self) -> None:
         """Leaves no zombie of a keeper that we had started ourselves."""
-        if self._keeper_pid is not None:
+        if self.keeper_pid is not None:
             with suppress(ChildProcessError):
-                os.waitpid(self._keeper_pid, os.WNOHANG)
+                os.waitpid(self.keeper_pid, os.WNOHANG)
