@@ -53,7 +53,7 @@ class Connection:
 
     def receive(self) -> dict[str, Any]:
         line = self._lines.readline()
-        if not line:
+        if not line.endswith(b"\n"):
             raise EOFError
         message: dict[str, Any] = json.loads(line)
         return message
@@ -70,6 +70,11 @@ class Connection:
         reply = self.ask(op, **fields)
         assert reply["ok"], reply
         return reply
+
+    def receive_all(self) -> None:
+        """Until the other side closes, which is raised as EOFError or ConnectionError."""
+        while True:
+            self.receive()
 
     def event(self, kind: str, name: str) -> dict[str, Any]:
         """The child of the next event of this kind about this name."""
@@ -165,7 +170,7 @@ class Keeper:
 
 @pytest.fixture
 def stopped() -> Iterator[Keeper]:
-    keeper = Keeper(Path(tempfile.mkdtemp(prefix="rota-", dir="/tmp")))  # noqa: S108 - AF_UNIX paths are short
+    keeper = Keeper(Path(tempfile.mkdtemp(prefix="rota-", dir="/tmp")))
     yield keeper
     keeper.clean()
 

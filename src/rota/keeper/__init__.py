@@ -48,7 +48,7 @@ from .log import DEFAULT_LIMIT
 from .loop import Loop
 from .requests import Requests
 from .server import Server
-from .shelf import Shelf, write_durably
+from .shelf import Shelf, replace_file
 
 TIDY_INTERVAL = 2.0
 _PR_SET_CHILD_SUBREAPER = 36
@@ -60,9 +60,7 @@ class UnusableError(Exception):
 
 def main(argv: list[str]) -> int:
     """Run until SIGTERM, SIGINT or `shutdown`; returns 0, or 1 after one line that says why it cannot."""
-    parser = argparse.ArgumentParser(
-        prog="rota keeper", description="Keep the processes of one data directory."
-    )
+    parser = argparse.ArgumentParser(prog="rota keeper", description="Keep the processes of one data directory.")
     parser.add_argument("--data-dir", required=True, type=Path)
     directory = parser.parse_args(argv).data_dir.absolute()
     os.umask(0o077)
@@ -124,7 +122,7 @@ def _data_directory_id(directory: Path) -> str:
         found = path.read_text().strip()
     except FileNotFoundError:
         found = secrets.token_hex(16)
-        write_durably(path, found + "\n")
+        replace_file(path, found + "\n")
     except UnicodeDecodeError:
         found = ""
     if not re.fullmatch(r"[0-9a-zA-Z._-]{8,64}", found):

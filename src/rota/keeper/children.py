@@ -17,6 +17,8 @@ from .sweep import Sweep
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.05, 5.0
 SETTLED = 10.0
 """Seconds alive after which the next restart is immediate again."""
+SAVE_AFTER = 0.05
+"""Seconds for what follows on a change, often the next one, before the disk is waited for."""
 
 Publish = Callable[[str, Record], None]
 
@@ -70,13 +72,12 @@ class Child:
 class Children:
     """All children of one data directory; any request may raise SweepingError, to be asked again."""
 
-    def __init__(
-        self, loop: Loop, shelf: Shelf, keeper_id: str, publish: Publish, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, loop: Loop, shelf: Shelf, keeper_id: str, publish: Publish, say: Callable[[str], None]) -> None:
         self._loop, self._shelf, self._keeper_id = loop, shelf, keeper_id
         self._publish, self._say = publish, say
         self._children: dict[str, Child] = {}
-        self._unsaved: set[str] = set()
+        self._unsaved: dict[str, None] = {}
+        self._refused: set[str] = set()
         self.boot_id = process.boot_id()
 
     def records(self) -> list[Record]:
@@ -145,7 +146,8 @@ class Children:
             raise RefusedError("disk", str(error)) from error
         child.cancel_restart()
         del self._children[name]
-        self._unsaved.discard(name)
+        self._unsaved.pop(name, None)
+        self._refused.discard(name)
         self._publish("forgotten", child.record)
 
     def update(self, name: str, meta: dict[str, Any]) -> Record:
@@ -181,17 +183,17 @@ class Children:
         for child in self._children.values():
             if child.alive and child.record.log:
                 self._rotate(child.record, log_limit)
-        for name in list(self._unsaved):
+        for name in list(self._refused):
             self._save(self._children[name].record)
 
     # Starting
 
-    def _launch(self, child: Child, order: Record, *, durable: bool = True) -> None:
-        """Record, fork, record, execute. Without `durable` a disk that refuses is no reason not to start."""
+    def _launch(self, child: Child, order: Record, *, must_record: bool = True) -> None:
+        """Record, fork, record, execute. Without `must_record` a disk that refuses is no reason."""
         name = order.name
         record = replace(order)
         record.intend(self.boot_id, tree.out_of_memory_kills(order.cgroups))
-        self._write(record, durable=durable)
+        self._write(record, must=must_record)
         child.cancel_restart()
         self._children[name], child.record = child, record
         try:
@@ -200,7 +202,8 @@ class Children:
             raise self._failed(record, "exec-failed", str(error)) from error
         record.run(newborn.pid, newborn.start_ticks)
         try:
-            self._write(record, durable=durable)
+            # A pid is of no use after this boot: it has to outlive the keeper, not the machine.
+            self._write(record, must=must_record, sync=False)
         except RefusedError as error:
             newborn.abandon()
             raise self._failed(record, error.code, error.message) from error
@@ -210,6 +213,7 @@ class Children:
             raise self._failed(record, "exec-failed", str(error)) from error
         self._hold(child, newborn.pidfd, ours_to_reap=True)
         self._publish("started", record)
+        self._save(record)
 
     def _failed(self, record: Record, code: str, message: str) -> RefusedError:
         record.fail(message)
@@ -258,7 +262,7 @@ class Children:
     def _restart_now(self, child: Child) -> None:
         again = replace(child.record, restarts=child.record.restarts + 1)
         try:
-            self._launch(child, again, durable=False)
+            self._launch(child, again, must_record=False)
         except RefusedError as refused:
             self._say(f"{again.name} could not be started again: {refused.message}")
             self._restart_later(child)
@@ -321,22 +325,42 @@ class Children:
             raise RefusedError("unknown", f"no child {name}")
         return self._children[name]
 
-    def _write(self, record: Record, *, durable: bool = True) -> None:
-        if not durable:
+    def _write(self, record: Record, *, must: bool = True, sync: bool = True) -> None:
+        if not must:
             self._save(record)
             return
         try:
-            self._shelf.write(record)
+            self._shelf.write(record, sync=sync)
         except OSError as error:
             raise RefusedError("disk", f"record of {record.name} not written: {error}") from error
-        self._unsaved.discard(record.name)
+        self._refused.discard(record.name)
 
     def _save(self, record: Record) -> None:
-        """Write a fact that cannot be refused; when the disk does, it is written later."""
+        """Write a fact that cannot be refused: for the next keeper now, for good when nothing is waiting.
+
+        Not durable at once, since an fsync would hold up the news of the next exit; what a power cut can take
+        away is the end of a child that it ends anyhow.
+        """
+        self._try_write(record, sync=False)
+        if not self._unsaved:
+            self._loop.after(SAVE_AFTER, self._save_next)
+        self._unsaved[record.name] = None
+
+    def _save_next(self) -> None:
+        """One a round of the loop, events coming first."""
+        if self._unsaved:
+            name = next(iter(self._unsaved))
+            del self._unsaved[name]
+            if name in self._children:
+                self._try_write(self._children[name].record, sync=True)
+        if self._unsaved:
+            self._loop.after(0, self._save_next)
+
+    def _try_write(self, record: Record, *, sync: bool) -> None:
         try:
-            self._shelf.write(record)
-            self._unsaved.discard(record.name)
+            self._shelf.write(record, sync=sync)
+            self._refused.discard(record.name)
         except OSError as error:
-            if record.name not in self._unsaved:
+            if record.name not in self._refused:
                 self._say(f"record of {record.name} not written yet: {error}")
-            self._unsaved.add(record.name)
+            self._refused.add(record.name)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .children import RefusedError, SweepingError
-from .loop import Loop
+from .loop import Loop, Timer
 from .record import Record
 from .requests import Request, Requests
 from .shape import MalformedError
@@ -22,12 +22,11 @@ _ACCEPT_AGAIN = 0.5
 class Client:
     """One connection: what has come of its next line, and what it has not read yet."""
 
-    def __init__(
-        self, loop: Loop, connection: socket.socket, on_line: Callable[["Client", bytes], None]
-    ) -> None:
+    def __init__(self, loop: Loop, connection: socket.socket, on_line: Callable[["Client", bytes], None]) -> None:
         self._loop, self._connection, self._on_line = loop, connection, on_line
         self._incoming, self._outgoing = bytearray(), bytearray()
         self._allowance = 0
+        self._turn: Timer | None = None
         self.watching = False
         self.open = True
         self.leaving = False
@@ -59,9 +58,14 @@ class Client:
 
     def _ready(self) -> None:
         self._flush()
-        # Who does not read its replies is not served on: that bounds what is kept for it.
-        if self.open and not self.leaving and len(self._outgoing) <= MOST_BEHIND:
+        if self._served:
             self._receive()
+            self._take_line_soon()
+
+    @property
+    def _served(self) -> bool:
+        """Who does not read its replies is not served on: that bounds what is kept for it."""
+        return self.open and not self.leaving and len(self._outgoing) <= MOST_BEHIND
 
     def _flush(self) -> None:
         try:
@@ -92,20 +96,26 @@ class Client:
             piece = b""
         if not piece:
             self.close()
-            return
         self._incoming += piece
-        if b"\n" in piece or len(self._incoming) > LONGEST_LINE:
-            self._take_lines()
 
-    def _take_lines(self) -> None:
-        *lines, rest = self._incoming.split(b"\n")
-        self._incoming = rest
-        for line in lines:
-            if self.open and line.strip():
-                self._on_line(self, bytes(line))
-        if len(rest) > LONGEST_LINE:
-            self.leaving = True
-            self.reply(refusal(None, "bad-request", "a line of over 4 MiB"))
+    def _take_line_soon(self) -> None:
+        """One line a round of the loop: a client with many requests does not hold up the news of an exit."""
+        if self._turn is None and self._served:
+            if b"\n" in self._incoming:
+                self._turn = self._loop.after(0, self._take_line)
+            elif len(self._incoming) > LONGEST_LINE:
+                self.leaving = True
+                self.reply(refusal(None, "bad-request", "a line of over 4 MiB"))
+
+    def _take_line(self) -> None:
+        self._turn = None
+        if self._served:
+            end = self._incoming.index(b"\n")
+            line = bytes(self._incoming[:end])
+            del self._incoming[: end + 1]
+            if line.strip():
+                self._on_line(self, line)
+            self._take_line_soon()
 
 
 class Server:

@@ -84,9 +84,7 @@ def _wanted(keeper_id: str, name: str) -> set[bytes]:
     return {f"{key}={value}".encode() for key, value in marks(keeper_id, name).items()}
 
 
-def _matching(
-    everybody: dict[int, Process], keeper_id: str, name: str, session: int | None
-) -> Iterable[Process]:
+def _matching(everybody: dict[int, Process], keeper_id: str, name: str, session: int | None) -> Iterable[Process]:
     wanted = _wanted(keeper_id, name)
     members = {
         one.pid

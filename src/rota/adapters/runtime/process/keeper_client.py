@@ -50,6 +50,7 @@ class Child:
     oom_hint: bool = False
     restarts: int = 0
     error: str | None = None
+    runs: Sequence[Mapping[str, Any]] = ()
 
     @property
     def alive(self) -> bool:
