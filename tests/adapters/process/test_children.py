@@ -75,7 +75,7 @@ async def test_until_gives_up_at_its_deadline(box: Machine) -> None:
 
 
 async def test_two_clients_find_one_keeper_and_see_each_others_doing(box: Machine) -> None:
-    other = Children(box.data_dir, box.launch)
+    other = Children(box.data_dir)
     await other.open()
     try:
         assert other.data_dir_id == box.children.data_dir_id

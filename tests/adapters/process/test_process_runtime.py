@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from rota.adapters.prober import SocketProber
-from rota.adapters.runtime.process import ChildOrder
+from rota.adapters.runtime.process import ChildOrder, port_leases
 from rota.core.errors import StartFailed, StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import Artefact, ArtefactState, ObservedReplica, RunState
@@ -189,6 +189,30 @@ async def test_a_port_somebody_listens_on_is_skipped_and_one_given_back_rests(bo
     assert second.address.port == first.address.port + 2
     leases = json.loads((box.data_dir / "ports.json").read_text())
     assert 55 < leases[str(first.address.port)]["until"] - box.clock.now() <= 60
+
+
+async def test_many_started_at_once_have_a_port_each(box: Machine) -> None:
+    app = app_spec()
+    await box.unpacked(app)
+    await asyncio.gather(*(box.runtime.start(start_order(number, app)) for number in range(1, 13)))
+    addresses = {replica.address for replica in (await box.runtime.observe())[0].values()}
+    assert len(addresses) == 12
+
+
+async def test_a_port_that_cannot_be_put_on_record_is_not_leased(box: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = app_spec()
+    await box.unpacked(app)
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(port_leases, "write_durably", refuse)
+        for _ in range(2):
+            with pytest.raises(StartFailed, match=r"cannot be put on record .*No space left"):
+                await box.runtime.start(start_order(1, app))
+    await box.runtime.start(start_order(1, app))
+    assert list(json.loads((box.data_dir / "ports.json").read_text()).values()) == [{"replica": "web-1", "until": None}]
 
 
 async def test_ports_that_run_out_are_told() -> None:
@@ -399,17 +423,18 @@ async def test_a_build_that_takes_too_long_is_ended() -> None:
         assert not running(int((box.data_dir / "releases/web/1/pid").read_text()))
 
 
-async def test_a_build_that_outlived_its_daemon_is_ended_before_the_next_one(box: Machine) -> None:
+async def test_a_build_that_outlived_its_daemon_is_ended_by_the_next_one(box: Machine) -> None:
     slow = app_spec(build_command=["sh", "-c", "echo $$ > pids; exec sleep 60"])
     await box.runtime.prepare(ReleaseOrder("web", 1, None, slow))
     pids = box.data_dir / "releases/web/1/pids"
     pid = int(await until(lambda: pids.exists() and pids.read_text().strip()))
     await box.close()
-    await box.open()
     assert running(pid)
+    await box.open()
+    assert not running(pid)
+    assert box.children.known == {}
     assert (await box.runtime.observe())[1] == {}
     assert (await artefact(box, app_spec(build_command=["true"]), None)).state is ArtefactState.PREPARED
-    assert not running(pid)
     assert not pids.exists()
 
 

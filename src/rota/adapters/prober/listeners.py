@@ -43,11 +43,7 @@ def listeners() -> Iterator[Listener]:
     """All listening TCP sockets of this network namespace."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with suppress(FileNotFoundError):  # no IPv6 here
-            for line in Path(table).read_text().splitlines()[1:]:
-                fields = line.split()
-                if fields[3] == _LISTEN:
-                    host, _, port = fields[1].rpartition(":")
-                    yield Listener(_host(host), int(port, 16), int(fields[9]))
+            yield from _listed(table)
 
 
 def held_by(inodes: frozenset[int], pids: Iterable[int]) -> frozenset[int]:
@@ -68,6 +64,18 @@ def holder_of(inode: int) -> Holder:
             with suppress(OSError):
                 return Holder(int(entry), Path("/proc", entry, "comm").read_text().strip())
     return Holder()
+
+
+def _listed(table: str) -> Iterator[Listener]:
+    with open(table, encoding="ascii") as lines:
+        next(lines)  # the names of the columns
+        for line in lines:
+            fields = line.split()
+            if fields[3] != _LISTEN:
+                # The listening ones come first (the kernel's proc_net_tcp document); thousands of others may follow.
+                return
+            host, _, port = fields[1].rpartition(":")
+            yield Listener(_host(host), int(port, 16), int(fields[9]))
 
 
 def _links(pid: int) -> Iterator[str]:
