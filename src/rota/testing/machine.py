@@ -49,6 +49,8 @@ class Machine:
     async def end(self) -> None:
         """Nothing is left."""
         await self.runtime.close()
+        # A test may have ended the keeper; the next one has to be there before its children can be ended.
+        await self.children.until("", lambda child: True, _PATIENCE)
         for name, child in list(self.children.known.items()):
             await self.children.signal(name, "KILL", tree=True, restart=False)
             await self.children.until(name, _ended, _PATIENCE)

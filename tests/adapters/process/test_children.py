@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from rota.adapters.runtime.process import Child, ChildOrder, Children, Refused
+from rota.adapters.runtime.process import Child, ChildOrder, Children, KeeperLost, Refused
 from rota.testing.machine import Machine, machine, until
 
 
@@ -72,6 +72,13 @@ async def test_refusals_carry_the_keepers_reason(box: Machine) -> None:
 async def test_until_gives_up_at_its_deadline(box: Machine) -> None:
     with pytest.raises(TimeoutError):
         await box.children.until("nobody", runs, 0.05)
+
+
+async def test_a_keeper_that_cannot_be_started_is_told(tmp_path: Path) -> None:
+    with pytest.raises(KeeperLost, match="cannot be started by /not/there"):
+        await Children(tmp_path, ["/not/there"]).open()
+    with pytest.raises(KeeperLost, match="ended at once with 1"):
+        await Children(tmp_path, ["/bin/false"]).open()
 
 
 async def test_two_clients_find_one_keeper_and_see_each_others_doing(box: Machine) -> None:
