@@ -83,6 +83,7 @@ class ProcessRuntime:
         name = f"rota-{self._children.data_dir_id[:12]}"
         self._cgroups = cgroups.find(self._cgroup_mount, _OWN_CGROUPS, name)
         self._artefacts.load()
+        await self._artefacts.end_strays()
         self._leases.agree({labels.replica: labels.port for _, labels in self._replicas()})
         self._children.on_change(self._child_changed)
         return self
