@@ -27,13 +27,13 @@ class View:
         """Every app that the file has, and every one that HAProxy still has servers of."""
         apps = dict(state.apps)
         for server in self.current[1].servers.values():
-            apps.setdefault(_app_of(server.backend), App(_app_of(server.backend)))
+            apps.setdefault(app_of(server.backend), App(app_of(server.backend)))
         rows = self._rows(state)
         return {name: self._of(app, tuple(rows.get(name, ()))) for name, app in apps.items()}
 
     def _of(self, app: App, rows: tuple[Row, ...]) -> ObservedBalancer:
         process, reading = self.current
-        servers = [server for server in reading.servers.values() if _app_of(server.backend) == app.name]
+        servers = [server for server in reading.servers.values() if app_of(server.backend) == app.name]
         return ObservedBalancer(
             process=process,
             servers={ReplicaId(server.name): self._server(server) for server in servers},
@@ -83,6 +83,11 @@ def gaps_of(runs: Sequence[Run]) -> tuple[Gap, ...]:
     return tuple(gaps)
 
 
+def app_of(backend: str) -> str:
+    """The app that a backend belongs to, by its name."""
+    return backend.partition(".")[0]
+
+
 def _backend_row(process: str, row: BackendReading, of_servers: int) -> Row:
     counters = Counters(
         requests=row.requests,
@@ -91,7 +96,7 @@ def _backend_row(process: str, row: BackendReading, of_servers: int) -> Row:
         failed=max(0, row.errors - of_servers) + row.broken,  # an app's 5xx is at its server first: never below 0
         app_errors=of_servers,
     )
-    return Row(process, row.name, _app_of(row.name), counters)
+    return Row(process, row.name, app_of(row.name), counters)
 
 
 def _server_row(process: str, server: ServerReading) -> Row:
@@ -99,8 +104,4 @@ def _server_row(process: str, server: ServerReading) -> Row:
         requests=server.answered, retried=server.retried, redispatched=server.redispatched, app_errors=server.errors
     )
     replica = ReplicaId(server.name)
-    return Row(process, f"{server.backend}/{server.name}", _app_of(server.backend), counters, replica)
-
-
-def _app_of(backend: str) -> str:
-    return backend.partition(".")[0]
+    return Row(process, f"{server.backend}/{server.name}", app_of(server.backend), counters, replica)
