@@ -20,6 +20,10 @@ from rota.testing.web import Load, WebServer
 A, B = ReplicaId("hello-1"), ReplicaId("hello-2")
 
 
+ACTIONS = 30
+"""Writes and commands that `change` consists of."""
+
+
 class Died(BaseException):
     """The daemon's end at a chosen point; nothing may catch it."""
 
@@ -64,7 +68,7 @@ async def change(balancer: HaproxyBalancer, new: WebServer) -> None:
     await balancer.remove(A)
 
 
-@pytest.mark.parametrize("actions", range(0, 24, 1))
+@pytest.mark.parametrize("actions", range(ACTIONS + 1))
 async def test_a_daemon_that_dies_anywhere_is_followed_by_one_that_ends_the_change(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, actions: int
 ) -> None:
@@ -74,7 +78,9 @@ async def test_a_daemon_that_dies_anywhere_is_followed_by_one_that_ends_the_chan
         die_after(patched, actions)
         try:
             await change(rig.balancer, new)
+            assert actions == ACTIONS
         except Died:
+            assert actions < ACTIONS
             assert (await rig.client().ask())[0] == 200
     if actions % 2:
         os.kill(rig.launcher.pid, signal.SIGKILL)

@@ -14,7 +14,7 @@ from rota.adapters.balancer.haproxy.reloads import Ended, Reloads
 from rota.adapters.balancer.haproxy.settings import Settings, can_bind
 from rota.adapters.balancer.haproxy.socket import NotAnswering
 from rota.adapters.balancer.haproxy.state import App, Server, State
-from rota.adapters.balancer.haproxy.stats import Reading, Workers
+from rota.adapters.balancer.haproxy.stats import Entry, Reading, Workers
 from rota.adapters.balancer.haproxy.view import View, app_of, gaps_of
 from rota.adapters.balancer.haproxy.worker import Haproxy, process_id
 from rota.core.backend import Backend
@@ -103,7 +103,7 @@ class HaproxyBalancer:
                 raise StepFailed(f"{app} has no backend {backend} yet")
             server = Server(replica, backend, address)
             self._write(self._state.with_app(known.with_server(server)))
-            await self._put(known, server, await self._haproxy.read())
+            await self._put(known, server, await self._haproxy.entries())
 
     async def drain(self, replica: ReplicaId) -> None:
         async with self._lock:
@@ -147,14 +147,14 @@ class HaproxyBalancer:
                 self._disk.write(without, maps_first=True)
                 self._state = without
                 await self._send_maps()
-            servers = (await self._haproxy.read()).servers.values()
-            left = [server for server in servers if app_of(server.backend) == app]
-            for server in left:
-                path = f"{word(server.backend)}/{word(server.name)}"
+            entries = (await self._haproxy.entries()).items()
+            left = {name: entry.backend for name, entry in entries if app_of(entry.backend) == app}
+            for name, backend in left.items():
+                path = f"{word(backend)}/{word(name)}"
                 await self._haproxy.tell(f"set server {path} state maint", accept=_GONE)
                 await self._haproxy.tell(f"shutdown sessions server {path}", accept=_GONE)
-        for server in left:
-            await self._delete(ReplicaId(server.name), server.backend)
+        for name, backend in left.items():
+            await self._delete(ReplicaId(name), backend)
 
     async def _observe(self, gaps: tuple[Gap, ...]) -> Mapping[str, ObservedBalancer]:
         try:
@@ -199,15 +199,15 @@ class HaproxyBalancer:
         if server.errors and process is not None:
             self._write(self._state.with_deleted(process, server.backend, server.errors))
 
-    async def _put(self, app: App, server: Server, reading: Reading) -> None:
+    async def _put(self, app: App, server: Server, entries: Mapping[str, Entry]) -> None:
         path = f"{word(server.backend)}/{word(server.replica)}"
-        present = reading.servers.get(server.replica)
+        present = entries.get(server.replica)
         address = (server.address.host, server.address.port)
         if present is None:
             words = server_words(app.pools[server.backend], server.address)
             await self._haproxy.tell(f"add server {path} {words}", accept=["New server registered"])
             await self._haproxy.tell(f"enable health {path};enable server {path}")
-        elif present.state is not ServerState.READY or reading.addresses[server.replica] != address:
+        elif present.state is not ServerState.READY or present.address != address:
             host, port = address
             move = f"set server {path} addr {host} port {port}"
             await self._haproxy.tell(f"{move};set server {path} state ready", accept=_STATE_SAID)
@@ -219,8 +219,8 @@ class HaproxyBalancer:
 
     async def _path(self, replica: ReplicaId) -> str | None:
         """``backend/server`` as the current worker has it; None when it does not."""
-        server = (await self._haproxy.read()).servers.get(replica)
-        return None if server is None else f"{word(server.backend)}/{word(server.name)}"
+        entry = (await self._haproxy.entries()).get(replica)
+        return None if entry is None else f"{word(entry.backend)}/{word(replica)}"
 
     async def _delete(self, replica: ReplicaId, backend: str) -> None:
         command = f"del server {word(backend)}/{word(replica)}"
@@ -253,11 +253,11 @@ class HaproxyBalancer:
         if not pools <= await self._haproxy.backends():
             await self._reload_now()
         await self._send_maps()
-        reading = await self._haproxy.read()
+        entries = await self._haproxy.entries()
         for app in self._state.apps.values():
             for server in app.servers.values():
-                if server.replica not in reading.servers:
-                    await self._put(app, server, reading)
+                if server.replica not in entries:
+                    await self._put(app, server, entries)
 
     async def _carry_out_reload(self) -> None:
         async with self._lock:

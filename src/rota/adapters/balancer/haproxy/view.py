@@ -25,17 +25,18 @@ class View:
 
     def of_apps(self, state: State) -> dict[str, ObservedBalancer]:
         """Every app that the file has, and every one that HAProxy still has servers of."""
-        apps = dict(state.apps)
+        servers: dict[str, list[ServerReading]] = {name: [] for name in state.apps}
         for server in self.current[1].servers.values():
-            apps.setdefault(app_of(server.backend), App(app_of(server.backend)))
+            servers.setdefault(app_of(server.backend), []).append(server)
         rows = self._rows(state)
-        return {name: self._of(app, tuple(rows.get(name, ()))) for name, app in apps.items()}
+        return {
+            name: self._of(state.apps.get(name, App(name)), own, tuple(rows.get(name, ())))
+            for name, own in servers.items()
+        }
 
-    def _of(self, app: App, rows: tuple[Row, ...]) -> ObservedBalancer:
-        process, reading = self.current
-        servers = [server for server in reading.servers.values() if app_of(server.backend) == app.name]
+    def _of(self, app: App, servers: Sequence[ServerReading], rows: tuple[Row, ...]) -> ObservedBalancer:
         return ObservedBalancer(
-            process=process,
+            process=self.current[0],
             servers={ReplicaId(server.name): self._server(server) for server in servers},
             backends=frozenset(app.pools) & self.backends,
             hosts=frozenset(app.hosts),

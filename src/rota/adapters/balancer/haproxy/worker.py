@@ -9,7 +9,17 @@ from pathlib import Path
 
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.socket import Conversation, NotAnswering, call
-from rota.adapters.balancer.haproxy.stats import Reading, Workers, number, read_all, read_proc, read_stat, sessions_of
+from rota.adapters.balancer.haproxy.stats import (
+    Entry,
+    Reading,
+    Workers,
+    number,
+    read_all,
+    read_entries,
+    read_proc,
+    read_stat,
+    sessions_of,
+)
 from rota.core.errors import StepFailed
 
 _ROWS = "show stat -1 6 -1"  # any proxy, backends (2) and servers (4), any server
@@ -36,6 +46,10 @@ class Haproxy:
         if not reading.pid:
             raise NotAnswering("HAProxy's answer was cut short")
         return reading
+
+    async def entries(self) -> dict[str, Entry]:
+        """The current worker's servers without their counts, a tenth of the cost. Raises NotAnswering."""
+        return read_entries(await call(self._settings.stats_socket, "show servers state"))
 
     async def pid(self) -> int:
         """The process that answers on the socket now. Raises NotAnswering."""
