@@ -4,6 +4,7 @@ engine's executor calls it, the composition root starts and closes it."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -41,6 +42,7 @@ class HaproxyBalancer:
         self._haproxy = Haproxy(settings)
         self._disk = Disk(settings, binary)
         self._state = State()
+        self._known_gaps: tuple[Gap, ...] = ()
         self._lock = asyncio.Lock()
         self._ended = Ended(self._wake_all)
         self._reloads = Reloads(self._haproxy, settings.reload_interval, self._carry_out_reload)
@@ -72,7 +74,7 @@ class HaproxyBalancer:
 
     async def observe(self) -> Mapping[str, ObservedBalancer]:
         async with self._lock:  # not in the middle of a reload, when two workers answer
-            return await self._observe(gaps_of(await self._launcher.runs()))
+            return await self._observe(await self._gaps())
 
     async def prepare(self, backend: Backend, hosts: tuple[str, ...]) -> None:
         async with self._lock:
@@ -155,6 +157,11 @@ class HaproxyBalancer:
                 await self._haproxy.tell(f"shutdown sessions server {path}", accept=_GONE)
         for name, backend in left.items():
             await self._delete(ReplicaId(name), backend)
+
+    async def _gaps(self) -> tuple[Gap, ...]:
+        with contextlib.suppress(StepFailed):  # HAProxy serves on without its parent; what is known of gaps stands
+            self._known_gaps = gaps_of(await self._launcher.runs())
+        return self._known_gaps
 
     async def _observe(self, gaps: tuple[Gap, ...]) -> Mapping[str, ObservedBalancer]:
         try:
