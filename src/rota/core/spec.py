@@ -6,17 +6,23 @@ has the key (design.md, "File")."""
 from __future__ import annotations
 
 import enum
-from typing import Annotated, Any, Literal, Self
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from rota.core.names import AppName, DomainName, EnvName, UserName
-from rota.core.quantities import Seconds, Size
+from rota.core.quantities import Seconds, Size, Whole, between, quoted
 
 CLOUDLET_BYTES = 128 * 2**20  # V8: 1 cloudlet = 128 MiB
 CLOUDLET_CPUS = 0.4  # V8: and 400 MHz, taken as 0.4 of a core as Virtuozzo's hosts do
 MAX_DELAY = 300.0  # V4
 MAX_MIN_READY = 600.0  # H2
+
+
+LEAST_MEMORY = 4 * 2**20  # below it no interpreter starts
 
 
 class Strategy(enum.Enum):
@@ -47,11 +53,22 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_enum_values=False)
 
 
+def _enough_memory(value: int) -> int:
+    if value < LEAST_MEMORY:
+        raise ValueError(f"at least 4 MiB are needed, not {value:,} bytes; a bare number is bytes")
+    return value
+
+
+Memory = Annotated[Size, AfterValidator(_enough_memory)]
+Cpus = Annotated[float, Field(strict=True, gt=0, le=1024, allow_inf_nan=False)]
+Switch = Annotated[bool, Field(strict=True)]
+
+
 class Limits(Model):
     """A replica's limits; None is "no limit". ``memory`` in bytes, ``cpus`` in cores."""
 
-    memory: Size | None = Field(default=None, ge=4 * 2**20)
-    cpus: float | None = Field(default=None, gt=0, le=1024)
+    memory: Memory | None = None
+    cpus: Cpus | None = None
 
     def written(self) -> str:
         parts = []
@@ -70,15 +87,16 @@ def cloudlets(count: int) -> Limits:
 class Resources(Model):
     """Limits as written: memory and cpus, or cloudlets, never both."""
 
-    memory: Size | None = Field(default=None, ge=4 * 2**20)
-    cpus: float | None = Field(default=None, gt=0, le=1024)
-    cloudlets: int | None = Field(default=None, ge=1, le=4096)
+    memory: Memory | None = None
+    cpus: Cpus | None = None
+    cloudlets: Whole | None = Field(default=None, ge=1, le=4096)
 
-    @model_validator(mode="after")
-    def _one_unit(self) -> Self:
-        if self.cloudlets is not None and (self.memory is not None or self.cpus is not None):
+    @field_validator("cloudlets")
+    @classmethod
+    def _one_unit(cls, value: int | None, read: ValidationInfo) -> int | None:
+        if value is not None and (read.data.get("memory") is not None or read.data.get("cpus") is not None):
             raise ValueError("give cloudlets, or memory and cpus, not both")
-        return self
+        return value
 
     def limits(self) -> Limits:
         if self.cloudlets is not None:
@@ -98,7 +116,7 @@ class EnvVar(Model):
     @classmethod
     def _scalar(cls, value: Any) -> Any:
         if isinstance(value, bool):
-            raise ValueError('true and false are not texts; write "true" or "false" with quotes')
+            raise ValueError('a text is expected: write "true" or "false" with quotes')
         return str(value) if isinstance(value, int | float) else value
 
     @field_validator("value")
@@ -109,32 +127,43 @@ class EnvVar(Model):
         return value
 
 
+UrlPath = Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=1024)]
+Command = Annotated[tuple[Annotated[str, Field(max_length=65536)], ...], Field(min_length=1, max_length=10_000)]
+
+
 class HealthCheck(Model):
     """Times in seconds; ``fall`` and ``rise`` count checks in a row (H3, W5)."""
 
     type: Literal["http", "tcp"] = "http"
-    path: str | None = Field(default=None, pattern=r"^/[!-~]*$", max_length=1024)
-    interval: Seconds = Field(default=2.0, ge=0.1, le=3600)
-    fast_interval: Seconds = Field(default=0.5, ge=0.05, le=3600)
-    timeout: Seconds = Field(default=2.0, ge=0.05, le=600)
-    fall: int = Field(default=3, ge=1, le=100)
-    rise: int = Field(default=2, ge=1, le=100)
-    start_period: Seconds = Field(default=0.0, ge=0, le=3600)
-    start_interval: Seconds = Field(default=0.1, ge=0.01, le=60)
+    path: UrlPath | None = None
+    interval: Annotated[Seconds, between(0.1, 3600)] = 2.0
+    fast_interval: Annotated[Seconds, between(0.05, 3600)] = 0.5
+    timeout: Annotated[Seconds, between(0.05, 600)] = 2.0
+    fall: Whole = Field(default=3, ge=1, le=100)
+    rise: Whole = Field(default=2, ge=1, le=100)
+    start_period: Annotated[Seconds, between(0, 3600)] = 0.0
+    start_interval: Annotated[Seconds, between(0.01, 60)] = 0.1
 
 
-def _percent(value: object) -> object:
-    if isinstance(value, str) and value.endswith("%") and value[:-1].isdigit():
-        share = int(value[:-1])
-        if not 1 <= share <= 100:
-            raise ValueError(f"{value} is not between 1% and 100%")
+def _parallelism(value: object) -> int | str:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1000:
         return value
-    if isinstance(value, str) and value.isdigit():
-        return int(value)
+    match = re.fullmatch(r"([1-9][0-9]{0,3})(%?)", value, re.ASCII) if isinstance(value, str) else None
+    if match is None or int(match[1]) > (100 if match[2] else 1000):
+        raise ValueError(f"1 to 1000 replicas or 1% to 100% of them are expected, not {quoted(value)}")
+    return match[0] if match[2] else int(match[1])
+
+
+Parallelism = Annotated[int | str, BeforeValidator(_parallelism)]
+
+
+def _delay(value: float) -> float:
+    if value > MAX_DELAY:
+        raise ValueError(
+            f"a delay is 0 to {MAX_DELAY:g} seconds, not {value:g}: it only spaces out replicas that are ready already;"
+            " to watch each for longer use min_ready_seconds"
+        )
     return value
-
-
-Parallelism = Annotated[int | str, BeforeValidator(_percent)]
 
 
 class RolloutOptions(Model):
@@ -143,28 +172,12 @@ class RolloutOptions(Model):
     mode: Mode | None = None
     parallelism: Parallelism | None = None
     order: Order | None = None
-    delay: Seconds | None = None
-    min_available: int | None = Field(default=None, ge=0, le=1000)
+    delay: Annotated[Seconds, AfterValidator(_delay)] | None = None
+    min_available: Whole | None = Field(default=None, ge=0, le=1000)
     failure_action: FailureAction | None = None
-    monitor: Seconds | None = Field(default=None, le=3600)
-    max_failure_ratio: float | None = Field(default=None, ge=0, le=1)
-    progress_deadline: Seconds | None = Field(default=None, ge=1, le=86400)
-
-    @field_validator("delay")
-    @classmethod
-    def _delay_range(cls, value: float | None) -> float | None:
-        if value is not None and value > MAX_DELAY:
-            raise ValueError(f"a delay is 0 to {MAX_DELAY:g} seconds, not {value:g}")
-        return value
-
-    @field_validator("parallelism")
-    @classmethod
-    def _at_least_one(cls, value: int | str | None) -> int | str | None:
-        if isinstance(value, int) and value < 1:
-            raise ValueError("parallelism is at least 1")
-        if isinstance(value, str) and not value.endswith("%"):
-            raise ValueError(f"{value!r} is neither a number nor a percentage such as 25%")
-        return value
+    monitor: Annotated[Seconds, between(0, 3600)] | None = None
+    max_failure_ratio: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
+    progress_deadline: Annotated[Seconds, between(1, 86400)] | None = None
 
     def over(self, other: RolloutOptions) -> RolloutOptions:
         """These options where they are given, the other's where not."""
@@ -173,45 +186,93 @@ class RolloutOptions(Model):
 
 
 class Drain(Model):
-    timeout: Seconds = Field(default=30.0, ge=0, le=86400)
+    timeout: Annotated[Seconds, between(0, 86400)] = 30.0
 
 
 class Restart(Model):
     """How often and how slowly a replica that does not come up is tried again (S5)."""
 
-    attempts: int = Field(default=20, ge=1, le=1000)
-    delay: Seconds = Field(default=1.0, ge=0.01, le=3600)
-    max_delay: Seconds = Field(default=300.0, ge=0.01, le=86400)
-    give_up: bool = False
+    attempts: Whole = Field(default=20, ge=1, le=1000)
+    delay: Annotated[Seconds, between(0.01, 3600)] = 1.0
+    max_delay: Annotated[Seconds, between(0.01, 86400)] = Field(default=300.0, validate_default=True)
+    give_up: Switch = False
+
+    @field_validator("max_delay")
+    @classmethod
+    def _not_below_the_first(cls, value: float, read: ValidationInfo) -> float:
+        if value < read.data.get("delay", 0.0):
+            raise ValueError(f"the first delay of {read.data['delay']:g} s is longer than max_delay, {value:g} s")
+        return value
+
+
+Entry = TypeVar("Entry", Domain, EnvVar)
+
+
+def _once(entries: tuple[Entry, ...], key: Literal["domain", "name"]) -> tuple[Entry, ...]:
+    """The entries, or an error that carries the place of the first that repeats an earlier one."""
+    seen: set[str] = set()
+    for index, entry in enumerate(entries):
+        value = getattr(entry, key)
+        if value in seen:
+            raise _misplaced(f"{quoted(value)} is given twice", (index, key))
+        seen.add(value)
+    return entries
+
+
+def _misplaced(message: str, path: Sequence[str | int]) -> PydanticCustomError:
+    """An error about something below the field that is checked; ``path`` leads there."""
+    return PydanticCustomError("rota", "{message}", {"message": message, "path": tuple(path)})
+
+
+def _port(value: object) -> object:
+    """Haloy writes ports as texts."""
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 6 else value
 
 
 class AppSpec(Model):
     """One app, as its file describes it."""
 
     name: AppName
-    replicas: int = Field(default=1, ge=1, le=1000)
+    replicas: Whole = Field(default=1, ge=1, le=1000)
     deployment_strategy: Strategy = Strategy.ROLLING
-    domains: tuple[Domain, ...] = ()
-    health_check_path: str | None = Field(default=None, pattern=r"^/[!-~]*$", max_length=1024)
+    domains: tuple[Domain, ...] = Field(default=(), max_length=1000)
+    port: Annotated[Whole, BeforeValidator(_port)] | None = Field(default=None, ge=1, le=65535)
+    health_check_path: UrlPath | None = None
     health_check: HealthCheck = HealthCheck()
-    min_ready_seconds: Seconds = 0.0
-    boot_timeout: Seconds = Field(default=60.0, ge=0.1, le=3600)
-    stop_grace_period: Seconds = Field(default=30.0, ge=0, le=3600)
+    min_ready_seconds: Annotated[Seconds, between(0, MAX_MIN_READY)] = 0.0
+    boot_timeout: Annotated[Seconds, between(0.1, 3600)] = 60.0
+    stop_grace_period: Annotated[Seconds, between(0, 3600)] = 30.0
     stop_signal: Literal["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2"] = "SIGTERM"
-    command: tuple[Annotated[str, Field(max_length=65536)], ...] = Field(min_length=1)
-    build_command: tuple[str, ...] | None = Field(default=None, min_length=1)
+    command: Command
+    build_command: Command | None = None
     user: UserName | None = None
-    env: tuple[EnvVar, ...] = ()
+    env: tuple[EnvVar, ...] = Field(default=(), max_length=10_000)
     resources: Resources = Resources()
     rollout: RolloutOptions = RolloutOptions()
     drain: Drain = Drain()
     restart: Restart = Restart()
 
-    @field_validator("min_ready_seconds")
+    @field_validator("domains")
     @classmethod
-    def _min_ready_range(cls, value: float) -> float:
-        if value > MAX_MIN_READY:
-            raise ValueError(f"min_ready_seconds is 0 to {MAX_MIN_READY:g}, not {value:g}")
+    def _domains_once(cls, value: tuple[Domain, ...]) -> tuple[Domain, ...]:
+        return _once(value, "domain")
+
+    @field_validator("env")
+    @classmethod
+    def _env_once(cls, value: tuple[EnvVar, ...]) -> tuple[EnvVar, ...]:
+        return _once(value, "name")
+
+    @field_validator("rollout")
+    @classmethod
+    def _no_contradiction(cls, value: RolloutOptions, read: ValidationInfo) -> RolloutOptions:
+        """``replace`` is one wave that stops first (H5); ``mode`` and ``order`` refine rolling only."""
+        if read.data.get("deployment_strategy") is not Strategy.REPLACE:
+            return value
+        if value.mode is Mode.SEQUENTIAL:
+            raise _misplaced("sequential contradicts deployment_strategy: replace, which does all at once", ["mode"])
+        if value.order in (Order.START_FIRST, Order.IN_PLACE):
+            message = f"{value.order.value} contradicts deployment_strategy: replace, which stops all first"
+            raise _misplaced(message, ["order"])
         return value
 
     @field_validator("command", "build_command")

@@ -76,6 +76,12 @@ class HaproxyBalancer:
         async with self._lock:  # not in the middle of a reload, when two workers answer
             return await self._observe(await self._gaps())
 
+    async def answering(self) -> str | None:
+        try:
+            return process_id(await self._haproxy.pid())
+        except NotAnswering:
+            return None
+
     async def prepare(self, backend: Backend, hosts: tuple[str, ...]) -> None:
         async with self._lock:
             self._refuse_taken(backend.app, hosts)

@@ -1,0 +1,34 @@
+"""The entry point of the command ``rota``: answers --version at once and hands everything else to the part it is
+for; above the daemon and the command line, which know nothing of each other."""
+
+from __future__ import annotations
+
+import sys
+
+import rota
+
+
+def main() -> int:
+    argv = sys.argv[1:]
+    if argv[:1] in (["--version"], ["-V"]):
+        sys.stdout.write(f"rota {rota.__version__}\n")
+        return 0
+    if argv[:1] == ["keeper"]:
+        from rota import keeper
+
+        return keeper.main(argv[1:])
+    if argv[:1] == ["serve"]:
+        return _serve(argv[1:])
+    from rota.cli import application
+
+    return application.main(argv, serve=_serve)
+
+
+def _serve(argv: list[str]) -> int:
+    from rota import daemon
+
+    return daemon.main(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""Errors as problem+json (RFC 9457): every answer of the API that is no success is made here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from rota.core.errors import NotFound, Problem, RotaError, SpecError, UsageError
+
+MEDIA_TYPE = "application/problem+json"
+
+_VALUE_ERROR = "Value error, "  # pydantic puts it before the message of a validator
+_PLACES = ("body", "query", "path", "header")
+
+
+def problem(status: int, code: str, detail: str, *, exit_code: int = 1, **more: Any) -> JSONResponse:
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else None
+    return JSONResponse(
+        body | {"code": code, "exit_code": exit_code} | more, status, headers=headers, media_type=MEDIA_TYPE
+    )
+
+
+def problem_of(error: RotaError, status: int | None = None) -> JSONResponse:
+    more: dict[str, Any] = {}
+    if isinstance(error, SpecError):
+        more["problems"] = [_written(entry) for entry in error.problems]
+    rollout = getattr(error, "rollout", None)  # a Conflict may name the rollout that is in the way
+    if rollout is not None:
+        more["rollout"] = rollout
+    return problem(status or error.status, error.code, error.message, exit_code=error.exit_code, **more)
+
+
+def install(api: FastAPI) -> None:
+    """Has every kind of failure answered with a problem."""
+    api.add_exception_handler(RotaError, _on_rota_error)
+    api.add_exception_handler(RequestValidationError, _on_invalid_request)
+    api.add_exception_handler(HTTPException, _on_http_error)
+    api.add_exception_handler(Exception, _on_unexpected)
+
+
+async def _on_rota_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RotaError)  # noqa: S101 -- registered for this type alone
+    return problem_of(error)
+
+
+async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 -- registered for this type alone
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return problem_of(NotFound(f"no such page: {request.url.path}"))
+    answer = problem(error.status_code, "request", error.detail)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 -- registered for this type alone
+    entries = error.errors()
+    problems = [Problem(_message(entry), key=_key(entry["loc"])) for entry in entries]
+    if entries and all(entry["loc"][:3] == ("body", "deploy", "spec") for entry in entries):
+        return problem_of(SpecError(problems))
+    detail = "\n".join(f"{entry.key}: {entry.message}" if entry.key else entry.message for entry in problems)
+    return problem_of(UsageError(detail))
+
+
+async def _on_unexpected(request: Request, error: Exception) -> JSONResponse:
+    """The server above logs the traceback; a client is told no more than that something broke."""
+    return problem(500, "unexpected", "the server failed at this request; its log says why")
+
+
+def _message(entry: Any) -> str:
+    text = str(entry["msg"]).removeprefix(_VALUE_ERROR)
+    return (
+        f"the body is not JSON: {entry.get('ctx', {}).get('error', text)}" if entry["type"] == "json_invalid" else text
+    )
+
+
+def _key(location: Iterable[object]) -> str:
+    """``policy.delay`` for ("body", "restart", "policy", "delay"): the place in the body without the order's kind."""
+    parts = [str(part) for part in location]
+    if parts[:1] == ["body"]:
+        parts = parts[2:]
+    elif parts and parts[0] in _PLACES:
+        parts = parts[1:]
+    return ".".join(part for part in parts if not part.startswith(("function-", "tagged-union")))
+
+
+def _written(entry: Problem) -> dict[str, object]:
+    return {
+        "message": entry.message,
+        "line": entry.line,
+        "column": entry.column,
+        "file": entry.file,
+        "key": entry.key,
+    }

@@ -1,0 +1,52 @@
+"""Reading apps: what there is, what runs of it and what it writes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import Response
+
+from rota.api import sse
+from rota.api.face import View
+from rota.api.routes.context import PROBLEM, App, Given
+
+router = APIRouter(prefix="/api/v1/apps", tags=["apps"], responses=PROBLEM)
+
+Tail = Annotated[int, Query(ge=0, le=100_000)]
+Replica = Annotated[str | None, Query(pattern=r"^[a-z0-9-]{1,60}$")]
+
+
+@router.get("")
+async def apps(given: Given) -> View:
+    """Every app."""
+    return {"apps": given.engine.apps()}
+
+
+@router.get("/{app}")
+async def app(app: App, given: Given) -> View:
+    """One app with its replicas and its running or last rollout."""
+    return await given.engine.app(app)
+
+
+@router.get("/{app}/replicas")
+async def replicas(app: App, given: Given) -> View:
+    """The replicas that exist, failed ones until they are replaced."""
+    return given.engine.replicas(app)
+
+
+@router.get("/{app}/releases")
+async def releases(app: App, given: Given) -> View:
+    """The releases, newest first."""
+    return given.engine.releases(app)
+
+
+@router.get("/{app}/logs", response_model=None)
+async def logs(
+    app: App, given: Given, tail: Tail = 100, replica: Replica = None, follow: bool = False
+) -> View | Response:
+    """The last lines of the replicas' output; ``follow=true`` goes on with new ones as server-sent events."""
+    given.engine.replicas(app)  # a stream that has begun cannot become a 404 any more
+    if follow:
+        return sse.stream(given.engine.follow_logs(app, replica, tail), sse.line_frame, given.closing)
+    return {"app": app, "lines": await given.engine.log_lines(app, replica, tail)}

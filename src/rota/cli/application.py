@@ -1,0 +1,63 @@
+"""The command ``rota`` from its arguments to its exit code, and how its errors reach a person; called by
+rota.__main__."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from rota.cli import output
+from rota.cli.outcome import DETACHED, FAILED
+from rota.core.errors import RotaError
+
+BROKEN_PIPE = 141  # what a shell shows for a program that SIGPIPE has ended
+_QUICK = frozenset({"ls", "ps", "status"})
+
+
+def main(argv: Sequence[str], serve: Callable[[list[str]], int]) -> int:
+    """Runs one command and returns its exit code; no traceback ever reaches a person."""
+    try:
+        code = _run(argv, serve)
+        sys.stdout.flush()
+        return code
+    except RotaError as error:
+        output.tell(error.message)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return DETACHED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at its exit
+        return BROKEN_PIPE
+    except Exception as error:  # noqa: BLE001 -- the last resort: a bug becomes one line, its details a file
+        return _bug(error)
+
+
+def _run(argv: Sequence[str], serve: Callable[[list[str]], int]) -> int:
+    if _is_plain(argv):
+        from rota.cli import overview
+
+        app = next((word for word in argv[1:] if word != "--json"), None)
+        overview.COMMANDS[argv[0]](app, "--json" in argv)
+        return 0
+    from rota.cli import tree
+
+    return tree.run(argv, serve)
+
+
+def _is_plain(argv: Sequence[str]) -> bool:
+    """Whether this is a common reading command without anything to explain: Typer, with the 250 ms that it takes to
+    load, is then left out."""
+    words = [word for word in argv[1:] if word != "--json"]
+    most = 0 if argv[:1] == ["ls"] else 1
+    return bool(argv) and argv[0] in _QUICK and len(words) <= most and not any(word.startswith("-") for word in words)
+
+
+def _bug(error: Exception) -> int:
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="rota-", suffix=".log", delete=False) as file:
+        file.writelines(traceback.format_exception(error))
+    output.tell(f"rota failed unexpectedly: {type(error).__name__}: {error}; details in {file.name}")
+    return FAILED

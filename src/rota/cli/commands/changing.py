@@ -1,0 +1,148 @@
+"""Commands that change a deployed app: restart, redeploy, rollback, scale, limits, stop, start, remove."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from rota.cli import output, rollout, wording
+from rota.cli.commands.arguments import App, example
+from rota.cli.connection import Connection, View
+from rota.cli.outcome import exit_code, worst
+from rota.cli.policy import Policy, Waiting, taking
+from rota.core.errors import UsageError
+
+
+def add_to(commands: typer.Typer) -> None:
+    commands.command("restart", epilog=example("rota restart hello --delay 10s"))(restart)
+    commands.command("redeploy", epilog=example("rota redeploy hello"))(redeploy)
+    commands.command("rollback", epilog=example("rota rollback hello", "rota rollback hello 3"))(rollback)
+    commands.command("scale", epilog=example("rota scale hello=5"))(scale)
+    commands.command("limits", epilog=example("rota limits hello --memory 256MiB --cpus 0.5"))(limits)
+    commands.command("stop", epilog=example("rota stop hello"))(stop)
+    commands.command("start", epilog=example("rota start hello"))(start)
+    commands.command("remove", epilog=example("rota remove hello --yes"))(remove)
+
+
+@taking(Policy)
+def restart(app: App, flags: Policy) -> None:
+    """Restart every replica, one after the other."""
+    rollout.run(Connection(), app, flags.order("restart"), flags)
+
+
+@taking(Policy)
+def redeploy(app: App, flags: Policy) -> None:
+    """Deploy the current release once more."""
+    rollout.run(Connection(), app, flags.order("redeploy"), flags)
+
+
+@taking(Policy)
+def rollback(
+    app: App,
+    release: Annotated[int | None, typer.Argument(help="Its number; the one before, if left out.")] = None,
+    *,
+    flags: Policy,
+) -> None:
+    """Go back to an earlier release."""
+    rollout.run(Connection(), app, flags.order("rollback", release=release), flags)
+
+
+@taking(Waiting)
+def scale(
+    counts: Annotated[list[str], typer.Argument(metavar="APP=N...", help="How many replicas.")], flags: Waiting
+) -> None:
+    """Change the number of replicas."""
+    wanted = [_app_and_count(text) for text in counts]
+    connection = Connection()
+    begun = [rollout.begin(connection, app, flags.order("scale", replicas=count)) for app, count in wanted]
+    if len(begun) == 1 and flags.wait:
+        rollout.see_through(connection, begun[0], as_json=flags.json, fail_on_loss=flags.fail_on_loss)
+    ended = [rollout.settle(connection, view) for view in begun] if flags.wait else begun
+    _answer_all(ended, flags)
+    if flags.wait:
+        raise typer.Exit(worst(exit_code(view, flags.fail_on_loss) for view in ended))
+
+
+@taking(Policy)
+def limits(
+    app: App,
+    memory: Annotated[str | None, typer.Option(help="Such as 256MiB; 'none' lifts the limit.")] = None,
+    cpus: Annotated[str | None, typer.Option(help="Such as 0.5; 'none' lifts the limit.")] = None,
+    cloudlets: Annotated[int | None, typer.Option(help="128 MiB and 400 MHz each.")] = None,
+    *,
+    flags: Policy,
+) -> None:
+    """Change the resource limits of every replica; what is not given stays as it is."""
+    asked: dict[str, Any] = {}
+    if memory is not None:
+        asked["memory"] = None if memory == "none" else memory
+    if cpus is not None:
+        asked["cpus"] = None if cpus == "none" else _number(cpus)
+    if cloudlets is not None:
+        asked["cloudlets"] = cloudlets
+    if not asked:
+        raise UsageError("give --memory, --cpus or --cloudlets")
+    rollout.run(Connection(), app, flags.order("limits", **asked), flags)
+
+
+@taking(Waiting)
+def stop(
+    app: App,
+    remove_containers: Annotated[
+        bool, typer.Option("--remove-containers", help="Keep nothing of the stopped replicas.")
+    ] = False,
+    *,
+    flags: Waiting,
+) -> None:
+    """Stop every replica of an app."""
+    rollout.run(Connection(), app, flags.order("stop", remove=remove_containers), flags)
+
+
+@taking(Waiting)
+def start(app: App, flags: Waiting) -> None:
+    """Start a stopped app."""
+    rollout.run(Connection(), app, flags.order("start"), flags)
+
+
+@taking(Waiting)
+def remove(
+    app: App,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
+    *,
+    flags: Waiting,
+) -> None:
+    """Stop an app and delete it with its releases."""
+    if not yes:
+        _ask(app)
+    rollout.run(Connection(), app, flags.order("remove"), flags)
+
+
+def _ask(app: str) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError("remove asks first, and there is no terminal to ask at; give --yes")
+    if not typer.confirm(f"Remove {app} with all its releases and files?", err=True):
+        raise typer.Exit(1)
+
+
+def _app_and_count(text: str) -> tuple[str, int]:
+    app, _, count = text.partition("=")
+    if not app or not (count.isascii() and count.isdigit()):
+        raise UsageError(f"{text!r} is not APP=N, such as hello=3")
+    return app, int(count[:9])
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--cpus {text} is not a number, such as 0.5") from None
+
+
+def _answer_all(views: list[View], flags: Waiting) -> None:
+    if flags.json:
+        output.answer_json(views[0] if len(views) == 1 else {"rollouts": views})
+        return
+    for view in views:
+        output.answer_lines(wording.ending(view) if flags.wait else [view["id"]])

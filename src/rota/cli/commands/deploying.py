@@ -1,0 +1,108 @@
+"""Commands about the file: deploy, validate, schema, init."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from rota.cli import output, rollout
+from rota.cli.commands.arguments import AsJson, File, example
+from rota.cli.connection import Connection
+from rota.cli.policy import Policy, taking
+from rota.core.errors import Problem, SpecError, UsageError
+
+if TYPE_CHECKING:
+    from rota.core.spec import AppSpec
+
+DEFAULT_FILE = Path("rota.yaml")
+_MOST_BYTES = 16 * 2**20  # far over what a file may have: only keeps an endless one from filling the memory
+
+
+def add_to(commands: typer.Typer) -> None:
+    commands.command("deploy", epilog=example("rota deploy", "rota deploy -f shop/rota.yaml --detach"))(deploy)
+    commands.command("validate", epilog=example("rota validate -f shop/rota.yaml"))(validate)
+    commands.command("schema", epilog=example("rota schema > rota.schema.json"))(schema)
+    commands.command("init", epilog=example("rota init"))(init)
+
+
+@taking(Policy)
+def deploy(file: File = DEFAULT_FILE, *, flags: Policy) -> None:
+    """Deploy the app that a file describes, from the file's directory."""
+    spec = read(file)
+    _check(flags)
+    connection = Connection()
+    connection.get("/api/v1/server")  # before the work of packing
+    source = _uploaded(connection, file.resolve().parent)
+    order = flags.order("deploy", spec=spec.model_dump(mode="json", exclude_unset=True), source=source)
+    rollout.run(connection, spec.name, order, flags)
+
+
+def validate(file: File = DEFAULT_FILE, json: AsJson = False) -> None:
+    """Check a file without deploying it."""
+    spec = read(file)
+    output.answer_json(spec.model_dump(mode="json")) if json else output.answer(f"{file}: ok")
+
+
+def schema() -> None:
+    """Print the file's JSON schema, for editors."""
+    from rota.core.schema import json_schema
+
+    output.answer_json(json_schema())
+
+
+def init(file: File = DEFAULT_FILE) -> None:
+    """Write a file to begin with; never over one that is there."""
+    from rota.core import specfile
+
+    try:
+        with file.open("x", encoding="utf-8") as new:
+            new.write(specfile.starter())
+    except FileExistsError:
+        raise UsageError(f"{file} is there already and stays as it is") from None
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror}") from None
+    output.answer(f"{file} written; change it to fit, then: rota deploy")
+
+
+def read(file: Path) -> AppSpec:
+    """Raises SpecError, for a file that cannot be read too."""
+    from rota.core import specfile
+
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(_MOST_BYTES)
+    except FileNotFoundError:
+        raise SpecError([Problem("there is no such file; write one with: rota init", file=str(file))]) from None
+    except OSError as error:
+        raise SpecError([Problem(f"cannot be read: {error.strerror}", file=str(file))]) from None
+    return specfile.parse(text, str(file))
+
+
+def _check(flags: Policy) -> None:
+    """The server would refuse wrong flags too, but only after an upload."""
+    from pydantic import ValidationError
+
+    from rota.core.spec import RolloutOptions
+
+    try:
+        RolloutOptions.model_validate(flags.options())
+    except ValidationError as error:
+        mistakes = [f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in error.errors()]
+        raise UsageError("\n".join(text.replace("Value error, ", "") for text in mistakes)) from None
+
+
+def _uploaded(connection: Connection, directory: Path) -> str:
+    from rota.cli.pack import pack
+
+    packed = pack(directory)
+    try:
+        if not connection.exists(f"/api/v1/sources/{packed.digest}"):
+            output.tell(f"uploading {packed.files:,} files, {packed.size / 2**10:,.0f} KiB packed")
+            headers = {"Content-Type": "application/octet-stream", "Content-Length": str(packed.size)}
+            with packed.path.open("rb") as body:
+                connection.send("POST", "/api/v1/sources", body, headers)
+    finally:
+        packed.path.unlink(missing_ok=True)
+    return packed.digest

@@ -1,0 +1,95 @@
+"""Commands that show what was written and what happened: logs, events."""
+
+from __future__ import annotations
+
+import json as json_format
+from collections.abc import Iterable, Iterator
+from typing import Annotated
+from urllib.parse import urlencode
+
+import typer
+
+from rota.cli import output, wording
+from rota.cli.commands.arguments import App, AsJson, example
+from rota.cli.connection import Connection, View, quoted
+from rota.cli.stream import Follower, read
+from rota.core.errors import NotFound
+
+Follow = Annotated[bool, typer.Option("-f", "--follow", help="Go on with what comes; Ctrl-C ends it.")]
+
+
+def add_to(commands: typer.Typer) -> None:
+    commands.command("logs", epilog=example("rota logs hello --all-containers -f"))(logs)
+    commands.command("events", epilog=example("rota events -f", "rota events --app hello --json"))(events)
+
+
+def logs(
+    app: App,
+    all_containers: Annotated[bool, typer.Option("--all-containers", help="All replicas, merged.")] = False,
+    replica: Annotated[str | None, typer.Option("--replica", help="This replica.")] = None,
+    follow: Follow = False,
+    tail: Annotated[int, typer.Option("--tail", min=0, help="How many past lines of each replica.")] = 100,
+    json: AsJson = False,
+) -> None:
+    """Show what an app's replicas write; without a choice, the first replica."""
+    connection = Connection()
+    chosen = replica if replica or all_containers else _first_replica(connection, app)
+    path = _logs_path(app, chosen, tail, follow)
+    if follow:
+        lines = read(connection, path)
+        output.answer_lines(json_format.dumps(line) if json else _line(line) for line in lines)
+        return
+    view = connection.get(path)
+    output.answer_json(view) if json else output.answer_lines(_line(line) for line in view["lines"])
+
+
+def events(
+    app: Annotated[str | None, typer.Option("--app", help="Only this app's.")] = None,
+    follow: Follow = False,
+    limit: Annotated[int, typer.Option("--limit", min=0, max=10_000, help="How many past events.")] = 100,
+    json: AsJson = False,
+) -> None:
+    """Show what happened, newest last."""
+    connection = Connection()
+    path = "/api/v1/events?" + urlencode({"limit": limit} | ({"app": app} if app else {}))
+    if not follow:
+        view = connection.get(path)
+        output.answer_json(view) if json else output.answer_lines(_events(view["events"]))
+        return
+    connection.get(path)  # a server that is not there at the beginning is not waited for
+    for event in _endless(connection, path):
+        output.answer_lines([json_format.dumps(event)] if json else _events([event]))
+
+
+def _events(events: Iterable[View]) -> Iterator[str]:
+    return (text for text in map(wording.event, events) if text is not None)
+
+
+def _endless(connection: Connection, path: str) -> Iterator[View]:
+    follower = Follower(connection, path, lambda: output.tell("the server does not answer; waiting for it"))
+    while True:
+        yield from follower.once()
+
+
+def _first_replica(connection: Connection, app: str) -> str | None:
+    replicas = connection.get(f"/api/v1/apps/{quoted(app)}/replicas")["replicas"]
+    if not replicas:
+        raise NotFound(f"{app} has no replicas")
+    if len(replicas) == 1:
+        return None
+    first = str(replicas[0]["id"])
+    output.tell(f"showing {first}, one of {len(replicas)} replicas; all of them: --all-containers")
+    return first
+
+
+def _logs_path(app: str, replica: str | None, tail: int, follow: bool) -> str:
+    query: dict[str, str | int] = {"tail": tail}
+    if replica:
+        query["replica"] = replica
+    if follow:
+        query["follow"] = "true"
+    return f"/api/v1/apps/{quoted(app)}/logs?{urlencode(query)}"
+
+
+def _line(line: View) -> str:
+    return f"{line['replica']} | {line['text']}"

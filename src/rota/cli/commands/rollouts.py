@@ -1,0 +1,118 @@
+"""The command ``rota rollout``: ls, show, watch, pause, resume, abort."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlencode
+
+import typer
+
+from rota.cli import output, rollout, wording
+from rota.cli.commands.arguments import AsJson, example
+from rota.cli.connection import Connection, View, quoted
+from rota.cli.outcome import ENDED, SETTLED
+from rota.cli.table import table
+from rota.core.errors import NotFound
+
+Id = Annotated[
+    str | None,
+    typer.Argument(metavar="[ID]", help="Such as hello.3, or an app for its last one.", show_default=False),
+]
+FailOnLoss = Annotated[bool, typer.Option("--fail-on-loss", help="Exit with 7 if a request was lost.")]
+
+
+def add_to(commands: typer.Typer) -> None:
+    group = typer.Typer(help="List, watch and steer rollouts.", no_args_is_help=True)
+    group.command("ls", epilog=example("rota rollout ls --app hello"))(ls)
+    group.command("show", epilog=example("rota rollout show hello.3 --json"))(show)
+    group.command("watch", epilog=example("rota rollout watch hello.3"))(watch)
+    group.command("pause", epilog=example("rota rollout pause hello.3"))(pause)
+    group.command("resume", epilog=example("rota rollout resume hello.3"))(resume)
+    group.command("abort", epilog=example("rota rollout abort hello.3"))(abort)
+    commands.add_typer(group, name="rollout")
+
+
+def ls(
+    app: Annotated[str | None, typer.Option("--app", help="Only this app's.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many.")] = 50,
+    json: AsJson = False,
+) -> None:
+    """List rollouts, newest first."""
+    view = Connection().get("/api/v1/rollouts?" + urlencode({"limit": limit} | ({"app": app} if app else {})))
+    output.answer_json(view) if json else output.answer(_table(view["rollouts"]))
+
+
+def show(id: Id = None, json: AsJson = False) -> None:
+    """Show a rollout: its steps and its receipt."""
+    connection = Connection()
+    view = _one(connection, id)
+    if json:
+        output.answer_json(view)
+        return
+    for step in view["steps"]:
+        words = (wording.clock(step["at"]), step["replica"], step["step"], step["reason"])
+        output.answer(" ".join(word for word in words if word))
+    if view["phase"] in SETTLED:
+        output.answer_lines(wording.ending(view))
+    else:
+        output.answer_lines([f"{view['id']} {view['kind']} {view['phase']}", *wording.receipt(view.get("receipt"))])
+
+
+def watch(id: Id = None, fail_on_loss: FailOnLoss = False, json: AsJson = False) -> None:
+    """Wait for a rollout's end; the exit code says how it ended."""
+    connection = Connection()
+    rollout.see_through(connection, _one(connection, id), as_json=json, fail_on_loss=fail_on_loss)
+
+
+def pause(id: Id = None, json: AsJson = False) -> None:
+    """Finish the hand-off under way, then wait for a person."""
+    _steer("pause", id, json)
+
+
+def resume(id: Id = None, json: AsJson = False) -> None:
+    """Go on with a paused rollout."""
+    _steer("resume", id, json)
+
+
+def abort(id: Id = None, json: AsJson = False) -> None:
+    """Go back to the release it came from."""
+    _steer("abort", id, json)
+
+
+def _steer(verb: str, id: str | None, json: bool) -> None:
+    connection = Connection()
+    view = connection.post(f"/api/v1/rollouts/{quoted(_one(connection, id, running=True)['id'])}/{verb}")
+    output.answer_json(view) if json else output.answer(f"{view['id']} {view['kind']} {view['phase']}")
+
+
+def _one(connection: Connection, id: str | None, running: bool = False) -> View:
+    """The rollout that is meant: by id, else the last one of that app, else the last one of all; a running one where
+    that is what can be steered. Raises NotFound."""
+    if id is not None and "." in id:
+        return connection.get(f"/api/v1/rollouts/{quoted(id)}")
+    listed = connection.get("/api/v1/rollouts" + (f"?{urlencode({'app': id})}" if id else ""))["rollouts"]
+    fitting = [view for view in listed if not running or view["phase"] not in ENDED]
+    if not fitting:
+        of = f" of {id}" if id else ""
+        raise NotFound(f"no rollout{of} is under way" if running else f"there is no rollout{of} yet")
+    return connection.get(f"/api/v1/rollouts/{quoted(fitting[0]['id'])}")
+
+
+def _table(rollouts: list[View]) -> str:
+    rows = [
+        (
+            view["id"],
+            view["kind"],
+            view["phase"],
+            view["reason"],
+            wording.day_and_clock(view["started_at"]),
+            wording.elapsed(view["started_at"], view["finished_at"]),
+            _loss(view.get("receipt")),
+        )
+        for view in rollouts
+    ]
+    return table(("ROLLOUT", "KIND", "PHASE", "REASON", "STARTED", "TOOK", "FAILED"), rows)
+
+
+def _loss(receipt: View | None) -> str:
+    return f"{receipt['failed']:,} of {receipt['requests']:,}" if receipt else ""

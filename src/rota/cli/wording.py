@@ -1,0 +1,153 @@
+"""Times, counts and ends of rollouts in a person's words; pure text, printed by the commands."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+_VERBS = {
+    "succeeded": "succeeded",
+    "rolled_back": "was rolled back",
+    "failed": "failed",
+    "cancelled": "was cancelled",
+    "paused": "is paused",
+}
+
+_STEPS = {
+    "PrepareRelease": "release being made ready",
+    "StartReplica": "starting",
+    "RestartReplica": "starting again in place",
+    "UpdateLimits": "given new limits",
+    "EnableServer": "in rotation",
+    "DrainServer": "draining",
+    "DisableServer": "out of rotation",
+    "CutConnections": "open connections cut",
+    "StopReplica": "stopping",
+    "KillReplica": "killed",
+    "RemoveReplica": "removed",
+    "RouteApp": "requests routed anew",
+    "OpenGap": "no replica in service",
+    "CloseGap": "in service again",
+    "ForgetApp": "forgotten",
+}
+"""The steps that a person waits for; the others are bookkeeping."""
+
+
+def moment(text: str | None) -> datetime | None:
+    """An RFC 3339 time of the API."""
+    return datetime.fromisoformat(text) if text else None
+
+
+def clock(text: str | None) -> str:
+    """The local time of day."""
+    at = moment(text)
+    return at.astimezone().strftime("%H:%M:%S") if at else "--:--:--"
+
+
+def day_and_clock(text: str | None) -> str:
+    at = moment(text)
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else "-"
+
+
+def duration(seconds: float) -> str:
+    """``350 ms``, ``4.2 s``, ``3 min 10 s``, ``2 h 5 min``."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+    return f"{int(seconds) // 3600} h {int(seconds) % 3600 // 60} min"
+
+
+def elapsed(since: str | None, until: str | None) -> str:
+    start, end = moment(since), moment(until)
+    return duration((end - start).total_seconds()) if start and end else "-"
+
+
+def limits(view: dict[str, Any] | None) -> str:
+    view = view or {}
+    memory, cpus = view.get("memory"), view.get("cpus")
+    parts = [f"{memory / 2**20:g} MiB"] if memory is not None else []
+    parts += [f"{cpus:g} CPU"] if cpus is not None else []
+    if not parts:
+        return "none"
+    return ", ".join(parts) + ("" if view.get("enforced", True) else " (not enforced)")
+
+
+def event(view: dict[str, Any]) -> str | None:
+    """``12:00:01 hello-4 in rotation: ready and stable``; None for a step that is only bookkeeping."""
+    said = _said(view)
+    if said is None:
+        return None
+    why = view.get("detail") if view["kind"] != "failure" else None
+    why = str(why or view.get("reason") or "").partition("\n")[0]
+    who = view.get("replica") or view.get("rollout") or view.get("app")
+    return f"{clock(view.get('at'))} {who} {said}" + (f": {why}" if why else "")
+
+
+def _said(view: dict[str, Any]) -> str | None:
+    step = str(view.get("step") or "")
+    if view["kind"] == "step":
+        return _STEPS.get(step)
+    if view["kind"] == "step-failed":
+        return f"{step} failed and is tried again"
+    return "failed" if view["kind"] == "failure" else str(view.get("phase") or "")
+
+
+def ending(rollout: dict[str, Any]) -> list[str]:
+    """The receipt for people, and after a failure what failed, why, and what serves now."""
+    return [_headline(rollout), *_failures(rollout), *receipt(rollout.get("receipt")), *_serving(rollout)]
+
+
+def receipt(view: dict[str, Any] | None) -> list[str]:
+    if not view:
+        return []
+    lines = [
+        f"{view['failed']:,} failed of {view['requests']:,} requests "
+        f"(retried {view['retried']:,}, redispatched {view['redispatched']:,}, cut {view['cut']:,})"
+    ]
+    if view.get("app_errors"):
+        lines.append(f"{view['app_errors']:,} answered with an error by the app itself")
+    releases = view.get("by_release") or {}
+    if releases:
+        lines.append(", ".join(f"release {name}: {count:,}" for name, count in releases.items()))
+    lines += [_gap(gap) for gap in view.get("gaps") or []]
+    if not view["complete"]:
+        lines.append("incomplete: the load balancer was lost for a time, so some requests may not be counted")
+    return lines
+
+
+def _headline(rollout: dict[str, Any]) -> str:
+    phase = rollout["phase"]
+    text = f"{rollout['id']} {rollout['kind']} {_VERBS.get(phase, phase)}"
+    if phase == "succeeded":
+        return f"{text} in {elapsed(rollout['started_at'], rollout['finished_at'])}"
+    reason = rollout.get("reason")
+    return f"{text}: {reason}" if reason else text
+
+
+def _failures(rollout: dict[str, Any]) -> list[str]:
+    if rollout["phase"] == "succeeded":
+        return []
+    detail = rollout.get("detail")
+    lines = [str(detail)] if detail else []
+    for failure in rollout.get("failures") or []:
+        lines.append(f"{failure['replica']} {failure['reason']}: {failure['detail']}")
+        lines += [f"  | {text}" for text in failure.get("log") or []]
+    return lines
+
+
+def _serving(rollout: dict[str, Any]) -> list[str]:
+    phase, release = rollout["phase"], rollout.get("from_release")
+    if phase == "paused":
+        return [f"go on with: rota rollout resume {rollout['id']}   or back with: rota rollout abort {rollout['id']}"]
+    if phase in ("rolled_back", "cancelled") and release:
+        return [f"release {release} serves"]
+    return []
+
+
+def _gap(gap: dict[str, Any]) -> str:
+    seconds = gap.get("seconds")
+    length = duration(seconds) if seconds is not None else "a time that goes on"
+    return f"{gap.get('reason') or 'no replica in service'} for {length}"

@@ -1,0 +1,65 @@
+"""The JSON Schema of rota.yaml, for editors that complete and check while one types; printed by ``rota schema``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rota.core.spec import AppSpec
+
+DESCRIPTIONS = {
+    "name": "The app's name: 1 to 40 of a-z, 0-9 and '-'.",
+    "replicas": "How many replicas run, 1 to 1000.",
+    "deployment_strategy": "rolling: one after the other, nobody notices. replace: all stop, then all start.",
+    "domains": "The host names that lead to the app; without any it is <name>.localhost.",
+    "domain": "A host name.",
+    "port": "The port of the app's container; as a process each replica gets a PORT of its own.",
+    "health_check_path": "The path that answers 2xx or 3xx while a replica can serve.",
+    "health_check": "How a replica is checked, before it gets requests and while it does.",
+    "type": "http: a request must be answered. tcp: a connection must be accepted.",
+    "path": "As health_check_path, which it goes before.",
+    "interval": "Time between checks.",
+    "fast_interval": "Time between checks after a first failure.",
+    "timeout": "How long a check may take; under drain: how long open requests may take to end.",
+    "fall": "Failed checks in a row after which a replica gets no more requests.",
+    "rise": "Passed checks in a row after which it gets requests again.",
+    "start_period": "Extra time, beside boot_timeout, for the first checks to pass.",
+    "start_interval": "Time between checks of a replica that has not been ready yet.",
+    "min_ready_seconds": "How long a new replica must stay healthy before it gets requests, 0 to 600 seconds.",
+    "boot_timeout": "How long a new replica may take until it accepts a connection on PORT.",
+    "stop_grace_period": "Time between the stop signal and SIGKILL.",
+    "stop_signal": "The signal that asks a replica to end.",
+    "command": "The program and its arguments, run without a shell; $PORT is filled in.",
+    "build_command": "Run once for each release, in the unpacked source directory.",
+    "user": "The user that runs the app, when rota runs as root.",
+    "env": "Variables of the app's environment; ${NAME} takes the value of another one.",
+    "value": "The variable's value.",
+    "resources": "Limits of each replica: memory and cpus, or cloudlets.",
+    "memory": "Memory, such as 512MiB.",
+    "cpus": "Processor cores, such as 0.5.",
+    "cloudlets": "1 cloudlet is 128 MiB of memory and 400 MHz of CPU.",
+    "rollout": "How a change goes through the replicas.",
+    "mode": "sequential: one after the other, 30 s apart. simultaneous: all at once, with a gap.",
+    "parallelism": "How many replicas change at a time: a number, or a share such as 25%.",
+    "order": "start-first, stop-first, or in-place (restart the same replica).",
+    "delay": "Time between a replica that is ready and the next one, 0 to 300 seconds; under restart: before the"
+    " second try.",
+    "min_available": "No voluntary step leaves fewer replicas serving than this.",
+    "failure_action": "What happens when a new replica fails: rollback, pause or continue.",
+    "monitor": "How long after a rollout a failure still counts as its own.",
+    "max_failure_ratio": "The share of new replicas that may fail, 0 to 1.",
+    "progress_deadline": "The longest time without progress.",
+    "drain": "How a replica is relieved of its requests before it stops.",
+    "restart": "How a replica that does not come up is tried again.",
+    "attempts": "How often.",
+    "max_delay": "The delay doubles up to this.",
+    "give_up": "Stop trying after the last attempt.",
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """A JSON Schema (2020-12) in which every key has a description."""
+    schema = AppSpec.model_json_schema()
+    for section in (schema, *schema["$defs"].values()):
+        for key, entry in section.get("properties", {}).items():
+            entry["description"] = DESCRIPTIONS[key]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "rota.yaml"}

@@ -1,0 +1,240 @@
+"""The text of rota.yaml to an AppSpec, or every mistake in it at its place and in a person's words; called by the
+command line before anything is sent and by the API before anything is kept."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from rota.core.document import Document, Path, parents, read
+from rota.core.errors import SpecError
+from rota.core.expansion import expand
+from rota.core.quantities import quoted
+from rota.core.spec import AppSpec, Model
+from rota.core.starter import written
+
+DEFAULT_FILE = "rota.yaml"
+
+NOT_YET = {
+    "": "archive autoscale build canary freezes git hold image image_key images keep_old migration network notify"
+    " overlap placement ports post_deploy pre_deploy preset protected repair rollback schedule server sticky targets"
+    " volumes warm_up windows",
+    "domains": "aliases",
+    "env": "from secret_name",
+    "health_check": "command",
+    "rollout": "remove_from_dns",
+    "drain": "session_timeout",
+}
+"""Keys of the file's full form that this version does not honour, by section: named, never dropped silently (H11)."""
+
+NOT_YET_VALUES = {"deployment_strategy": ("blue-green", "canary"), "health_check.type": ("exec",)}
+
+_EXAMPLES = {"name": "name: hello", "command": 'command: ["python3", "app.py"]'}
+_LISTS = {"env": "- name: KEY and value: TEXT", "domains": "- domain: www.example.org"}
+
+
+def parse(source: str | bytes, file: str = DEFAULT_FILE) -> AppSpec:
+    """The app that a file describes; ``file`` is how messages call it. Raises SpecError with all problems found."""
+    document = read(source, file, _is_text)
+    _expand_env(document)
+    spec = _validate(document)
+    if spec is None or document.problems:
+        ordered = sorted(document.problems, key=lambda problem: (problem.line, problem.column))
+        raise SpecError(tuple(dict.fromkeys(ordered)))
+    return spec
+
+
+def starter(name: str = "hello", command: Sequence[str] = ("python3", "app.py")) -> str:
+    """A file to begin with, valid as it stands; raises SpecError when the name or the command is not."""
+    plain = written(name, command)
+    if _name_in(plain) == name:
+        return plain
+    # YAML takes 1 for a number and no for false: quotes make them names.
+    in_quotes = written(json.dumps(name), command)
+    parse(in_quotes)
+    return in_quotes
+
+
+def _name_in(text: str) -> str | None:
+    try:
+        return parse(text).name
+    except SpecError:
+        return None
+
+
+def _sections() -> dict[str, type[Model]]:
+    """The keys of the file that hold keys of their own."""
+    found: dict[str, type[Model]] = {"": AppSpec}
+    for name, entry in AppSpec.model_fields.items():
+        for kind in (entry.annotation, *get_args(entry.annotation)):
+            if isinstance(kind, type) and issubclass(kind, Model):
+                found[name] = kind
+    return found
+
+
+_SECTIONS = _sections()
+
+
+def _section(path: Path) -> str:
+    return str(path[0]) if path else ""
+
+
+def _is_text(path: Path) -> bool:
+    """Values of variables and words of commands are texts, whatever else YAML sees in 8080, 1.10 or true."""
+    match path:
+        case ("env", int(), "value") | ("command" | "build_command", int()):
+            return True
+        case _:
+            return False
+
+
+def _expand_env(document: Document) -> None:
+    entries = document.tree.get("env")
+    if not isinstance(entries, list):
+        return
+    named = {
+        entry["name"]: (index, entry)
+        for index, entry in enumerate(entries)
+        if isinstance(entry, dict) and isinstance(entry.get("name"), str) and isinstance(entry.get("value"), str)
+    }
+    values, wrong = expand({name: entry["value"] for name, (_, entry) in named.items()})
+    for name, reason in wrong.items():
+        _report(document, ("env", named[name][0], "value"), reason)
+    for name, value in values.items():
+        named[name][1]["value"] = value
+
+
+def _validate(document: Document) -> AppSpec | None:
+    try:
+        return AppSpec.model_validate(document.tree)
+    except ValidationError as error:
+        for mistake in error.errors(include_url=False):
+            _explain(document, mistake["loc"], mistake["type"], mistake["input"], mistake.get("ctx", {}))
+    return None
+
+
+def _explain(document: Document, path: Path, kind: str, found: object, context: dict[str, Any]) -> None:
+    if kind == "too_short" and found:
+        return  # not empty, but none of what it holds is right, and that was said
+    if kind == "extra_forbidden":
+        _report_key(document, path)
+    elif kind == "missing":
+        _report_missing(document, path)
+    elif kind == "rota":
+        _report(document, (*path, *context["path"]), context["message"])
+    elif isinstance(found, str) and found in NOT_YET_VALUES.get(".".join(map(str, path)), ()):
+        _report(document, path, f"{quoted(found)} is not supported yet by this version of rota")
+    else:
+        _report(document, path, _in_words(path, kind, found, context))
+
+
+def _report(document: Document, path: Path, message: str) -> None:
+    """At the value, or where that was left out at what is nearest above it."""
+    place = next(document.values[above] for above in parents(path) if above in document.values)
+    name = ".".join(part for part in path if isinstance(part, str))
+    document.report(f"{name}: {message}", place, path)
+
+
+def _report_key(document: Document, path: Path) -> None:
+    section, key = _section(path[:-1]), str(path[-1])
+    place = document.keys[path]
+    if path == ("image",) and "command" not in document.tree:
+        document.report("image alone cannot run on the process runtime: give command:", place, path)
+    elif key in NOT_YET.get(section, "").split():
+        document.report(f'"{key}" is not supported yet by this version of rota; remove it', place, path)
+    else:
+        document.report(f"unknown key {quoted(key)}{_advice(section, key)}", place, path)
+
+
+def _advice(section: str, key: str) -> str:
+    known = list(_SECTIONS[section].model_fields)
+    plain = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key[:60]).lower().replace("-", "_")
+    near = difflib.get_close_matches(plain, known, 1, cutoff=0.6)
+    if near:
+        return f'; did you mean "{near[0]}"?'
+    homes = [name for name, model in _SECTIONS.items() if name != section and plain in model.model_fields]
+    if homes:
+        return f"; it belongs under {homes[0]}:" if homes[0] else "; it belongs at the top level"
+    return f"; known here: {', '.join(known)}"
+
+
+def _report_missing(document: Document, path: Path) -> None:
+    if path == ("command",) and "image" in document.tree:
+        return  # said at image:
+    key = str(path[-1])
+    example = f"; give it, such as {_EXAMPLES[key]}" if len(path) == 1 else ""
+    place = next(document.values[above] for above in parents(path[:-1]) if above in document.values)
+    document.report(f'the key "{key}" is missing{example}', place, path)
+
+
+def _in_words(path: Path, kind: str, found: object, context: dict[str, Any]) -> str:
+    """pydantic's kinds of errors, as people say them."""
+    match kind:
+        case "value_error":
+            return str(context["error"])
+        case "int_type":
+            return f"a whole number is expected, not {quoted(found)}"
+        case "float_type" | "finite_number":
+            return f"a number is expected, not {quoted(found)}"
+        case "bool_type":
+            return f"true or false is expected, not {quoted(found)}"
+        case "string_type":
+            return _text_expected(found)
+        case "enum" | "literal_error":
+            choices = str(context["expected"]).replace("'", "")
+            return f"{choices} is expected, not {quoted(found)}"
+        case "string_pattern_mismatch":
+            return f"a path is expected that begins with / and has no spaces, not {quoted(found)}"
+        case "greater_than_equal" | "less_than_equal" | "greater_than":
+            return _bound(kind, found, context)
+        case "string_too_long" | "too_long":
+            return f"too long: {context['max_length']:,} is the most"
+        case "too_short":
+            return "it is empty"
+        case _:
+            return _shape_expected(path, kind, found)
+
+
+def _bound(kind: str, found: object, context: dict[str, Any]) -> str:
+    match kind:
+        case "greater_than_equal":
+            return f"at least {context['ge']:g} is expected, not {quoted(found)}"
+        case "less_than_equal":
+            return f"at most {context['le']:g} is expected, not {quoted(found)}"
+        case _:
+            return f"more than {context['gt']:g} is expected, not {quoted(found)}"
+
+
+def _text_expected(found: object) -> str:
+    if isinstance(found, int | float):
+        return f"a text is expected; write it with quotes: {json.dumps(str(quoted(found)))}"
+    return f"a text is expected, not {quoted(found)}"
+
+
+def _shape_expected(path: Path, kind: str, found: object) -> str:
+    """A list or a section was expected and something else stands there."""
+    if kind == "tuple_type" and _section(path) in ("command", "build_command"):
+        return f"a list of words is expected{_as_words(found)}; no shell takes part"
+    entry = _LISTS.get(_section(path))
+    if entry and kind == "tuple_type":
+        return f"a list is expected, each entry as in {entry}, not {quoted(found)}"
+    if entry:
+        return f"an entry is written as {entry}, not {quoted(found)}"
+    known = ", ".join(_SECTIONS[_section(path)].model_fields)
+    return f"a section of keys is expected ({known}), not {quoted(found)}"
+
+
+def _as_words(found: object) -> str:
+    if not isinstance(found, str):
+        return f", not {quoted(found)}"
+    try:
+        words = shlex.split(found)
+    except ValueError:  # a quote that is never closed
+        words = found.split()
+    return f", such as {json.dumps(words, ensure_ascii=False)}"

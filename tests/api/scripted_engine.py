@@ -1,0 +1,328 @@
+"""An engine that does what a test says, behind the real API and a real HTTP server; for the tests of API and CLI."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from rota.api import create_api
+from rota.core.errors import Conflict, NotFound, RotaError
+from rota.core.order import Order, Scale
+
+TOKEN = "a-token-of-the-tests"  # noqa: S105
+TOKEN_SHA256 = hashlib.sha256(TOKEN.encode()).hexdigest()
+
+View = dict[str, Any]
+
+RECEIPT: View = {
+    "requests": 18412,
+    "retried": 2,
+    "redispatched": 1,
+    "cut": 0,
+    "failed": 0,
+    "app_errors": 0,
+    "by_release": {"1": 9000, "2": 9412},
+    "complete": True,
+    "gaps": [],
+}
+
+
+class MemorySources:
+    """Sources by digest; the archives themselves are only counted."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[str, int] = {}
+
+    async def put(self, chunks: AsyncIterator[bytes]) -> str:
+        digest, size = hashlib.sha256(), 0
+        async for chunk in chunks:
+            digest.update(chunk)
+            size += len(chunk)
+        self.sizes[digest.hexdigest()] = size
+        return digest.hexdigest()
+
+    def has(self, digest: str) -> bool:
+        return digest in self.sizes
+
+    def path(self, digest: str) -> Path:
+        raise NotFound(digest)
+
+    async def keep_only(self, digests: frozenset[str]) -> None:
+        self.sizes = {digest: size for digest, size in self.sizes.items() if digest in digests}
+
+
+class ScriptedEngine:
+    """Rollouts of it end at once as ``ending`` says, or with ``held`` not before ``finish`` is called."""
+
+    def __init__(self) -> None:
+        self.sources = MemorySources()
+        self.orders: list[tuple[str, Order]] = []
+        self.ending: View = {"phase": "succeeded", "reason": "", "receipt": RECEIPT}
+        self.held = False
+        self.failure: BaseException | None = None
+        self.not_ready: RotaError | None = None
+        self.streams = 0
+        self.shutdowns: list[bool] = []
+        self.on_shutdown = lambda: None
+        self._rollouts: dict[str, View] = {}
+        self._events: list[View] = []
+        self._lines: list[View] = [
+            {"replica": "hello-1", "text": "listening"},
+            {"replica": "hello-2", "text": "listening, too"},
+        ]
+        self._keys: dict[str, tuple[str, int, View]] = {}
+
+    # status
+
+    def apps(self) -> list[View]:
+        return [app_view()]
+
+    def app(self, name: str) -> View:
+        last = next(reversed(self._rollouts.values()), None)
+        return _known(name) | {"replicas": [replica_view(1), replica_view(2)], "rollout": last, "spec": {}}
+
+    def replicas(self, name: str) -> View:
+        return {"app": _known(name)["name"], "replicas": [replica_view(1), replica_view(2)]}
+
+    def releases(self, name: str) -> View:
+        _known(name)
+        release = {
+            "number": 2,
+            "created_at": "2026-11-22T12:00:00.000Z",
+            "current": True,
+            "source": None,
+            "command": ["python3", "app.py"],
+            "rollout": "hello.2",
+        }
+        return {"app": name, "releases": [release]}
+
+    def rollouts(self, app: str | None, limit: int) -> list[View]:
+        found = [view for view in self._rollouts.values() if app in (None, view["app"])]
+        return [{key: value for key, value in view.items() if key != "steps"} for view in found[::-1][:limit]]
+
+    def rollout(self, id: str) -> View:
+        if id not in self._rollouts:
+            raise NotFound(f"there is no rollout {id}")
+        return self._rollouts[id]
+
+    def server(self) -> View:
+        if self.failure:
+            raise self.failure
+        return {"version": "0.1.0", "runtime": "process", "apps": 1}
+
+    async def ready(self) -> None:
+        if self.not_ready:
+            raise self.not_ready
+
+    # commands
+
+    async def begin(self, app: str, order: Order) -> View:
+        if self.failure:
+            raise self.failure
+        running = next((view["id"] for view in self._rollouts.values() if view["phase"] == "progressing"), None)
+        if running and not order.supersede and not isinstance(order, Scale):
+            conflict = Conflict(f"{running} is under way")
+            conflict.rollout = running  # type: ignore[attr-defined]
+            raise conflict
+        self.orders.append((app, order))
+        view = rollout_view(app, len(self._rollouts) + 1, order.kind)
+        self._rollouts[view["id"]] = view
+        self.record(view, "phase", phase="progressing")
+        self.record(view, "step", replica="hello-4", step="EnableServer", phase="ready", reason="in rotation")
+        if not self.held:
+            self.finish(view["id"])
+        return view | {"phase": "progressing"}
+
+    def finish(self, id: str) -> None:
+        view = self._rollouts[id]
+        view.update({"finished_at": "2026-11-22T12:00:04.200Z", "progress": {"done": 3, "of": 3}} | self.ending)
+        self.record(view, "phase", phase=view["phase"], reason=view["reason"])
+
+    async def pause(self, rollout: str) -> View:
+        return self._moved(rollout, "paused")
+
+    async def resume(self, rollout: str) -> View:
+        return self._moved(rollout, "progressing")
+
+    async def abort(self, rollout: str) -> View:
+        return self._moved(rollout, "cancelled")
+
+    async def shutdown(self, keep_apps: bool) -> None:
+        self.shutdowns.append(keep_apps)
+        self.on_shutdown()
+
+    # streams
+
+    def record(self, view: View, kind: str, **more: Any) -> None:
+        event = {"seq": len(self._events) + 1, "at": "2026-11-22T12:00:01.000Z", "app": view["app"]}
+        event |= {
+            "rollout": view["id"],
+            "kind": kind,
+            "step": "",
+            "replica": "",
+            "phase": "",
+            "reason": "",
+            "detail": "",
+        }
+        self._events.append(event | more)
+
+    def events(self, *, app: str | None, rollout: str | None, after: int, limit: int) -> list[View]:
+        found = [e for e in self._events if e["seq"] > after and app in (None, e["app"])]
+        return [e for e in found if rollout in (None, e["rollout"])][-limit:] if limit else []
+
+    async def follow_events(
+        self, *, app: str | None = None, rollout: str | None = None, after: int
+    ) -> AsyncIterator[View]:
+        self.streams += 1
+        try:
+            while True:
+                for event in self.events(app=app, rollout=rollout, after=after, limit=10_000):
+                    after = event["seq"]
+                    yield event
+                if rollout and self._rollouts[rollout]["finished_at"]:
+                    return
+                await asyncio.sleep(0.01)
+        finally:
+            self.streams -= 1
+
+    async def log_lines(self, app: str, replica: str | None, tail: int) -> list[View]:
+        return [line for line in self._lines if replica in (None, line["replica"])][-tail:]
+
+    async def follow_logs(self, app: str, replica: str | None, tail: int) -> AsyncIterator[View]:
+        for line in await self.log_lines(app, replica, tail):
+            yield line
+        await asyncio.Event().wait()
+
+    # idempotency
+
+    async def remembered(self, key: str) -> tuple[str, int, View] | None:
+        return self._keys.get(key)
+
+    async def remember(self, key: str, fingerprint: str, status: int, body: View) -> None:
+        self._keys[key] = (fingerprint, status, body)
+
+    def _moved(self, rollout: str, phase: str) -> View:
+        view = self.rollout(rollout)
+        if view["finished_at"]:
+            raise Conflict(f"{rollout} has ended")
+        view["phase"] = phase
+        self.record(view, "phase", phase=phase)
+        return view
+
+
+def _known(name: str) -> View:
+    if name != "hello":
+        raise NotFound(f"there is no app {name}")
+    return app_view()
+
+
+def app_view() -> View:
+    return {
+        "name": "hello",
+        "phase": "running",
+        "replicas_wanted": 2,
+        "ready": 2,
+        "release": 2,
+        "hosts": ["hello.localhost"],
+        "urls": ["http://hello.localhost:8080"],
+        "limits": {"memory": None, "cpus": None},
+        "rollout": None,
+    }
+
+
+def replica_view(number: int) -> View:
+    return {
+        "id": f"hello-{number}",
+        "slot": number,
+        "release": 2,
+        "generation": 1,
+        "node": "local",
+        "phase": "ready",
+        "reason": "",
+        "address": f"127.0.0.1:2000{number}",
+        "started_at": "2026-11-22T12:00:00.000Z",
+        "ready_since": "2026-11-22T12:00:01.000Z",
+        "restarts": 0,
+        "limits": {"memory": 268435456, "cpus": 0.5, "enforced": False},
+        "open": 0,
+        "log": [],
+    }
+
+
+def rollout_view(app: str, number: int, kind: str) -> View:
+    return {
+        "id": f"{app}.{number}",
+        "app": app,
+        "kind": kind,
+        "phase": "progressing",
+        "reason": "",
+        "detail": "",
+        "from_release": 1,
+        "to_release": 2,
+        "policy": {},
+        "started_at": "2026-11-22T12:00:00.000Z",
+        "finished_at": None,
+        "progress": {"done": 0, "of": 3},
+        "failures": [],
+        "steps": [
+            {"at": "2026-11-22T12:00:01.000Z", "step": "StartReplica", "replica": "hello-4", "reason": "slot 1 is due"}
+        ],
+        "receipt": RECEIPT,
+    }
+
+
+class Served:
+    """The engine's API on a port of its own; ``stop`` and ``start`` again keep the port."""
+
+    def __init__(self, engine: ScriptedEngine) -> None:
+        self.engine = engine
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self._closing = asyncio.Event()
+        api = create_api(self.engine, TOKEN_SHA256, closing=self._closing)
+        config = uvicorn.Config(api, "127.0.0.1", self.port, log_level="critical", lifespan="off")
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        deadline = threading.Event()
+        for _ in range(1000):
+            if self._server.started:
+                return
+            deadline.wait(0.01)
+        raise AssertionError("the API did not start")
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        await self._server.serve()
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._closing.set)
+        self._server.should_exit = True
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+
+@contextmanager
+def served(engine: ScriptedEngine) -> Iterator[Served]:
+    server = Served(engine)
+    server.start()
+    try:
+        yield server
+    finally:
+        if server._thread.is_alive():
+            server.stop()

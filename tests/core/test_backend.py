@@ -1,0 +1,25 @@
+"""A backend's name changes with the settings that need a pool of their own, and with nothing else."""
+
+from __future__ import annotations
+
+import re
+
+from rota.core.backend import backend_of
+from rota.core.spec import AppSpec
+
+
+def spec(**changes: object) -> AppSpec:
+    return AppSpec.model_validate({"name": "hello", "command": ["x"], **changes})
+
+
+def test_a_name_is_the_app_and_a_digest() -> None:
+    assert re.fullmatch(r"hello\.[0-9a-f]{8}", backend_of(spec()).name)
+
+
+def test_a_release_with_the_same_settings_shares_the_pool() -> None:
+    assert backend_of(spec()).name == backend_of(spec(command=["y"], replicas=5)).name
+
+
+def test_another_check_needs_another_pool() -> None:
+    assert backend_of(spec()).name != backend_of(spec(health_check_path="/health")).name
+    assert backend_of(spec()).name != backend_of(spec(health_check={"fall": 5})).name

@@ -1,0 +1,90 @@
+"""The app's model: what holds for it wherever it comes from, the API included."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from rota.core.schema import json_schema
+from rota.core.spec import AppSpec, EnvVar, HealthCheck, Limits, Order, Resources, RolloutOptions, cloudlets
+from rota.core.specfile import parse, starter
+
+
+def test_a_cloudlet_is_128_mib_and_400_mhz() -> None:
+    assert cloudlets(4) == Limits(memory=512 * 2**20, cpus=1.6)
+    assert Resources(cloudlets=4).limits() == cloudlets(4)
+    assert Resources(memory="64MiB").limits() == Limits(memory=64 * 2**20)
+
+
+@pytest.mark.parametrize(
+    ("limits", "text"),
+    [
+        (Limits(), "no limits"),
+        (Limits(memory=2**26), "memory 64 MiB"),
+        (Limits(memory=2**26, cpus=0.5), "memory 64 MiB, cpus 0.5"),
+    ],
+)
+def test_limits_are_written_for_people(limits: Limits, text: str) -> None:
+    assert limits.written() == text
+
+
+def test_given_options_go_over_others() -> None:
+    given = RolloutOptions(delay=5)
+    assert given.over(RolloutOptions(delay=1, order=Order.STOP_FIRST)) == RolloutOptions(
+        delay=5, order=Order.STOP_FIRST
+    )
+
+
+def test_without_a_domain_an_app_has_a_name_on_the_loopback() -> None:
+    assert AppSpec(name="a", command=("x",)).hosts == ("a.localhost",)
+
+
+def test_which_path_is_checked() -> None:
+    both = AppSpec(name="a", command=("x",), health_check_path="/a", health_check=HealthCheck(path="/b"))
+    assert both.check_path == "/b"
+    assert AppSpec(name="a", command=("x",), health_check_path="/a").check_path == "/a"
+    assert AppSpec(name="a", command=("x",), health_check_path="/a", health_check={"type": "tcp"}).check_path is None
+
+
+def test_values_from_json() -> None:
+    assert EnvVar(name="A", value=3).value == "3"
+    for wrong in (True, "a\0"):
+        with pytest.raises(ValidationError):
+            EnvVar(name="A", value=wrong)
+    with pytest.raises(ValidationError):
+        AppSpec(name="a", command=("x\0",))
+
+
+def test_a_spec_survives_the_store() -> None:
+    spec = parse("name: a\ncommand: [x]\nrollout: {delay: 3, parallelism: 50%}\nresources: {memory: 64MiB}\nport: 1")
+    assert AppSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_the_schema_describes_every_key() -> None:
+    schema = json_schema()
+    assert schema["title"] == "rota.yaml"
+    assert set(schema["properties"]) == set(AppSpec.model_fields)
+    for section in (schema, *schema["$defs"].values()):
+        assert all(entry["description"] for entry in section.get("properties", {}).values())
+
+
+@pytest.mark.parametrize("name", ["hello", "no", "1", "1e3", "null"])
+def test_a_starter_is_valid_as_it_stands(name: str) -> None:
+    spec = parse(starter(name, ["python3", "it's", "$PORT"]))
+    assert (spec.name, spec.command, spec.replicas) == (name, ("python3", "it's", "$PORT"), 3)
+
+
+def test_all_that_a_starter_shows_is_valid() -> None:
+    lines = starter("hello", ["x"]).splitlines()
+    shown = [
+        line.removeprefix("# ") for line in lines if line.startswith(("#   ", "# health", "# dom", "# env", "# res"))
+    ]
+    spec = parse("\n".join([*(line for line in lines if not line.startswith("#")), *shown]))
+    assert spec.env[0].value == "hello"
+    assert spec.hosts == ("www.example.org",)
+    assert spec.limits.cpus == 0.5
+
+
+def test_a_starter_of_a_wrong_name_is_an_error() -> None:
+    with pytest.raises(Exception, match="is not an app name"):
+        starter("a\nreplicas: 9", ["x"])
