@@ -98,10 +98,14 @@ class ProbeHistory:
 
 @dataclass(frozen=True)
 class Counters:
-    """HAProxy's counts of one server or backend since its process started.
+    """HAProxy's counts of one server or backend since its process started (shown one by one in
+    tests/adapters/haproxy/test_haproxy_counters.py).
 
-    ``failed``: answers that HAProxy itself made with 5xx, and answers broken off by the server;
-    ``app_errors``: 5xx that the app answered. On a server's row ``requests`` are those sent to it.
+    On a backend's row, counted when a request ends: ``requests`` all that came, with a server or without one;
+    ``retried`` further attempts, of which ``redispatched`` went to another server; ``failed`` answers with 5xx that
+    HAProxy itself made and answers that a server broke off, never a client that left; ``app_errors`` 5xx that the app
+    answered, by servers that are gone too. On a server's row, counted when its answer begins: ``requests`` that it
+    answered and ``app_errors``, the 5xx of them; ``failed`` is 0 there.
     """
 
     requests: int = 0
@@ -132,7 +136,8 @@ class Counters:
 @dataclass(frozen=True)
 class Row:
     """One line of HAProxy's statistics: ``process`` (pid + start) and ``name`` identify it for ever.
-    ``replica`` is None on a backend's row."""
+    ``replica`` is None on a backend's row; those alone add up to an app's totals
+    (core.receipt), the servers' rows say which replica and release answered."""
 
     process: str
     name: str

@@ -1,29 +1,48 @@
-"""A real HAProxy for tests: a parent that restarts it, web servers that misbehave as told, and a client that counts;
-used by the contract suite and the adapter's tests."""
+"""A real HAProxy for tests: a parent that restarts it and a rig around the adapter; used by the contract suite and
+the adapter's tests."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import shutil
 import socket
+import tempfile
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-from rota.adapters.balancer.haproxy import Run
-from rota.core.observation import Address
+from rota.adapters.balancer.haproxy import HaproxyBalancer, Run, Settings
+from rota.adapters.balancer.haproxy.binary import bundled
+from rota.core.backend import Backend
+from rota.core.errors import Missing
+from rota.core.names import ReplicaId
+from rota.core.observation import ObservedBalancer
+from rota.testing.web import Client, WebServer
 
-UPGRADE = (
-    "GET /socket HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
-"""The handshake of RFC 6455, section 1.3, with its example key; HAProxy checks the answer to it."""
+APP = "hello"
+HOST = "hello.localhost"
 
-_ACCEPTED = (
-    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
-)
+
+def binary_of(kind: str) -> str:
+    """``system`` or ``bundled``; raises Missing, so that a test of a version that is not there fails."""
+    found = shutil.which("haproxy") if kind == "system" else bundled()
+    if found is None:
+        raise Missing(f"the {kind} haproxy is not installed")
+    return found
+
+
+@asynccontextmanager
+async def running_rig(kind: str) -> AsyncIterator[Rig]:
+    """A started HAProxy with nothing behind it, in a directory and on a port of its own."""
+    directory = Path(tempfile.mkdtemp(prefix="rota-"))
+    rig = Rig(directory, binary_of(kind))
+    try:
+        await rig.balancer.start()
+        yield rig
+    finally:
+        await rig.close()
+        shutil.rmtree(directory)
 
 
 def free_port() -> int:
@@ -87,158 +106,62 @@ class LocalLauncher:
             await asyncio.sleep(0.02)  # not a hundred starts a second of one that cannot start
 
 
-class WebServer:
-    """One replica's stand-in on 127.0.0.1. What a path does: ``/slow/S`` answers after S seconds, ``/status/N`` with
-    that code, ``/empty`` closes without an answer, ``/half`` breaks its answer off, ``/socket`` upgrades, echoes and
-    ends at ``bye``."""
+class Rig:
+    """One HAProxy with the port in front of it, and the web servers that the test puts behind it."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.port = 0
-        self.healthy = True
-        self.asked: Counter[str] = Counter()
-        self.heads: list[str] = []
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+    def __init__(self, directory: Path, binary: str) -> None:
+        self.binary = binary
+        self.port = free_port()
+        self.settings = Settings(directory, (f"127.0.0.1:{self.port}",), reload_interval=0.2, hard_stop=20, maxconn=500)
+        self.launcher = LocalLauncher(directory / "haproxy.log")
+        self.balancer = HaproxyBalancer(self.settings, binary, self.launcher)
+        self.servers: list[WebServer] = []
 
-    @property
-    def address(self) -> Address:
-        return Address("127.0.0.1", self.port)
+    async def web(self, name: str) -> WebServer:
+        server = await WebServer(name).start()
+        self.servers.append(server)
+        return server
 
-    async def start(self, port: int = 0) -> WebServer:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, backlog=512)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
+    async def ready(self, count: int, backend: Backend, host: str = HOST) -> list[WebServer]:
+        await self.balancer.prepare(backend, (host,))
+        servers = [await self.web(f"{backend.app}-{number}") for number in range(1, count + 1)]
+        for server in servers:
+            await self.balancer.enable(ReplicaId(server.name), backend.app, backend.name, server.address)
+        return servers
 
-    async def stop(self) -> None:
-        """As a killed process: nothing listens any more, every connection is gone."""
-        if self._server is not None:
-            self._server.close()
-        for writer in tuple(self._writers):
-            writer.transport.abort()
-        await asyncio.sleep(0)
+    async def see(self, app: str = APP) -> ObservedBalancer:
+        return (await self.balancer.observe())[app]
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
-        try:
-            while await self._answer(reader, writer):
-                pass
-        except (OSError, EOFError):
-            pass
-        finally:
-            self._writers.discard(writer)
-            writer.close()
+    async def busy(self, replica: ReplicaId) -> int:
+        """Open requests to a replica, and old processes that may still send it one."""
+        server = (await self.see()).servers.get(replica)
+        return 0 if server is None else server.open + server.old_holders
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        path = head.split()[1]
-        self.asked[path.split("/")[1]] += 1
-        if not path.startswith("/health"):
-            self.heads.append(head)
-        match path.split("/")[1:]:
-            case ["slow", seconds]:
-                await asyncio.sleep(float(seconds))
-                await self._reply(writer, 200)
-            case ["status", code]:
-                await self._reply(writer, int(code))
-            case ["empty"]:
-                return False
-            case ["half"]:
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf")
-                await writer.drain()
-                return False
-            case ["socket"]:
-                writer.write(_ACCEPTED)
-                while (said := await reader.read(1000)) not in (b"", b"bye"):
-                    writer.write(said)
-                return False
-            case ["health", *_]:
-                await self._reply(writer, 200 if self.healthy else 500)
-            case _:
-                await self._reply(writer, 200)
-        return "connection: close" not in head.lower()
+    async def idle(self, replica: ReplicaId) -> bool:
+        return not await self.busy(replica)
 
-    async def _reply(self, writer: asyncio.StreamWriter, code: int) -> None:
-        body = self.name.encode()
-        writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s" % (code, len(body), body))
-        await writer.drain()
+    async def up(self, replica: ReplicaId) -> bool:
+        return (await self.see()).servers[replica].up
+
+    async def down(self, replica: ReplicaId) -> bool:
+        return not await self.up(replica)
+
+    def client(self, host: str = HOST) -> Client:
+        return Client(self.port, host)
+
+    async def another_daemon(self) -> HaproxyBalancer:
+        """The daemon gone and started again, with HAProxy running on."""
+        await self.balancer.close()
+        self.balancer = HaproxyBalancer(self.settings, self.binary, self.launcher)
+        await self.balancer.start()
+        return self.balancer
+
+    async def close(self) -> None:
+        await self.balancer.close()
+        await self.launcher.close()
+        for server in self.servers:
+            await server.stop()
 
 
-class Client:
-    """One connection after the other to HAProxy, kept alive as long as the other side does."""
-
-    def __init__(self, port: int, host: str) -> None:
-        self._port = port
-        self._host = host
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-
-    async def ask(self, path: str = "/", method: str = "GET", *, keep: bool = False) -> tuple[int, str]:
-        """Status and body; status 0 when there was no whole answer."""
-        try:
-            reader, writer = self._streams or await asyncio.open_connection("127.0.0.1", self._port)
-            self._streams = None
-            connection = "keep-alive" if keep else "close"
-            length = "Content-Length: 0\r\n" if method == "POST" else ""
-            head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\n{length}Connection: {connection}\r\n\r\n"
-            writer.write(head.encode())
-            status, body, goes_on = await self._read(reader)
-        except (OSError, EOFError, ValueError):
-            return 0, ""
-        if keep and goes_on:
-            self._streams = (reader, writer)
-        else:
-            writer.close()
-        return status, body
-
-    def close(self) -> None:
-        if self._streams is not None:
-            self._streams[1].close()
-            self._streams = None
-
-    async def _read(self, reader: asyncio.StreamReader) -> tuple[int, str, bool]:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        length = next((int(line.split()[1]) for line in head.splitlines() if line.startswith("content-length:")), None)
-        body = await reader.read() if length is None else await reader.readexactly(length)
-        return int(head.split()[1]), body.decode(), length is not None and "connection: close" not in head
-
-
-async def web_socket(port: int, host: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A WebSocket through HAProxy, open once it echoes."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(UPGRADE.format(host=host).encode() + b"hello")
-    await reader.readuntil(b"hello")
-    return reader, writer
-
-
-class Load:
-    """Requests one after the other from several clients, half of them on kept connections, until stopped."""
-
-    def __init__(self, port: int, host: str, clients: int = 4, pause: float = 0.005) -> None:
-        self.outcomes: Counter[tuple[int, str]] = Counter()
-        self._stop = asyncio.Event()
-        self._clients = [(Client(port, host), number % 2 == 0) for number in range(clients)]
-        self._pause = pause
-
-    @property
-    def sent(self) -> int:
-        return self.outcomes.total()
-
-    @property
-    def lost(self) -> int:
-        return sum(count for (status, _), count in self.outcomes.items() if status != 200)
-
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[Load]:
-        tasks = [asyncio.create_task(self._go(client, keep)) for client, keep in self._clients]
-        try:
-            yield self
-        finally:
-            self._stop.set()
-            await asyncio.gather(*tasks)
-            for client, _ in self._clients:
-                client.close()
-
-    async def _go(self, client: Client, keep: bool) -> None:
-        while not self._stop.is_set():
-            self.outcomes[await client.ask(keep=keep)] += 1
-            await asyncio.sleep(self._pause)
+def pool(check: str | None = "/health", app: str = APP, interval: float = 2.0) -> Backend:
+    return Backend(app, check, interval, 0.1, 1.0, 3, 2)

@@ -6,12 +6,12 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from conftest import APP, HOST, Rig, pool
 
 from rota.core.names import ReplicaId
 from rota.core.observation import Counters
 from rota.core.receipt import by_replica, totals
-from rota.testing.haproxy import Load, until, web_socket
+from rota.testing.haproxy import APP, HOST, Rig, pool, until
+from rota.testing.web import Load, web_socket
 
 A, B = ReplicaId("hello-1"), ReplicaId("hello-2")
 

@@ -7,11 +7,11 @@ import os
 import signal
 
 import pytest
-from conftest import APP, HOST, Rig, pool
 
 from rota.core.names import ReplicaId
 from rota.core.observation import ServerState
-from rota.testing.haproxy import Load, until, web_socket
+from rota.testing.haproxy import APP, HOST, Rig, pool, until
+from rota.testing.web import Load, web_socket
 
 A, B = ReplicaId("hello-1"), ReplicaId("hello-2")
 

@@ -4,6 +4,7 @@ engine's executor calls it, the composition root starts and closes it."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -11,18 +12,18 @@ from rota.adapters.balancer.haproxy.config import HOSTS_MAP, ROUTES_MAP, hosts_m
 from rota.adapters.balancer.haproxy.disk import Disk
 from rota.adapters.balancer.haproxy.launcher import Launcher
 from rota.adapters.balancer.haproxy.reloads import Ended, Reloads
-from rota.adapters.balancer.haproxy.settings import Settings
+from rota.adapters.balancer.haproxy.settings import Settings, can_bind
 from rota.adapters.balancer.haproxy.socket import NotAnswering
 from rota.adapters.balancer.haproxy.state import App, Server, State
-from rota.adapters.balancer.haproxy.stats import Reading
-from rota.adapters.balancer.haproxy.view import View, gaps_of
+from rota.adapters.balancer.haproxy.stats import Entry, Reading, Workers
+from rota.adapters.balancer.haproxy.view import View, app_of, gaps_of
 from rota.adapters.balancer.haproxy.worker import Haproxy, process_id
 from rota.core.backend import Backend
 from rota.core.errors import StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, Gap, ObservedBalancer, ServerState
 
-_START_DEADLINE = 10.0
+_START_DEADLINE = 5.0
 _REMOVE_DEADLINE = 5.0
 _POLL = 0.01
 _WATCH = 1.0
@@ -41,6 +42,7 @@ class HaproxyBalancer:
         self._haproxy = Haproxy(settings)
         self._disk = Disk(settings, binary)
         self._state = State()
+        self._known_gaps: tuple[Gap, ...] = ()
         self._lock = asyncio.Lock()
         self._ended = Ended(self._wake_all)
         self._reloads = Reloads(self._haproxy, settings.reload_interval, self._carry_out_reload)
@@ -56,7 +58,7 @@ class HaproxyBalancer:
             self._disk.write(self._state)
             self._launcher.on_exit(self._lost.set)
             await self._launcher.ensure(self._argv)
-            await self._haproxy.until_answers(_START_DEADLINE)
+            await self._answering()
             await self._agree()
         self._watcher = asyncio.create_task(self._watch())
 
@@ -71,18 +73,8 @@ class HaproxyBalancer:
         self._wakes.append(wake)
 
     async def observe(self) -> Mapping[str, ObservedBalancer]:
-        gaps = gaps_of(await self._launcher.runs())
-        try:
-            reading = await self._haproxy.read()
-            backends = await self._haproxy.backends()
-            old = await self._read_old()
-        except NotAnswering:
-            return {name: _unanswered(app, gaps) for name, app in self._state.apps.items()}
-        process = process_id(reading.pid)
-        if process is None:
-            return {name: _unanswered(app, gaps) for name, app in self._state.apps.items()}
-        self._ended.note(process, reading)
-        return View((process, reading), backends, old, self._ended.rows, gaps).of_apps(self._state)
+        async with self._lock:  # not in the middle of a reload, when two workers answer
+            return await self._observe(await self._gaps())
 
     async def answering(self) -> str | None:
         try:
@@ -119,7 +111,7 @@ class HaproxyBalancer:
                 raise StepFailed(f"{app} has no backend {backend} yet")
             server = Server(replica, backend, address)
             self._write(self._state.with_app(known.with_server(server)))
-            await self._put(known, server, await self._haproxy.read())
+            await self._put(known, server, await self._haproxy.entries())
 
     async def drain(self, replica: ReplicaId) -> None:
         async with self._lock:
@@ -146,27 +138,49 @@ class HaproxyBalancer:
 
     async def remove(self, replica: ReplicaId) -> None:
         async with self._lock:
-            self._forget(replica)
             reading = await self._haproxy.read()
-            if replica not in reading.servers:
+            server = reading.servers.get(replica)
+            if server is None:
+                self._forget(replica)
                 return
+            if server.state is not ServerState.MAINT:
+                raise StepFailed(f"HAProxy does not let {replica} go: it is {server.state.value}, not in maintenance")
             self._note_deleted(replica, reading)
-            await self._delete(replica, reading.servers[replica].backend)
+        await self._delete(replica, server.backend)
 
     async def unroute(self, app: str) -> None:
         async with self._lock:
-            if app not in self._state.apps:
-                return
-            without = self._state.without_app(app)
-            self._disk.write(without, maps_first=True)
-            self._state = without
-            await self._send_maps()
-            for server in (await self._haproxy.read()).servers.values():
-                if server.backend.partition(".")[0] == app:
-                    path = f"{server.backend}/{server.name}"
-                    await self._haproxy.tell(f"set server {path} state maint", accept=_GONE)
-                    await self._haproxy.tell(f"shutdown sessions server {path}", accept=_GONE)
-                    await self._delete(ReplicaId(server.name), server.backend)
+            if app in self._state.apps:
+                without = self._state.without_app(app)
+                self._disk.write(without, maps_first=True)
+                self._state = without
+                await self._send_maps()
+            entries = (await self._haproxy.entries()).items()
+            left = {name: entry.backend for name, entry in entries if app_of(entry.backend) == app}
+            for name, backend in left.items():
+                path = f"{word(backend)}/{word(name)}"
+                await self._haproxy.tell(f"set server {path} state maint", accept=_GONE)
+                await self._haproxy.tell(f"shutdown sessions server {path}", accept=_GONE)
+        for name, backend in left.items():
+            await self._delete(ReplicaId(name), backend)
+
+    async def _gaps(self) -> tuple[Gap, ...]:
+        with contextlib.suppress(StepFailed):  # HAProxy serves on without its parent; what is known of gaps stands
+            self._known_gaps = gaps_of(await self._launcher.runs())
+        return self._known_gaps
+
+    async def _observe(self, gaps: tuple[Gap, ...]) -> Mapping[str, ObservedBalancer]:
+        try:
+            reading = await self._haproxy.read()
+            backends = await self._haproxy.backends()
+            old = await self._read_old()
+        except NotAnswering:
+            return {name: _unanswered(app, gaps) for name, app in self._state.apps.items()}
+        process = process_id(reading.pid)
+        if process is None:  # killed since it answered
+            return {name: _unanswered(app, gaps) for name, app in self._state.apps.items()}
+        self._ended.note(process, reading)
+        return View((process, reading), backends, old, self._ended.rows, gaps).of_apps(self._state)
 
     def _app(self, name: str) -> App:
         if name not in self._state.apps:
@@ -198,15 +212,15 @@ class HaproxyBalancer:
         if server.errors and process is not None:
             self._write(self._state.with_deleted(process, server.backend, server.errors))
 
-    async def _put(self, app: App, server: Server, reading: Reading) -> None:
+    async def _put(self, app: App, server: Server, entries: Mapping[str, Entry]) -> None:
         path = f"{word(server.backend)}/{word(server.replica)}"
-        present = reading.servers.get(server.replica)
+        present = entries.get(server.replica)
         address = (server.address.host, server.address.port)
         if present is None:
             words = server_words(app.pools[server.backend], server.address)
             await self._haproxy.tell(f"add server {path} {words}", accept=["New server registered"])
             await self._haproxy.tell(f"enable health {path};enable server {path}")
-        elif present.state is not ServerState.READY or reading.addresses[server.replica] != address:
+        elif present.state is not ServerState.READY or present.address != address:
             host, port = address
             move = f"set server {path} addr {host} port {port}"
             await self._haproxy.tell(f"{move};set server {path} state ready", accept=_STATE_SAID)
@@ -218,8 +232,8 @@ class HaproxyBalancer:
 
     async def _path(self, replica: ReplicaId) -> str | None:
         """``backend/server`` as the current worker has it; None when it does not."""
-        server = (await self._haproxy.read()).servers.get(replica)
-        return None if server is None else f"{word(server.backend)}/{word(server.name)}"
+        entry = (await self._haproxy.entries()).get(replica)
+        return None if entry is None else f"{word(entry.backend)}/{word(replica)}"
 
     async def _delete(self, replica: ReplicaId, backend: str) -> None:
         command = f"del server {word(backend)}/{word(replica)}"
@@ -238,17 +252,25 @@ class HaproxyBalancer:
         await self._haproxy.replace_map(HOSTS_MAP, hosts_map(self._state))
         await self._haproxy.replace_map(ROUTES_MAP, routes_map(self._state))
 
+    async def _answering(self) -> None:
+        try:
+            await self._haproxy.until_answers(_START_DEADLINE)
+        except StepFailed as error:
+            taken = [bind for bind in self._settings.binds if not can_bind(bind)]
+            reason = f"another program listens on {', '.join(taken)}; choose another address" if taken else str(error)
+            raise StepFailed(f"HAProxy does not start: {reason}") from error
+
     async def _agree(self) -> None:
         """Brings a HAProxy found running to what the file says: a call may have been broken off half-way."""
         pools = {name for app in self._state.apps.values() for name in app.pools}
         if not pools <= await self._haproxy.backends():
             await self._reload_now()
         await self._send_maps()
-        reading = await self._haproxy.read()
+        entries = await self._haproxy.entries()
         for app in self._state.apps.values():
             for server in app.servers.values():
-                if server.replica not in reading.servers:
-                    await self._put(app, server, reading)
+                if server.replica not in entries:
+                    await self._put(app, server, entries)
 
     async def _carry_out_reload(self) -> None:
         async with self._lock:
@@ -292,26 +314,27 @@ class HaproxyBalancer:
                 wake(app)
 
     async def _watch(self) -> None:
-        """Wakes the engine when HAProxy is lost or back; asks now and then in case nobody said so."""
-        answering = True
+        """Wakes the engine when HAProxy is lost or back or an old process has ended; asks now and then in case nobody
+        said so."""
+        before: Workers | None = None
         while True:
             try:
-                async with asyncio.timeout(_WATCH if answering else _WATCH_LOST):
+                async with asyncio.timeout(_WATCH if before is not None and before.current else _WATCH_LOST):
                     await self._lost.wait()
             except TimeoutError:
                 pass
             lost = self._lost.is_set()
             self._lost.clear()
-            now = await self._answers()
-            if lost or now != answering:
+            now = await self._workers()
+            if lost or (before is not None and now != before):
                 self._wake_all()
-            answering = now
+            before = now
 
-    async def _answers(self) -> bool:
+    async def _workers(self) -> Workers:
         try:
-            return await self._haproxy.pid() > 0
+            return await self._haproxy.workers() if await self._haproxy.pid() else Workers(None, ())
         except NotAnswering:
-            return False
+            return Workers(None, ())
 
 
 def _unanswered(app: App, gaps: tuple[Gap, ...]) -> ObservedBalancer:

@@ -20,9 +20,9 @@ class Disk:
 
     def read(self) -> State:
         """The state in the file; an empty one when there is no file. Raises StepFailed when it cannot be read."""
-        self._settings.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._settings.config
         try:
+            self._settings.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             return read_state(path.read_text()) if path.exists() else State()
         except (OSError, ValueError) as error:
             raise StepFailed(f"{path} cannot be read: {error}; delete it to begin with an empty one") from error
@@ -31,11 +31,14 @@ class Disk:
         """Asks ``haproxy -c`` about the file that the state would give. Raises StepFailed with what it says."""
         trial = self._settings.directory / "haproxy.cfg.trial"
         self._replace_trial(trial, state)
-        program = await asyncio.create_subprocess_exec(
-            *(self._binary, "-c", "-C", str(self._settings.directory), "-f", trial.name),
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        try:
+            program = await asyncio.create_subprocess_exec(
+                *(self._binary, "-c", "-C", str(self._settings.directory), "-f", trial.name),
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        except OSError as error:
+            raise StepFailed(f"HAProxy cannot be run: {error}") from error
         _, said = await program.communicate()
         if program.returncode != 0:
             raise StepFailed(f"HAProxy does not accept its new file: {said.decode(errors='replace').strip()}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import resource
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,19 @@ def fitting_maxconn() -> int:
     if hard == resource.RLIM_INFINITY:
         return _MOST_CONNECTIONS
     return max(100, min(_MOST_CONNECTIONS, (hard - _SPARE_FILES) // 2))
+
+
+def can_bind(bind: str) -> bool:
+    """Whether nobody listens on an address now."""
+    host, _, port = bind.rpartition(":")
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]*"), int(port)))
+        except OSError:
+            return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class State:
 
     def lines(self) -> list[str]:
         """The state as comment lines of haproxy.cfg."""
-        lines = [_APP + json.dumps(asdict(app), sort_keys=True) for _, app in sorted(self.apps.items())]
+        lines = [_APP + json.dumps(_written(app), sort_keys=True) for _, app in sorted(self.apps.items())]
         return [*lines, _DELETED + json.dumps(self.deleted, sort_keys=True)]
 
 
@@ -109,6 +109,16 @@ def read_state(text: str) -> State:
         elif line.startswith(_DELETED):
             deleted = json.loads(line[len(_DELETED) :])
     return State(apps, deleted)
+
+
+def _written(app: App) -> dict[str, Any]:
+    """By hand for the servers, of which there may be hundreds: asdict copies everything."""
+    servers = {
+        name: {"backend": server.backend, "address": {"host": server.address.host, "port": server.address.port}}
+        for name, server in app.servers.items()
+    }
+    pools = {name: asdict(pool) for name, pool in app.pools.items()}
+    return {"name": app.name, "hosts": app.hosts, "pools": pools, "shares": app.shares, "servers": servers}
 
 
 def _app(kept: Mapping[str, Any]) -> App:

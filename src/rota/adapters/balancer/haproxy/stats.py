@@ -4,13 +4,17 @@ worker.py. Field names are those of HAProxy's management guide, sections 9.1 and
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
 
 from rota.core.observation import ServerState
 
 _MAINT = 0x01 | 0x02 | 0x04  # srv_admin_state: forced, inherited, by configuration
 _DRAIN = 0x08 | 0x10
 _STOPPED = "0"  # srv_op_state
+_COLUMNS = ("pxname", "svname", "scur", "qcur", "req_tot", "wretr", "wredis", "hrsp_5xx", "srv_abrt")
+_OF_BACKEND = slice(2, 7)
+_ENTRY_COLUMNS = ("be_name", "srv_name", "srv_admin_state", "srv_op_state", "srv_addr", "srv_port")
 
 
 @dataclass(frozen=True)
@@ -24,9 +28,9 @@ class ServerReading:
     up: bool
     open: int
     answered: int
-    errors: int
     retried: int
     redispatched: int
+    errors: int
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,17 @@ class Reading:
 
     servers: Mapping[str, ServerReading] = field(default_factory=dict)
     backends: Mapping[str, BackendReading] = field(default_factory=dict)
-    addresses: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     pid: int = 0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One server as it is administered, without its counts; ``up`` is what its checks say."""
+
+    backend: str
+    state: ServerState
+    up: bool
+    address: tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -59,51 +72,56 @@ class Workers:
 
 
 def read_stat(text: str) -> tuple[dict[str, ServerReading], dict[str, BackendReading]]:
-    """``show stat -1 6 -1``: the rows of servers and backends; a server's state is not told from it alone."""
+    """``show stat -1 6 -1``: the rows of servers and backends; a server's state is told by read_entries."""
     servers: dict[str, ServerReading] = {}
     backends: dict[str, BackendReading] = {}
-    columns: dict[str, int] = {}
+    pick = None
     for line in text.splitlines():
-        if line.startswith("# pxname,"):
-            columns = {name: place for place, name in enumerate(line[2:].split(","))}
-            continue
         cells = line.split(",")
-        if len(cells) < len(columns) or not columns:
-            continue
-        if cells[columns["svname"]] == "BACKEND":
-            row = _backend(cells, columns)
-            backends[row.name] = row
-        else:
-            server = _server(cells, columns)
-            servers[server.name] = server
+        if line.startswith("# pxname,"):
+            cells[0] = "pxname"
+            pick = itemgetter(*(cells.index(name) for name in _COLUMNS))
+        elif pick is not None and len(cells) > 1:
+            backend, name, *counts = pick(cells)
+            numbers = [int(count or 0) for count in counts]
+            if name == "BACKEND":
+                backends[backend] = BackendReading(backend, *numbers[_OF_BACKEND])
+            else:
+                servers[name] = ServerReading(
+                    backend, name, ServerState.READY, True, numbers[0] + numbers[1], *numbers[2:6]
+                )
     return servers, backends
 
 
-def read_states(text: str) -> dict[str, tuple[ServerState, bool, str, int]]:
-    """``show servers state``: each server's administrative state, whether checks hold it up, and its address."""
-    states = {}
-    columns: dict[str, int] = {}
+def read_entries(text: str) -> dict[str, Entry]:
+    """``show servers state``: every server by its name."""
+    entries = {}
+    pick = None
     for line in text.splitlines():
         cells = line.split()
         if line.startswith("# be_id"):
-            columns = {name: place for place, name in enumerate(cells[1:])}
-        elif columns and len(cells) == len(columns):
-            admin = int(cells[columns["srv_admin_state"]])
-            state = ServerState.MAINT if admin & _MAINT else ServerState.DRAIN if admin & _DRAIN else ServerState.READY
-            up = cells[columns["srv_op_state"]] != _STOPPED
-            address, port = cells[columns["srv_addr"]], int(cells[columns["srv_port"]])
-            states[cells[columns["srv_name"]]] = (state, up, address, port)
-    return states
+            pick = itemgetter(*(cells.index(name) - 1 for name in _ENTRY_COLUMNS))
+        elif pick is not None and len(cells) > 1:
+            backend, name, admin, operation, address, port = pick(cells)
+            flags = int(admin)
+            state = ServerState.MAINT if flags & _MAINT else ServerState.DRAIN if flags & _DRAIN else ServerState.READY
+            up = operation != _STOPPED and state is not ServerState.MAINT
+            entries[name] = Entry(backend, state, up, (address, int(port)))
+    return entries
 
 
 def read_all(text: str) -> Reading:
     """``show stat -1 6 -1;show servers state;show info`` in one answer."""
     stat, _, rest = text.partition("\n# be_id")
-    states, _, info = ("# be_id" + rest).partition("\nName: ")
+    listed, _, info = ("# be_id" + rest).partition("\nName: ")
     servers, backends = read_stat(stat)
-    known = read_states(states)
-    servers = {name: _in_state(server, known[name][:2]) for name, server in servers.items() if name in known}
-    return Reading(servers, backends, {name: k[2:] for name, k in known.items()}, number(info, "Pid"))
+    entries = read_entries(listed)
+    joined = {
+        name: replace(server, state=entries[name].state, up=entries[name].up)
+        for name, server in servers.items()
+        if name in entries
+    }
+    return Reading(joined, backends, number(info, "Pid"))
 
 
 def read_proc(text: str) -> Workers:
@@ -132,50 +150,3 @@ def number(info: str, key: str) -> int:
     """A number out of ``show info``; 0 when it is not there."""
     lines: Iterable[str] = info.splitlines()
     return next((int(line.split()[-1]) for line in lines if line.startswith(f"{key}: ")), 0)
-
-
-def _server(cells: list[str], columns: Mapping[str, int]) -> ServerReading:
-    def count(name: str) -> int:
-        return int(cells[columns[name]] or 0)
-
-    status = cells[columns["status"]]
-    return ServerReading(
-        backend=cells[columns["pxname"]],
-        name=cells[columns["svname"]],
-        state=ServerState.MAINT if status.startswith("MAINT") else ServerState.READY,
-        up=status.startswith(("UP", "DRAIN", "no check")),
-        open=count("scur") + count("qcur"),
-        answered=count("req_tot"),
-        errors=count("hrsp_5xx"),
-        retried=count("wretr"),
-        redispatched=count("wredis"),
-    )
-
-
-def _backend(cells: list[str], columns: Mapping[str, int]) -> BackendReading:
-    def count(name: str) -> int:
-        return int(cells[columns[name]] or 0)
-
-    return BackendReading(
-        name=cells[columns["pxname"]],
-        requests=count("req_tot"),
-        retried=count("wretr"),
-        redispatched=count("wredis"),
-        errors=count("hrsp_5xx"),
-        broken=count("srv_abrt"),
-    )
-
-
-def _in_state(server: ServerReading, known: tuple[ServerState, bool]) -> ServerReading:
-    state, up = known
-    return ServerReading(
-        server.backend,
-        server.name,
-        state,
-        up and state is not ServerState.MAINT,
-        server.open,
-        server.answered,
-        server.errors,
-        server.retried,
-        server.redispatched,
-    )

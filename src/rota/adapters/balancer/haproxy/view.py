@@ -25,17 +25,18 @@ class View:
 
     def of_apps(self, state: State) -> dict[str, ObservedBalancer]:
         """Every app that the file has, and every one that HAProxy still has servers of."""
-        apps = dict(state.apps)
+        servers: dict[str, list[ServerReading]] = {name: [] for name in state.apps}
         for server in self.current[1].servers.values():
-            apps.setdefault(_app_of(server.backend), App(_app_of(server.backend)))
+            servers.setdefault(app_of(server.backend), []).append(server)
         rows = self._rows(state)
-        return {name: self._of(app, tuple(rows.get(name, ()))) for name, app in apps.items()}
+        return {
+            name: self._of(state.apps.get(name, App(name)), own, tuple(rows.get(name, ())))
+            for name, own in servers.items()
+        }
 
-    def _of(self, app: App, rows: tuple[Row, ...]) -> ObservedBalancer:
-        process, reading = self.current
-        servers = [server for server in reading.servers.values() if _app_of(server.backend) == app.name]
+    def _of(self, app: App, servers: Sequence[ServerReading], rows: tuple[Row, ...]) -> ObservedBalancer:
         return ObservedBalancer(
-            process=process,
+            process=self.current[0],
             servers={ReplicaId(server.name): self._server(server) for server in servers},
             backends=frozenset(app.pools) & self.backends,
             hosts=frozenset(app.hosts),
@@ -83,6 +84,11 @@ def gaps_of(runs: Sequence[Run]) -> tuple[Gap, ...]:
     return tuple(gaps)
 
 
+def app_of(backend: str) -> str:
+    """The app that a backend belongs to, by its name."""
+    return backend.partition(".")[0]
+
+
 def _backend_row(process: str, row: BackendReading, of_servers: int) -> Row:
     counters = Counters(
         requests=row.requests,
@@ -91,7 +97,7 @@ def _backend_row(process: str, row: BackendReading, of_servers: int) -> Row:
         failed=max(0, row.errors - of_servers) + row.broken,  # an app's 5xx is at its server first: never below 0
         app_errors=of_servers,
     )
-    return Row(process, row.name, _app_of(row.name), counters)
+    return Row(process, row.name, app_of(row.name), counters)
 
 
 def _server_row(process: str, server: ServerReading) -> Row:
@@ -99,8 +105,4 @@ def _server_row(process: str, server: ServerReading) -> Row:
         requests=server.answered, retried=server.retried, redispatched=server.redispatched, app_errors=server.errors
     )
     replica = ReplicaId(server.name)
-    return Row(process, f"{server.backend}/{server.name}", _app_of(server.backend), counters, replica)
-
-
-def _app_of(backend: str) -> str:
-    return backend.partition(".")[0]
+    return Row(process, f"{server.backend}/{server.name}", app_of(server.backend), counters, replica)

@@ -9,12 +9,23 @@ from pathlib import Path
 
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.socket import Conversation, NotAnswering, call
-from rota.adapters.balancer.haproxy.stats import Reading, Workers, number, read_all, read_proc, read_stat, sessions_of
+from rota.adapters.balancer.haproxy.stats import (
+    Entry,
+    Reading,
+    Workers,
+    number,
+    read_all,
+    read_entries,
+    read_proc,
+    read_stat,
+    sessions_of,
+)
 from rota.core.errors import StepFailed
 
 _ROWS = "show stat -1 6 -1"  # any proxy, backends (2) and servers (4), any server
 _PAYLOAD = 8_000  # bytes of map entries a command: HAProxy takes 16 kB (tune.bufsize) in all
-_POLL = 0.02
+_POLL = 0.005
+_RELOAD_DEADLINE = 10.0  # seconds; 44 ms measured
 
 
 class Haproxy:
@@ -36,6 +47,10 @@ class Haproxy:
         if not reading.pid:
             raise NotAnswering("HAProxy's answer was cut short")
         return reading
+
+    async def entries(self) -> dict[str, Entry]:
+        """The current worker's servers without their counts, a tenth of the cost. Raises NotAnswering."""
+        return read_entries(await call(self._settings.stats_socket, "show servers state"))
 
     async def pid(self) -> int:
         """The process that answers on the socket now. Raises NotAnswering."""
@@ -91,10 +106,13 @@ class Haproxy:
         return await self._until(lambda pid: pid > 0, deadline, "HAProxy did not start")
 
     async def _until_replaced(self, before: int) -> None:
-        await self._until(lambda pid: pid not in (0, before), 10.0, "HAProxy did not take the new file")
-        async with asyncio.timeout(10.0):
-            while not await self._stopping(before):  # noqa: ASYNC110  (another process's)
-                await asyncio.sleep(_POLL)
+        await self._until(lambda pid: pid not in (0, before), _RELOAD_DEADLINE, "HAProxy did not take the new file")
+        try:
+            async with asyncio.timeout(_RELOAD_DEADLINE):
+                while not await self._stopping(before):  # noqa: ASYNC110  (another process's)
+                    await asyncio.sleep(_POLL)
+        except TimeoutError as error:
+            raise StepFailed(f"HAProxy's earlier process still takes calls after {_RELOAD_DEADLINE:g} s") from error
 
     async def _stopping(self, pid: int) -> bool:
         """Whether an old worker has given up its sockets, so that no new call can still reach it."""

@@ -1,0 +1,115 @@
+"""The file, its maps and the state in it: what the core's types let through, HAProxy accepts and rota reads back."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rota.adapters.balancer.haproxy import Settings
+from rota.adapters.balancer.haproxy.config import draws, hosts_map, render, routes_map
+from rota.adapters.balancer.haproxy.state import App, Server, State, read_state
+from rota.core.backend import Backend
+from rota.core.errors import UsageError
+from rota.core.names import replica_id
+from rota.core.observation import Address
+from rota.testing.haproxy import binary_of
+
+APPS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", fullmatch=True)
+HOSTS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?(\.[a-z0-9]{1,8}){0,3}", fullmatch=True)
+PATHS = st.none() | st.from_regex(r"/[!-~]{0,60}", fullmatch=True)
+SECONDS = st.floats(min_value=0.05, max_value=3600)
+COUNTS = st.integers(min_value=1, max_value=100)
+IPS = st.ip_addresses().map(str)
+
+
+@st.composite
+def apps(draw: st.DrawFn) -> App:
+    name = draw(APPS)
+    hosts = tuple(draw(st.lists(HOSTS, min_size=1, max_size=3, unique=True)))
+    app = App(name)
+    for path in draw(st.lists(PATHS, min_size=1, max_size=2, unique=True)):
+        backend = Backend(name, path, *(draw(SECONDS) for _ in range(3)), draw(COUNTS), draw(COUNTS))
+        app = app.prepared(backend, hosts)
+        address = Address(draw(IPS), draw(st.integers(1, 65535)))
+        app = app.with_server(Server(replica_id(name, draw(st.integers(1, 9**9))), backend.name, address))
+    return app.routed({pool: draw(st.integers(1, 100)) for pool in app.pools})
+
+
+def states() -> st.SearchStrategy[State]:
+    return st.lists(apps(), max_size=3, unique_by=lambda app: app.name).map(
+        lambda found: State({a.name: a for a in found})
+    )
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(states())
+def test_the_state_is_read_back_from_the_file(state: State) -> None:
+    assert read_state(render(state, Settings(Path("/d")))) == state
+
+
+@pytest.mark.parametrize("kind", ["system", "bundled"])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(state=states())
+def test_haproxy_accepts_every_file(tmp_path: Path, kind: str, state: State) -> None:
+    (tmp_path / "haproxy.cfg").write_text(render(state, Settings(tmp_path, maxconn=100)))
+    (tmp_path / "hosts.map").write_text(hosts_map(state))
+    (tmp_path / "routes.map").write_text(routes_map(state))
+    done = subprocess.run(
+        [binary_of(kind), "-c", "-C", str(tmp_path), "-f", "haproxy.cfg"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "[WARNING]" not in done.stderr
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b", "c"]), st.integers(1, 100), min_size=1))
+def test_the_draws_keep_the_shares(shares: dict[str, int]) -> None:
+    drawn = draws(shares)
+    assert len(drawn) == 100
+    for name, share in shares.items():
+        assert abs(drawn.count(name) - 100 * share / sum(shares.values())) <= 2
+        assert drawn.count(name) >= 1
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "address"),
+    [
+        ("good.example", "/ok\nglobal", "127.0.0.1"),
+        ("bad host", "/ok", "127.0.0.1"),
+        ("good.example", "/ok", "localhost"),
+        ("good.example", "/ok", "127.0.0.1 disabled"),
+    ],
+)
+def test_what_would_change_the_files_meaning_is_refused(host: str, path: str, address: str) -> None:
+    backend = Backend("a", path, 1, 1, 1, 1, 1)
+    app = App("a").prepared(backend, (host,)).with_server(Server(replica_id("a", 1), backend.name, Address(address, 1)))
+    with pytest.raises(ValueError, match=r"not a|not appear"):
+        render(State({"a": app}), Settings(Path("/d")))
+
+
+@pytest.mark.parametrize("bind", ["8080", "host:80", "127.0.0.1:80 ssl", "127.0.0.1:80\n"])
+def test_an_address_that_is_none_is_refused(bind: str) -> None:
+    with pytest.raises(UsageError, match="not an address"):
+        Settings(Path("/d"), (bind,))
+
+
+def test_a_directory_too_deep_for_a_socket_is_refused() -> None:
+    with pytest.raises(UsageError, match="too long"):
+        Settings(Path("/" + "d" * 100))
+
+
+def test_a_damaged_line_is_an_error_and_no_empty_state() -> None:
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_state('# rota app {"name": "a"}\n')
+
+
+def test_pools_that_lost_everything_are_dropped_and_new_ones_are_not() -> None:
+    old, new = Backend("a", "/1", 1, 1, 1, 1, 1), Backend("a", "/2", 1, 1, 1, 1, 1)
+    app = App("a").prepared(old, ("a.localhost",)).prepared(new, ("a.localhost",))
+    assert set(app.without_unused().pools) == {old.name, new.name}
+    assert set(app.routed({new.name: 1}).without_unused().pools) == {new.name}

@@ -1,0 +1,195 @@
+"""What every Balancer does: one suite over the fake and over HAProxy, the system's and the bundled one."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from rota.core.errors import StepFailed
+from rota.core.names import ReplicaId
+from rota.core.observation import Address, ServerState
+from rota.ports.balancer import Balancer
+from rota.testing.balancer import FakeBalancer
+from rota.testing.haproxy import APP, HOST, Rig, pool, running_rig, until
+
+A, B = ReplicaId("hello-1"), ReplicaId("hello-2")
+HERE, THERE = Address("127.0.0.1", 20001), Address("127.0.0.1", 20002)
+POOL, OTHER = pool(None, interval=60), pool("/other", interval=60)
+
+
+class Subject:
+    """A balancer and how its process is killed and comes back."""
+
+    def __init__(self, balancer: Balancer, kill_and_wait: Callable[[], Awaitable[None]]) -> None:
+        self.balancer = balancer
+        self.kill_and_wait = kill_and_wait
+
+    async def states(self) -> dict[ReplicaId, ServerState]:
+        seen = (await self.balancer.observe())[APP]
+        return {replica: server.state for replica, server in seen.servers.items()}
+
+    async def ready(self, *replicas: ReplicaId) -> None:
+        await self.balancer.prepare(POOL, (HOST,))
+        for replica in replicas:
+            await self.balancer.enable(replica, APP, POOL.name, HERE)
+
+
+@pytest.fixture(params=["fake", "system", "bundled"])
+async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
+    if request.param == "fake":
+        yield _over_the_fake()
+        return
+    async with running_rig(request.param) as rig:
+        yield _over(rig)
+
+
+def _over_the_fake() -> Subject:
+    fake = FakeBalancer()
+
+    async def kill_and_wait() -> None:
+        fake.lose(1.0)
+        assert (await fake.observe())[APP].process is None
+        fake.restore(2.0)
+
+    return Subject(fake, kill_and_wait)
+
+
+def _over(rig: Rig) -> Subject:
+    async def kill_and_wait() -> None:
+        before = (await rig.see()).process
+
+        async def another() -> bool:
+            return (await rig.see()).process not in (None, before)
+
+        os.kill(rig.launcher.pid, signal.SIGKILL)
+        await until(another, 5)
+
+    return Subject(rig.balancer, kill_and_wait)
+
+
+async def test_nothing_is_there_at_first(subject: Subject) -> None:
+    assert await subject.balancer.observe() == {}
+
+
+async def test_a_prepared_app_has_its_backend_hosts_and_route(subject: Subject) -> None:
+    await subject.ready()
+    seen = (await subject.balancer.observe())[APP]
+    assert seen.process is not None
+    assert seen.backends == {POOL.name}
+    assert seen.hosts == {HOST}
+    assert seen.routes == {POOL.name: 100}
+    assert not seen.servers
+    assert not seen.gaps
+
+
+async def test_a_second_backend_moves_no_traffic_until_it_is_routed(subject: Subject) -> None:
+    await subject.ready()
+    await subject.balancer.prepare(OTHER, (HOST, "more.example"))
+    seen = (await subject.balancer.observe())[APP]
+    assert seen.backends == {POOL.name, OTHER.name}
+    assert seen.hosts == {HOST, "more.example"}
+    assert seen.routes == {POOL.name: 100}
+    await subject.balancer.route(APP, {POOL.name: 30, OTHER.name: 70})
+    assert (await subject.balancer.observe())[APP].routes == {POOL.name: 30, OTHER.name: 70}
+    await subject.balancer.route(APP, {POOL.name: 0, OTHER.name: 100})
+    assert (await subject.balancer.observe())[APP].routes == {OTHER.name: 100}
+
+
+async def test_a_server_goes_through_its_life(subject: Subject) -> None:
+    await subject.ready(A, B)
+    assert await subject.states() == {A: ServerState.READY, B: ServerState.READY}
+    assert (await subject.balancer.observe())[APP].servers[A].up
+    await subject.balancer.drain(A)
+    assert await subject.states() == {A: ServerState.DRAIN, B: ServerState.READY}
+    await subject.balancer.disable(A)
+    assert await subject.states() == {A: ServerState.MAINT, B: ServerState.READY}
+    assert not (await subject.balancer.observe())[APP].servers[A].up
+    await subject.balancer.remove(A)
+    assert await subject.states() == {B: ServerState.READY}
+
+
+async def test_every_call_may_be_repeated(subject: Subject) -> None:
+    balancer = subject.balancer
+    for _ in range(2):
+        await subject.ready(A)
+        await balancer.route(APP, {POOL.name: 100})
+    for call in (balancer.drain, balancer.disable, balancer.cut, balancer.remove):
+        await call(A)
+        await call(A)
+    await balancer.unroute(APP)
+    await balancer.unroute(APP)
+    assert await balancer.observe() == {}
+
+
+async def test_a_drained_or_disabled_server_is_enabled_again(subject: Subject) -> None:
+    await subject.ready(A)
+    for leave in (subject.balancer.drain, subject.balancer.disable):
+        await leave(A)
+        await subject.balancer.enable(A, APP, POOL.name, THERE)
+        assert await subject.states() == {A: ServerState.READY}
+        assert (await subject.balancer.observe())[APP].servers[A].up
+
+
+async def test_calls_on_a_server_that_is_not_there_are_no_error(subject: Subject) -> None:
+    await subject.ready()
+    for call in (subject.balancer.drain, subject.balancer.disable, subject.balancer.cut, subject.balancer.remove):
+        await call(A)
+    assert await subject.states() == {}
+
+
+async def test_a_server_in_rotation_is_not_removed(subject: Subject) -> None:
+    await subject.ready(A)
+    with pytest.raises(StepFailed, match=A):
+        await subject.balancer.remove(A)
+
+
+async def test_what_was_not_prepared_is_refused(subject: Subject) -> None:
+    with pytest.raises(StepFailed):
+        await subject.balancer.enable(A, APP, POOL.name, HERE)
+    with pytest.raises(StepFailed):
+        await subject.balancer.route(APP, {POOL.name: 100})
+    await subject.ready()
+    with pytest.raises(StepFailed):
+        await subject.balancer.enable(A, APP, OTHER.name, HERE)
+    with pytest.raises(StepFailed):
+        await subject.balancer.route(APP, {OTHER.name: 100})
+    with pytest.raises(StepFailed):
+        await subject.balancer.route(APP, {POOL.name: 0})
+
+
+async def test_a_host_of_another_app_is_refused(subject: Subject) -> None:
+    await subject.ready()
+    with pytest.raises(StepFailed, match=HOST):
+        await subject.balancer.prepare(pool(app="second"), (HOST,))
+    assert set(await subject.balancer.observe()) == {APP}
+
+
+async def test_an_unrouted_app_leaves_nothing_and_the_others_stay(subject: Subject) -> None:
+    await subject.ready(A)
+    second = pool(None, app="second", interval=60)
+    await subject.balancer.prepare(second, ("second.localhost",))
+    await subject.balancer.enable(ReplicaId("second-1"), "second", second.name, THERE)
+    await subject.balancer.unroute(APP)
+    seen = await subject.balancer.observe()
+    assert set(seen) == {"second"}
+    assert set(seen["second"].servers) == {"second-1"}
+    await subject.ready(B)
+    assert await subject.states() == {B: ServerState.READY}
+
+
+async def test_a_killed_process_comes_back_with_what_the_file_has(subject: Subject) -> None:
+    await subject.ready(A, B)
+    woken: list[str] = []
+    subject.balancer.on_change(woken.append)
+    await subject.balancer.disable(B)
+    before = (await subject.balancer.observe())[APP].process
+    await subject.kill_and_wait()
+    seen = (await subject.balancer.observe())[APP]
+    assert seen.process not in (None, before)
+    assert await subject.states() == {A: ServerState.READY}
+    assert seen.routes == {POOL.name: 100}
+    assert len(seen.gaps) == 1
+    assert APP in woken
