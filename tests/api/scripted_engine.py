@@ -136,7 +136,7 @@ class ScriptedEngine:
         view = rollout_view(app, len(self._rollouts) + 1, order.kind)
         self._rollouts[view["id"]] = view
         self.record(view, "phase", phase="progressing")
-        self.record(view, "step", replica="hello-4", step="EnableServer", phase="ready", reason="in rotation")
+        self.record(view, "step", replica="hello-4", step="EnableServer", phase="ready", reason="ready and stable")
         if not self.held:
             self.finish(view["id"])
         return view | {"phase": "progressing"}
@@ -309,6 +309,11 @@ class Served:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         await self._server.serve()
+
+    def leave(self) -> None:
+        """What a daemon does that is told to shut down: called on its own loop."""
+        self._closing.set()
+        self._server.should_exit = True
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._closing.set)

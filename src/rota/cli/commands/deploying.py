@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from rota.cli import output, rollout
+from rota.cli import output, rollout, starter
 from rota.cli.commands.arguments import AsJson, File, example
 from rota.cli.connection import Connection
 from rota.cli.policy import Policy, taking
@@ -54,11 +54,9 @@ def schema() -> None:
 
 def init(file: File = DEFAULT_FILE) -> None:
     """Write a file to begin with; never over one that is there."""
-    from rota.core import specfile
-
     try:
         with file.open("x", encoding="utf-8") as new:
-            new.write(specfile.starter())
+            new.write(starter.TEXT)
     except FileExistsError:
         raise UsageError(f"{file} is there already and stays as it is") from None
     except OSError as error:
