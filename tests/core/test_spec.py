@@ -7,8 +7,7 @@ from pydantic import ValidationError
 
 from rota.core.schema import json_schema
 from rota.core.spec import AppSpec, EnvVar, HealthCheck, Limits, Order, Resources, RolloutOptions, cloudlets
-from rota.core.specfile import parse
-from rota.core.starter import starter
+from rota.core.specfile import parse, starter
 
 
 def test_a_cloudlet_is_128_mib_and_400_mhz() -> None:

@@ -7,6 +7,7 @@ import difflib
 import json
 import re
 import shlex
+from collections.abc import Sequence
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -16,6 +17,7 @@ from rota.core.errors import SpecError
 from rota.core.expansion import expand
 from rota.core.quantities import quoted
 from rota.core.spec import AppSpec, Model
+from rota.core.starter import written
 
 DEFAULT_FILE = "rota.yaml"
 
@@ -46,6 +48,24 @@ def parse(source: str | bytes, file: str = DEFAULT_FILE) -> AppSpec:
         ordered = sorted(document.problems, key=lambda problem: (problem.line, problem.column))
         raise SpecError(tuple(dict.fromkeys(ordered)))
     return spec
+
+
+def starter(name: str = "hello", command: Sequence[str] = ("python3", "app.py")) -> str:
+    """A file to begin with, valid as it stands; raises SpecError when the name or the command is not."""
+    plain = written(name, command)
+    if _name_in(plain) == name:
+        return plain
+    # YAML takes 1 for a number and no for false: quotes make them names.
+    in_quotes = written(json.dumps(name), command)
+    parse(in_quotes)
+    return in_quotes
+
+
+def _name_in(text: str) -> str | None:
+    try:
+        return parse(text).name
+    except SpecError:
+        return None
 
 
 def _sections() -> dict[str, type[Model]]:

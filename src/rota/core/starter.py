@@ -1,12 +1,9 @@
-"""The first rota.yaml of an app, with comments that teach; written by ``rota init``."""
+"""The first rota.yaml of an app, with comments that teach; core.specfile fills it in and checks it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-
-from rota.core.errors import SpecError
-from rota.core.specfile import parse
 
 _TEXT = """\
 # How rota runs this app. `rota deploy` starts it; `rota validate` checks this file.
@@ -38,20 +35,6 @@ replicas: 3
 """
 
 
-def starter(name: str, command: Sequence[str]) -> str:
-    """A file that is valid as it stands; raises SpecError when the name or the command is not."""
-    words = json.dumps(list(command), ensure_ascii=False)
-    plain = _TEXT.format(name=name, command=words)
-    if _names(plain) == name:
-        return plain
-    # YAML takes 1 for a number and no for false: quotes make them names.
-    in_quotes = _TEXT.format(name=json.dumps(name), command=words)
-    parse(in_quotes)
-    return in_quotes
-
-
-def _names(text: str) -> str | None:
-    try:
-        return parse(text).name
-    except SpecError:
-        return None
+def written(name: str, command: Sequence[str]) -> str:
+    """The file's text; ``name`` stands in it as it is given, with quotes where YAML needs them."""
+    return _TEXT.format(name=name, command=json.dumps(list(command), ensure_ascii=False))
