@@ -17,7 +17,7 @@ from rota.api import create_api
 from rota.core.errors import Conflict, NotFound, RotaError
 from rota.core.order import Order, Scale
 
-TOKEN = "a-token-of-the-tests"  # noqa: S105
+TOKEN = "a-token-of-the-tests"
 TOKEN_SHA256 = hashlib.sha256(TOKEN.encode()).hexdigest()
 
 View = dict[str, Any]

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "api"))  # the scripted engine lives with the API's tests
-
-from rota_command import RotaCommand
-from scripted_engine import TOKEN, ScriptedEngine, Served, served
+from tests.api.scripted_engine import TOKEN, ScriptedEngine, Served, served
+from tests.cli.rota_command import RotaCommand
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rota_command import RotaCommand
-from scripted_engine import RECEIPT, ScriptedEngine, Served
+from tests.api.scripted_engine import RECEIPT, ScriptedEngine, Served
+from tests.cli.rota_command import RotaCommand
 
 from rota.cli import wording
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rota_command import RotaCommand
-from scripted_engine import RECEIPT, ScriptedEngine
+from tests.api.scripted_engine import RECEIPT, ScriptedEngine
+from tests.cli.rota_command import RotaCommand
 
 from rota.cli.outcome import exit_code, worst
 from rota.core.errors import CapacityError, Missing, Problem, SpecError
@@ -92,12 +92,12 @@ def test_a_rolled_back_deploy_shows_why_and_what_serves(rota: RotaCommand, engin
         (["scale", "hello"], "'hello' is not APP=N"),
         (["scale", "hello=-1"], "is not APP=N"),
         (["limits", "hello"], "--memory, --cpus or --cloudlets"),
-        (["limits", "hello", "--memory", "much"], "'much' is not a size"),
+        (["limits", "hello", "--memory", "much"], "memory: a size is expected"),
         (["limits", "hello", "--cpus", "x"], "--cpus x is not a number"),
         (["remove", "hello"], "give --yes"),
         (["ps", "--bogus"], "--bogus"),
         (["ps", "hello", "hello"], "hello"),
-        (["ps", "No/such app"], "is not an app name"),
+        (["ps", "No such app"], "is not an app name"),
     ],
 )
 def test_wrong_use_is_2(rota: RotaCommand, engine: ScriptedEngine, argv: list[str], says: str) -> None:

@@ -10,8 +10,8 @@ import sys
 import time
 from collections.abc import Callable
 
-from rota_command import RotaCommand
-from scripted_engine import ScriptedEngine, Served
+from tests.api.scripted_engine import ScriptedEngine, Served
+from tests.cli.rota_command import RotaCommand
 
 
 def until(condition: Callable[[], bool]) -> None:
