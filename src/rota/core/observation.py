@@ -86,9 +86,10 @@ class Artefact:
 @dataclass(frozen=True)
 class ProbeHistory:
     """What was seen of one run of a replica that is not in rotation yet. ``passes`` counts the health checks passed
-    in a row, ``healthy_since`` is the time of the first of them."""
+    in a row, ``healthy_since`` is the time of the first of them, ``since`` is when this daemon began to look."""
 
     run: str
+    since: float
     accepted_at: float | None = None
     passes: int = 0
     healthy_since: float | None = None
@@ -182,9 +183,12 @@ class ObservedBalancer:
 
 @dataclass(frozen=True)
 class Observation:
-    """Everything seen of one app at one moment."""
+    """Everything seen of one app at one moment. ``logs`` has the last lines of replicas that exited or are overdue;
+    ``busy`` the subjects (core.steps) of the steps that were under way when the look began."""
 
     replicas: Mapping[ReplicaId, ObservedReplica] = field(default_factory=dict)
     artefacts: Mapping[int, Artefact] = field(default_factory=dict)
     balancer: ObservedBalancer = field(default_factory=ObservedBalancer)
     probes: Mapping[ReplicaId, ProbeHistory] = field(default_factory=dict)
+    logs: Mapping[ReplicaId, tuple[str, ...]] = field(default_factory=dict)
+    busy: frozenset[str] = frozenset()

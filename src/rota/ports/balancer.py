@@ -19,6 +19,10 @@ class Balancer(Protocol):
         app is shown with ``process`` None."""
         ...
 
+    async def answering(self) -> str | None:
+        """The identity of the HAProxy process that answers now; None when none does."""
+        ...
+
     def on_change(self, wake: Callable[[str], None]) -> None:
         """Calls ``wake(app)`` when HAProxy is lost or back, or an old process of it has ended."""
         ...

@@ -26,7 +26,7 @@ async def apps(given: Given) -> View:
 @router.get("/{app}")
 async def app(app: App, given: Given) -> View:
     """One app with its replicas and its running or last rollout."""
-    return given.engine.app(app)
+    return await given.engine.app(app)
 
 
 @router.get("/{app}/replicas")
@@ -46,7 +46,7 @@ async def logs(
     app: App, given: Given, tail: Tail = 100, replica: Replica = None, follow: bool = False
 ) -> View | Response:
     """The last lines of the replicas' output; ``follow=true`` goes on with new ones as server-sent events."""
-    given.engine.app(app)  # a stream that has begun cannot become a 404 any more
+    given.engine.replicas(app)  # a stream that has begun cannot become a 404 any more
     if follow:
         return sse.stream(given.engine.follow_logs(app, replica, tail), sse.line_frame, given.closing)
     return {"app": app, "lines": await given.engine.log_lines(app, replica, tail)}

@@ -26,8 +26,8 @@ async def events(
     """The last events, newest last; with ``Accept: text/event-stream`` those (or what came after Last-Event-ID), then
     new ones, without end."""
     if "text/event-stream" not in accept:
-        return {"events": given.engine.events(app=app, rollout=None, after=last, limit=limit)}
-    after = last or _before(given.engine.events(app=app, rollout=None, after=0, limit=max(limit, 1)), limit)
+        return {"events": await given.engine.events(app=app, rollout=None, after=last, limit=limit)}
+    after = last or _before(await given.engine.events(app=app, rollout=None, after=0, limit=max(limit, 1)), limit)
     return sse.stream(given.engine.follow_events(app=app, after=after), sse.event_frame, given.closing)
 
 

@@ -31,19 +31,19 @@ async def rollouts(
     given: Given, app: Annotated[AppName | None, Query()] = None, limit: Annotated[int, Query(ge=1, le=1000)] = 50
 ) -> View:
     """Rollouts, newest first, without their steps."""
-    return {"rollouts": given.engine.rollouts(app, limit)}
+    return {"rollouts": await given.engine.rollouts(app, limit)}
 
 
 @router.get("/rollouts/{rollout}")
 async def rollout(rollout: Rollout, given: Given) -> View:
     """One rollout with its steps and its receipt, which is live while it runs."""
-    return given.engine.rollout(rollout)
+    return await given.engine.rollout(rollout)
 
 
 @router.get("/rollouts/{rollout}/events", response_class=Response)
 async def events(rollout: Rollout, given: Given, last: sse.LastEventId = 0) -> Response:
     """A rollout's events from the first (or after Last-Event-ID) to its last, as server-sent events."""
-    given.engine.rollout(rollout)  # a stream that has begun cannot become a 404 any more
+    await given.engine.rollout(rollout)  # a stream that has begun cannot become a 404 any more
     return sse.stream(given.engine.follow_events(rollout=rollout, after=last), sse.event_frame, given.closing)
 
 

@@ -48,9 +48,9 @@ def validate(file: File = DEFAULT_FILE, json: AsJson = False) -> None:
 
 def schema() -> None:
     """Print the file's JSON schema, for editors."""
-    from rota.core.spec import AppSpec
+    from rota.core.schema import json_schema
 
-    output.answer_json(AppSpec.model_json_schema())
+    output.answer_json(json_schema())
 
 
 def init(file: File = DEFAULT_FILE) -> None:

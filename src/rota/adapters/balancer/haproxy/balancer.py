@@ -1,0 +1,318 @@
+"""The Balancer port on HAProxy: every call changes the file first and the running process over its socket then; the
+engine's executor calls it, the composition root starts and closes it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from rota.adapters.balancer.haproxy.config import HOSTS_MAP, ROUTES_MAP, hosts_map, routes_map, server_words, word
+from rota.adapters.balancer.haproxy.disk import Disk
+from rota.adapters.balancer.haproxy.launcher import Launcher
+from rota.adapters.balancer.haproxy.reloads import Ended, Reloads
+from rota.adapters.balancer.haproxy.settings import Settings
+from rota.adapters.balancer.haproxy.socket import NotAnswering
+from rota.adapters.balancer.haproxy.state import App, Server, State
+from rota.adapters.balancer.haproxy.stats import Reading
+from rota.adapters.balancer.haproxy.view import View, gaps_of
+from rota.adapters.balancer.haproxy.worker import Haproxy, process_id
+from rota.core.backend import Backend
+from rota.core.errors import StepFailed
+from rota.core.names import ReplicaId
+from rota.core.observation import Address, Gap, ObservedBalancer, ServerState
+
+_START_DEADLINE = 10.0
+_REMOVE_DEADLINE = 5.0
+_POLL = 0.01
+_WATCH = 1.0
+_WATCH_LOST = 0.05
+_STATE_SAID = ("no need to change", "IP changed", "port changed")
+_GONE = ("No such server", "No such backend", "Can't find")
+
+
+class HaproxyBalancer:
+    """``binary`` is the program's path. ``start`` comes before any other call."""
+
+    def __init__(self, settings: Settings, binary: str, launcher: Launcher) -> None:
+        self._settings = settings
+        self._argv = settings.argv(binary)
+        self._launcher = launcher
+        self._haproxy = Haproxy(settings)
+        self._disk = Disk(settings, binary)
+        self._state = State()
+        self._lock = asyncio.Lock()
+        self._ended = Ended(self._wake_all)
+        self._reloads = Reloads(self._haproxy, settings.reload_interval, self._carry_out_reload)
+        self._wakes: list[Callable[[str], None]] = []
+        self._lost = asyncio.Event()
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Takes over the HAProxy that runs, or has one started, and makes it agree with the file. Raises StepFailed."""
+        async with self._lock:
+            self._state = self._disk.read()
+            await self._disk.check(self._state)
+            self._disk.write(self._state)
+            self._launcher.on_exit(self._lost.set)
+            await self._launcher.ensure(self._argv)
+            await self._haproxy.until_answers(_START_DEADLINE)
+            await self._agree()
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def close(self) -> None:
+        """Ends the adapter's own tasks; HAProxy goes on."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
+        await self._ended.close()
+
+    def on_change(self, wake: Callable[[str], None]) -> None:
+        self._wakes.append(wake)
+
+    async def observe(self) -> Mapping[str, ObservedBalancer]:
+        gaps = gaps_of(await self._launcher.runs())
+        try:
+            reading = await self._haproxy.read()
+            backends = await self._haproxy.backends()
+            old = await self._read_old()
+        except NotAnswering:
+            return {name: _unanswered(app, gaps) for name, app in self._state.apps.items()}
+        process = process_id(reading.pid)
+        if process is None:
+            return {name: _unanswered(app, gaps) for name, app in self._state.apps.items()}
+        self._ended.note(process, reading)
+        return View((process, reading), backends, old, self._ended.rows, gaps).of_apps(self._state)
+
+    async def answering(self) -> str | None:
+        try:
+            return process_id(await self._haproxy.pid())
+        except NotAnswering:
+            return None
+
+    async def prepare(self, backend: Backend, hosts: tuple[str, ...]) -> None:
+        async with self._lock:
+            self._refuse_taken(backend.app, hosts)
+            app = self._state.apps.get(backend.app, App(backend.app)).prepared(backend, hosts)
+            state = self._state.with_app(app)
+            there = backend.name in await self._haproxy.backends() and self._knows(backend)
+            if not there:
+                await self._disk.check(state)
+            if self._write(state) and there:
+                await self._send_maps()
+        if not there:
+            await self._reloads.reload()
+
+    async def route(self, app: str, shares: Mapping[str, int]) -> None:
+        async with self._lock:
+            known = self._app(app)
+            missing = sorted(set(shares) - set(known.pools))
+            if missing or not any(shares.values()):
+                raise StepFailed(f"{app} cannot be routed to {', '.join(missing) or 'nothing'}")
+            if self._write(self._state.with_app(known.routed(shares))):
+                await self._send_maps()
+
+    async def enable(self, replica: ReplicaId, app: str, backend: str, address: Address) -> None:
+        async with self._lock:
+            known = self._app(app)
+            if backend not in known.pools:
+                raise StepFailed(f"{app} has no backend {backend} yet")
+            server = Server(replica, backend, address)
+            self._write(self._state.with_app(known.with_server(server)))
+            await self._put(known, server, await self._haproxy.read())
+
+    async def drain(self, replica: ReplicaId) -> None:
+        async with self._lock:
+            await self._set_state(replica, "drain")
+
+    async def disable(self, replica: ReplicaId) -> None:
+        async with self._lock:
+            try:
+                await self._set_state(replica, "maint")
+            finally:
+                self._forget(replica)
+            # A HAProxy that was started again between the two read the file that still had the server.
+            await self._set_state(replica, "maint")
+
+    async def cut(self, replica: ReplicaId) -> None:
+        async with self._lock:
+            path = await self._path(replica)
+            if path is not None:
+                await self._haproxy.tell(f"shutdown sessions server {path}", accept=_GONE)
+            for pid in (await self._haproxy.workers()).old:
+                old = await self._haproxy.read_old(pid)
+                if old is not None and replica in old.servers:
+                    await self._haproxy.cut_old(pid, old.servers[replica].backend, replica)
+
+    async def remove(self, replica: ReplicaId) -> None:
+        async with self._lock:
+            self._forget(replica)
+            reading = await self._haproxy.read()
+            if replica not in reading.servers:
+                return
+            self._note_deleted(replica, reading)
+            await self._delete(replica, reading.servers[replica].backend)
+
+    async def unroute(self, app: str) -> None:
+        async with self._lock:
+            if app not in self._state.apps:
+                return
+            without = self._state.without_app(app)
+            self._disk.write(without, maps_first=True)
+            self._state = without
+            await self._send_maps()
+            for server in (await self._haproxy.read()).servers.values():
+                if server.backend.partition(".")[0] == app:
+                    path = f"{server.backend}/{server.name}"
+                    await self._haproxy.tell(f"set server {path} state maint", accept=_GONE)
+                    await self._haproxy.tell(f"shutdown sessions server {path}", accept=_GONE)
+                    await self._delete(ReplicaId(server.name), server.backend)
+
+    def _app(self, name: str) -> App:
+        if name not in self._state.apps:
+            raise StepFailed(f"HAProxy knows no app {name} yet")
+        return self._state.apps[name]
+
+    def _knows(self, backend: Backend) -> bool:
+        app = self._state.apps.get(backend.app)
+        return app is not None and backend.name in app.pools
+
+    def _refuse_taken(self, name: str, hosts: tuple[str, ...]) -> None:
+        for app in self._state.apps.values():
+            taken = sorted(set(app.hosts) & set(hosts))
+            if app.name != name and taken:
+                raise StepFailed(f"{taken[0]} already leads to {app.name}")
+
+    def _write(self, state: State) -> bool:
+        changed = self._disk.write(state)
+        self._state = state
+        return changed
+
+    def _forget(self, replica: ReplicaId) -> None:
+        app = self._state.owner(replica)
+        if app is not None:
+            self._write(self._state.with_app(app.without_server(replica)))
+
+    def _note_deleted(self, replica: ReplicaId, reading: Reading) -> None:
+        server, process = reading.servers[replica], process_id(reading.pid)
+        if server.errors and process is not None:
+            self._write(self._state.with_deleted(process, server.backend, server.errors))
+
+    async def _put(self, app: App, server: Server, reading: Reading) -> None:
+        path = f"{word(server.backend)}/{word(server.replica)}"
+        present = reading.servers.get(server.replica)
+        address = (server.address.host, server.address.port)
+        if present is None:
+            words = server_words(app.pools[server.backend], server.address)
+            await self._haproxy.tell(f"add server {path} {words}", accept=["New server registered"])
+            await self._haproxy.tell(f"enable health {path};enable server {path}")
+        elif present.state is not ServerState.READY or reading.addresses[server.replica] != address:
+            host, port = address
+            move = f"set server {path} addr {host} port {port}"
+            await self._haproxy.tell(f"{move};set server {path} state ready", accept=_STATE_SAID)
+
+    async def _set_state(self, replica: ReplicaId, state: str) -> None:
+        path = await self._path(replica)
+        if path is not None:
+            await self._haproxy.tell(f"set server {path} state {state}", accept=_GONE)
+
+    async def _path(self, replica: ReplicaId) -> str | None:
+        """``backend/server`` as the current worker has it; None when it does not."""
+        server = (await self._haproxy.read()).servers.get(replica)
+        return None if server is None else f"{word(server.backend)}/{word(server.name)}"
+
+    async def _delete(self, replica: ReplicaId, backend: str) -> None:
+        command = f"del server {word(backend)}/{word(replica)}"
+        refused = ""
+        try:
+            async with asyncio.timeout(_REMOVE_DEADLINE):
+                while True:
+                    refused = (await self._haproxy.tell(command, accept=("",))).strip()
+                    if refused.startswith(("Server deleted", *_GONE)):
+                        return
+                    await asyncio.sleep(_POLL)
+        except TimeoutError as error:
+            raise StepFailed(f"HAProxy does not let {replica} go: {refused}") from error
+
+    async def _send_maps(self) -> None:
+        await self._haproxy.replace_map(HOSTS_MAP, hosts_map(self._state))
+        await self._haproxy.replace_map(ROUTES_MAP, routes_map(self._state))
+
+    async def _agree(self) -> None:
+        """Brings a HAProxy found running to what the file says: a call may have been broken off half-way."""
+        pools = {name for app in self._state.apps.values() for name in app.pools}
+        if not pools <= await self._haproxy.backends():
+            await self._reload_now()
+        await self._send_maps()
+        reading = await self._haproxy.read()
+        for app in self._state.apps.values():
+            for server in app.servers.values():
+                if server.replica not in reading.servers:
+                    await self._put(app, server, reading)
+
+    async def _carry_out_reload(self) -> None:
+        async with self._lock:
+            self._reloads.begin()
+            await self._reload_now()
+
+    async def _reload_now(self) -> None:
+        state = await self._without_past(self._state.without_unused())
+        await self._disk.check(state)
+        self._disk.write(state)
+        before = await self._haproxy.read()
+        witness = await self._haproxy.reload()
+        self._state = state
+        self._ended.follow(witness, before.pid)
+        for server in before.servers.values():
+            path = f"{word(server.backend)}/{word(server.name)}"
+            if server.state is ServerState.DRAIN:
+                await self._haproxy.tell(f"set server {path} state drain", accept=_GONE)
+            elif not server.up and server.state is ServerState.READY:
+                await self._haproxy.tell(f"set server {path} health down", accept=_GONE)
+
+    async def _without_past(self, state: State) -> State:
+        """Forgets what was noted of processes that are no more and whose last rows are not kept either."""
+        workers = await self._haproxy.workers()
+        pids = [pid for pid in (workers.current, *workers.old) if pid is not None]
+        known = {process_id(pid) for pid in pids} | set(self._ended.rows)
+        return replace(state, deleted={name: kept for name, kept in state.deleted.items() if name in known})
+
+    async def _read_old(self) -> dict[str, Reading]:
+        readings = {}
+        for pid in (await self._haproxy.workers()).old:
+            process, reading = process_id(pid), await self._haproxy.read_old(pid)
+            if process is not None and reading is not None:
+                self._ended.note(process, reading)
+                readings[process] = reading
+        return readings
+
+    def _wake_all(self) -> None:
+        for wake in self._wakes:
+            for app in self._state.apps:
+                wake(app)
+
+    async def _watch(self) -> None:
+        """Wakes the engine when HAProxy is lost or back; asks now and then in case nobody said so."""
+        answering = True
+        while True:
+            try:
+                async with asyncio.timeout(_WATCH if answering else _WATCH_LOST):
+                    await self._lost.wait()
+            except TimeoutError:
+                pass
+            lost = self._lost.is_set()
+            self._lost.clear()
+            now = await self._answers()
+            if lost or now != answering:
+                self._wake_all()
+            answering = now
+
+    async def _answers(self) -> bool:
+        try:
+            return await self._haproxy.pid() > 0
+        except NotAnswering:
+            return False
+
+
+def _unanswered(app: App, gaps: tuple[Gap, ...]) -> ObservedBalancer:
+    return ObservedBalancer(hosts=frozenset(app.hosts), routes=dict(app.shares), gaps=gaps)

@@ -1,0 +1,88 @@
+"""The directory that HAProxy is started from: haproxy.cfg and the two maps, each replaced in one moment; used by
+balancer.py alone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+from rota.adapters.balancer.haproxy.config import HOSTS_MAP, ROUTES_MAP, hosts_map, render, routes_map
+from rota.adapters.balancer.haproxy.settings import Settings
+from rota.adapters.balancer.haproxy.state import State, read_state
+from rota.core.errors import StepFailed
+
+
+class Disk:
+    def __init__(self, settings: Settings, binary: str) -> None:
+        self._settings = settings
+        self._binary = binary
+
+    def read(self) -> State:
+        """The state in the file; an empty one when there is no file. Raises StepFailed when it cannot be read."""
+        self._settings.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._settings.config
+        try:
+            return read_state(path.read_text()) if path.exists() else State()
+        except (OSError, ValueError) as error:
+            raise StepFailed(f"{path} cannot be read: {error}; delete it to begin with an empty one") from error
+
+    async def check(self, state: State) -> None:
+        """Asks ``haproxy -c`` about the file that the state would give. Raises StepFailed with what it says."""
+        trial = self._settings.directory / "haproxy.cfg.trial"
+        self._replace_trial(trial, state)
+        program = await asyncio.create_subprocess_exec(
+            *(self._binary, "-c", "-C", str(self._settings.directory), "-f", trial.name),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, said = await program.communicate()
+        if program.returncode != 0:
+            raise StepFailed(f"HAProxy does not accept its new file: {said.decode(errors='replace').strip()}")
+
+    def write(self, state: State, *, maps_first: bool = False) -> bool:
+        """Writes what has changed and says whether a map has. An app is added with the file first and taken out with
+        the maps first, so that at every moment the maps lead only to what the file has. Raises StepFailed."""
+        try:
+            if maps_first:
+                return self._write_maps(state) | self._write_config(state)
+            self._write_config(state)
+            return self._write_maps(state)
+        except (OSError, ValueError) as error:
+            raise StepFailed(f"HAProxy's file could not be written: {error}") from error
+
+    def _replace_trial(self, trial: Path, state: State) -> None:
+        try:
+            for name in (HOSTS_MAP, ROUTES_MAP):
+                if not (self._settings.directory / name).exists():
+                    _replace(self._settings.directory / name, "")
+            _replace(trial, render(state, self._settings))
+        except (OSError, ValueError) as error:
+            raise StepFailed(f"HAProxy's file could not be written: {error}") from error
+
+    def _write_config(self, state: State) -> bool:
+        _replace(self._settings.config, render(state, self._settings))
+        return False
+
+    def _write_maps(self, state: State) -> bool:
+        hosts = _replace(self._settings.directory / HOSTS_MAP, hosts_map(state))
+        return _replace(self._settings.directory / ROUTES_MAP, routes_map(state)) or hosts
+
+
+def _replace(path: Path, text: str) -> bool:
+    """Puts a file in place whole, durably; says whether it differs from what was there."""
+    if path.exists() and path.read_text() == text:
+        return False
+    temporary = path.with_name(path.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+    return True

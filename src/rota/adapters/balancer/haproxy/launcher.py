@@ -1,0 +1,32 @@
+"""What the adapter asks of whoever is HAProxy's parent: keep it running, and say when it was not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Run:
+    """One life of HAProxy's master; times in seconds of rota's clock, ``exited_at`` None while it lives."""
+
+    pid: int
+    started_at: float
+    exited_at: float | None = None
+    reason: str = ""
+
+
+class Launcher(Protocol):
+    async def ensure(self, argv: Sequence[str]) -> None:
+        """Runs the command and starts it again whenever it ends, until told otherwise; running already, nothing
+        changes. Raises StepFailed."""
+        ...
+
+    async def runs(self) -> Sequence[Run]:
+        """HAProxy's lives, oldest first, as far back as the parent remembers. Raises StepFailed."""
+        ...
+
+    def on_exit(self, wake: Callable[[], None]) -> None:
+        """Calls ``wake()`` within milliseconds of HAProxy's end."""
+        ...

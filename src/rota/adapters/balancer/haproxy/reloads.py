@@ -1,0 +1,110 @@
+"""Reloads of HAProxy: batched, not too many at a time, and the processes that they replace read to their end; used
+by balancer.py."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from rota.adapters.balancer.haproxy.socket import Conversation, NotAnswering
+from rota.adapters.balancer.haproxy.stats import Reading, number, read_stat
+from rota.adapters.balancer.haproxy.worker import Haproxy, process_id
+from rota.core.errors import StepFailed
+
+_GATHER = 0.02  # seconds in which changes of one moment come together
+_MOST_OLD = 2
+_ROOM_DEADLINE = 60.0
+_FIRST_LOOK, _LONGEST_LOOK = 0.02, 0.5
+_KEPT_ENDED = 50
+
+
+class Reloads:
+    """``interval``: the shortest time between two reloads, in seconds; the first after a quiet time goes at once."""
+
+    def __init__(self, haproxy: Haproxy, interval: float, carry_out: Callable[[], Awaitable[None]]) -> None:
+        self._haproxy = haproxy
+        self._interval = interval
+        self._carry_out = carry_out
+        self._last = -interval
+        self._next: asyncio.Task[None] | None = None
+
+    async def reload(self) -> None:
+        """Returns when a reload begun after this call is done. Raises StepFailed."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._when_due())
+        await asyncio.shield(self._next)
+
+    def begin(self) -> None:
+        """Called by the one that carries out, when later calls need a reload of their own."""
+        self._next = None
+        self._last = time.monotonic()
+
+    async def _when_due(self) -> None:
+        try:
+            await asyncio.sleep(max(_GATHER, self._last + self._interval - time.monotonic()))
+            await self._room()
+            await self._carry_out()
+        finally:
+            if self._next is asyncio.current_task():
+                self._next = None
+
+    async def _room(self) -> None:
+        try:
+            async with asyncio.timeout(_ROOM_DEADLINE):
+                while len((await self._haproxy.workers()).old) >= _MOST_OLD:  # noqa: ASYNC110  (another process's)
+                    await asyncio.sleep(_LONGEST_LOOK)
+        except TimeoutError as error:
+            raise StepFailed(
+                f"{_MOST_OLD} earlier HAProxy processes still have connections open; a third has to wait for them"
+            ) from error
+
+
+class Ended:
+    """The last rows of processes that a reload replaced. Each is kept alive by a connection until its last request
+    is counted, and let go then."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._rows: dict[str, Reading] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def rows(self) -> Mapping[str, Reading]:
+        """By process, the oldest first."""
+        return self._rows
+
+    def note(self, process: str, reading: Reading) -> None:
+        """Keeps a reading of a process that may end at any time; a later one takes its place."""
+        self._rows.pop(process, None)
+        self._rows[process] = reading
+        while len(self._rows) > _KEPT_ENDED:
+            del self._rows[next(iter(self._rows))]
+
+    def follow(self, witness: Conversation, pid: int) -> None:
+        task = asyncio.create_task(self._until_idle(witness, pid))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _until_idle(self, witness: Conversation, pid: int) -> None:
+        process, pause = process_id(pid), _FIRST_LOOK
+        try:
+            while process is not None:
+                info = await witness.ask("show info")
+                idle = number(info, "Jobs") - number(info, "Unstoppable Jobs") <= 1  # the one is the witness
+                servers, backends = read_stat(await witness.ask("show stat -1 6 -1"))
+                self.note(process, Reading(servers, backends, pid=pid))
+                if idle:
+                    break
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.5, _LONGEST_LOOK)
+        except NotAnswering:
+            return  # hard-stop-after, or HAProxy was killed: the last reading stands
+        finally:
+            witness.close()
+            self._wake()

@@ -1,0 +1,63 @@
+"""Where HAProxy listens and keeps its files, and how long it may hold on; chosen once by the composition root."""
+
+from __future__ import annotations
+
+import re
+import resource
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rota.core.errors import UsageError
+
+_BIND = re.compile(r"(\*|[0-9.]{7,15}|\[[0-9a-fA-F:.]{2,45}\])?:[0-9]{1,5}", re.ASCII)
+_LONGEST_SOCKET_PATH = 107  # unix(7): sun_path, less its NUL
+_SPARE_FILES = 600  # listeners, sockets, checks of some hundred servers
+_MOST_CONNECTIONS = 20_000
+
+
+def fitting_maxconn() -> int:
+    """A ``maxconn`` within the open files allowed here: a proxied connection needs two, and HAProxy does not start
+    when they are not there (measured)."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard == resource.RLIM_INFINITY:
+        return _MOST_CONNECTIONS
+    return max(100, min(_MOST_CONNECTIONS, (hard - _SPARE_FILES) // 2))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``hard_stop``, seconds, ends an old process with what is still open in it; it is to be at least the longest
+    drain deadline of any app. ``reload_interval``, seconds, is the shortest time between two reloads.
+
+    Raises UsageError when an address is none, or when the directory's path is too long for a Unix socket."""
+
+    directory: Path
+    binds: tuple[str, ...] = ("127.0.0.1:8080",)
+    hard_stop: float = 300.0
+    reload_interval: float = 10.0
+    maxconn: int = field(default_factory=fitting_maxconn)
+
+    def __post_init__(self) -> None:
+        for bind in self.binds:
+            if not _BIND.fullmatch(bind):
+                raise UsageError(f"{bind!r} is not an address to listen on; write it as 127.0.0.1:8080 or [::1]:8080")
+        if len(str(self.master_socket).encode()) > _LONGEST_SOCKET_PATH:
+            raise UsageError(
+                f"the path {self.directory} is too long for a Unix socket; choose a shorter data directory"
+            )
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "haproxy.cfg"
+
+    @property
+    def stats_socket(self) -> Path:
+        return self.directory / "stats.sock"
+
+    @property
+    def master_socket(self) -> Path:
+        return self.directory / "master.sock"
+
+    def argv(self, binary: str) -> tuple[str, ...]:
+        """The command to run; every path in it and in the file is relative to the directory, so none is quoted."""
+        return (binary, "-W", "-C", str(self.directory), "-S", "unix@master.sock,mode,600", "-f", "haproxy.cfg")

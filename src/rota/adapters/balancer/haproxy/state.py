@@ -1,0 +1,123 @@
+"""What HAProxy is to serve, as rota keeps it: one line an app inside haproxy.cfg, so that the file and what is known
+of it can never differ. Changed by the adapter's calls, read back when the daemon starts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from rota.core.backend import Backend
+from rota.core.names import ReplicaId
+from rota.core.observation import Address
+
+_APP = "# rota app "
+_DELETED = "# rota deleted "
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A backend; ``host`` is what its checks ask for, ``used`` whether it ever had a server or a share."""
+
+    name: str
+    backend: Backend
+    host: str
+    used: bool = False
+
+
+@dataclass(frozen=True)
+class Server:
+    replica: ReplicaId
+    backend: str
+    address: Address
+
+
+@dataclass(frozen=True)
+class App:
+    name: str
+    hosts: tuple[str, ...] = ()
+    pools: Mapping[str, Pool] = field(default_factory=dict)
+    shares: Mapping[str, int] = field(default_factory=dict)
+    servers: Mapping[ReplicaId, Server] = field(default_factory=dict)
+
+    def prepared(self, backend: Backend, hosts: tuple[str, ...]) -> App:
+        pools = dict(self.pools)
+        pools.setdefault(backend.name, Pool(backend.name, backend, hosts[0] if hosts else "localhost"))
+        prepared = replace(self, hosts=hosts, pools=pools)
+        return prepared if self.shares else prepared.routed({backend.name: 100})
+
+    def routed(self, shares: Mapping[str, int]) -> App:
+        kept = {name: share for name, share in shares.items() if share > 0}
+        return replace(self._using(*kept), shares=kept)
+
+    def with_server(self, server: Server) -> App:
+        return replace(self._using(server.backend), servers={**self.servers, server.replica: server})
+
+    def without_server(self, replica: ReplicaId) -> App:
+        return replace(self, servers={name: kept for name, kept in self.servers.items() if name != replica})
+
+    def without_unused(self) -> App:
+        """Drops the pools that had servers or a share once and have neither now."""
+        busy = {server.backend for server in self.servers.values()} | set(self.shares)
+        return replace(self, pools={name: p for name, p in self.pools.items() if name in busy or not p.used})
+
+    def _using(self, *backends: str) -> App:
+        pools = {name: replace(p, used=True) if name in backends else p for name, p in self.pools.items()}
+        return replace(self, pools=pools)
+
+
+@dataclass(frozen=True)
+class State:
+    """``deleted`` keeps, for each HAProxy process and backend, the 5xx that servers deleted since had answered: the
+    backend's own counter still holds them, and only so can HAProxy's own 5xx be told from the apps'."""
+
+    apps: Mapping[str, App] = field(default_factory=dict)
+    deleted: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def with_app(self, app: App) -> State:
+        return replace(self, apps={**self.apps, app.name: app})
+
+    def without_app(self, name: str) -> State:
+        return replace(self, apps={key: app for key, app in self.apps.items() if key != name})
+
+    def without_unused(self) -> State:
+        return replace(self, apps={name: app.without_unused() for name, app in self.apps.items()})
+
+    def with_deleted(self, process: str, backend: str, errors: int) -> State:
+        of_process = dict(self.deleted.get(process, {}))
+        of_process[backend] = of_process.get(backend, 0) + errors
+        return replace(self, deleted={**self.deleted, process: of_process})
+
+    def owner(self, replica: ReplicaId) -> App | None:
+        return next((app for app in self.apps.values() if replica in app.servers), None)
+
+    def lines(self) -> list[str]:
+        """The state as comment lines of haproxy.cfg."""
+        lines = [_APP + json.dumps(asdict(app), sort_keys=True) for _, app in sorted(self.apps.items())]
+        return [*lines, _DELETED + json.dumps(self.deleted, sort_keys=True)]
+
+
+def read_state(text: str) -> State:
+    """The state that a haproxy.cfg was written from; raises ValueError when it is not rota's or was damaged."""
+    apps: dict[str, App] = {}
+    deleted: dict[str, dict[str, int]] = {}
+    for line in text.splitlines():
+        if line.startswith(_APP):
+            app = _app(json.loads(line[len(_APP) :]))
+            apps[app.name] = app
+        elif line.startswith(_DELETED):
+            deleted = json.loads(line[len(_DELETED) :])
+    return State(apps, deleted)
+
+
+def _app(kept: Mapping[str, Any]) -> App:
+    try:
+        pools = {n: Pool(n, Backend(**p["backend"]), p["host"], p["used"]) for n, p in kept["pools"].items()}
+        servers = {
+            ReplicaId(n): Server(ReplicaId(n), s["backend"], Address(**s["address"]))
+            for n, s in kept["servers"].items()
+        }
+        return App(kept["name"], tuple(kept["hosts"]), pools, dict(kept["shares"]), servers)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"a line of the state cannot be read: {error!r}") from error

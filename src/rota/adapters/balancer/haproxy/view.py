@@ -1,0 +1,106 @@
+"""From readings of HAProxy's processes to each app's ObservedBalancer: pure; called by balancer.observe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rota.adapters.balancer.haproxy.launcher import Run
+from rota.adapters.balancer.haproxy.state import App, State
+from rota.adapters.balancer.haproxy.stats import BackendReading, Reading, ServerReading
+from rota.core.names import ReplicaId
+from rota.core.observation import Counters, Gap, ObservedBalancer, ObservedServer, Row
+
+
+@dataclass(frozen=True)
+class View:
+    """What was read at one moment. ``current`` is (process, reading); ``old`` are processes that live still,
+    ``ended`` the last readings of those that do not."""
+
+    current: tuple[str, Reading]
+    backends: frozenset[str]
+    old: Mapping[str, Reading] = field(default_factory=dict)
+    ended: Mapping[str, Reading] = field(default_factory=dict)
+    gaps: tuple[Gap, ...] = ()
+
+    def of_apps(self, state: State) -> dict[str, ObservedBalancer]:
+        """Every app that the file has, and every one that HAProxy still has servers of."""
+        apps = dict(state.apps)
+        for server in self.current[1].servers.values():
+            apps.setdefault(_app_of(server.backend), App(_app_of(server.backend)))
+        rows = self._rows(state)
+        return {name: self._of(app, tuple(rows.get(name, ()))) for name, app in apps.items()}
+
+    def _of(self, app: App, rows: tuple[Row, ...]) -> ObservedBalancer:
+        process, reading = self.current
+        servers = [server for server in reading.servers.values() if _app_of(server.backend) == app.name]
+        return ObservedBalancer(
+            process=process,
+            servers={ReplicaId(server.name): self._server(server) for server in servers},
+            backends=frozenset(app.pools) & self.backends,
+            hosts=frozenset(app.hosts),
+            routes=dict(app.shares),
+            rows=rows,
+            gaps=self.gaps,
+        )
+
+    def _server(self, server: ServerReading) -> ObservedServer:
+        held = [old.servers[server.name] for old in self.old.values() if server.name in old.servers]
+        return ObservedServer(
+            replica=ReplicaId(server.name),
+            backend=server.backend,
+            state=server.state,
+            up=server.up,
+            open=server.open + sum(other.open for other in held),
+            old_holders=len(held),
+        )
+
+    def _rows(self, state: State) -> dict[str, list[Row]]:
+        rows: dict[str, list[Row]] = {}
+        live = {**self.old, self.current[0]: self.current[1]}
+        ended = {process: reading for process, reading in self.ended.items() if process not in live}
+        for process, reading in (ended | live).items():
+            for row in rows_of(process, reading, state.deleted.get(process, {})):
+                rows.setdefault(row.app, []).append(row)
+        return rows
+
+
+def rows_of(process: str, reading: Reading, deleted: Mapping[str, int]) -> list[Row]:
+    """One process's rows. ``deleted``: the 5xx that servers deleted since had answered, by backend."""
+    errors = dict(deleted)
+    for server in reading.servers.values():
+        errors[server.backend] = errors.get(server.backend, 0) + server.errors
+    of_backends = [_backend_row(process, row, errors.get(row.name, 0)) for row in reading.backends.values()]
+    return [*of_backends, *(_server_row(process, server) for server in reading.servers.values())]
+
+
+def gaps_of(runs: Sequence[Run]) -> tuple[Gap, ...]:
+    """The times between HAProxy's lives, and the one that lasts when it is not running."""
+    gaps = []
+    for run, after in zip(runs, [*runs[1:], None], strict=True):
+        if run.exited_at is not None:
+            gaps.append(Gap(run.exited_at, after.started_at if after else None, run.reason or "HAProxy had ended"))
+    return tuple(gaps)
+
+
+def _backend_row(process: str, row: BackendReading, of_servers: int) -> Row:
+    counters = Counters(
+        requests=row.requests,
+        retried=row.retried,
+        redispatched=row.redispatched,
+        failed=max(0, row.errors - of_servers) + row.broken,  # an app's 5xx is at its server first: never below 0
+        app_errors=of_servers,
+    )
+    return Row(process, row.name, _app_of(row.name), counters)
+
+
+def _server_row(process: str, server: ServerReading) -> Row:
+    counters = Counters(
+        requests=server.answered, retried=server.retried, redispatched=server.redispatched, app_errors=server.errors
+    )
+    replica = ReplicaId(server.name)
+    return Row(process, f"{server.backend}/{server.name}", _app_of(server.backend), counters, replica)
+
+
+def _app_of(backend: str) -> str:
+    return backend.partition(".")[0]

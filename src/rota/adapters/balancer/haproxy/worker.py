@@ -1,0 +1,139 @@
+"""HAProxy's processes as seen from outside: the current worker, told and read over its own socket, and the old ones
+that a reload left, reached through the master; used by balancer.py and reloads.py."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rota.adapters.balancer.haproxy.settings import Settings
+from rota.adapters.balancer.haproxy.socket import Conversation, NotAnswering, call
+from rota.adapters.balancer.haproxy.stats import Reading, Workers, number, read_all, read_proc, read_stat, sessions_of
+from rota.core.errors import StepFailed
+
+_ROWS = "show stat -1 6 -1"  # any proxy, backends (2) and servers (4), any server
+_PAYLOAD = 8_000  # bytes of map entries a command: HAProxy takes 16 kB (tune.bufsize) in all
+_POLL = 0.02
+
+
+class Haproxy:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def tell(self, line: str, *, accept: Sequence[str] = ()) -> str:
+        """Runs commands in the current worker; silence is success. Raises StepFailed for any other answer that
+        does not begin with one of ``accept``, NotAnswering when there is none."""
+        answer = await call(self._settings.stats_socket, line)
+        for said in filter(None, (part.strip() for part in answer.splitlines())):
+            if not said.startswith(tuple(accept)):
+                raise StepFailed(f"HAProxy refused {line.splitlines()[0]!r}: {said}")
+        return answer
+
+    async def read(self) -> Reading:
+        """The current worker, all apps, in one call. Raises NotAnswering."""
+        reading = read_all(await call(self._settings.stats_socket, f"{_ROWS};show servers state;show info"))
+        if not reading.pid:
+            raise NotAnswering("HAProxy's answer was cut short")
+        return reading
+
+    async def pid(self) -> int:
+        """The process that answers on the socket now. Raises NotAnswering."""
+        return number(await call(self._settings.stats_socket, "show info"), "Pid")
+
+    async def backends(self) -> frozenset[str]:
+        """The backends that the current worker has. Raises NotAnswering."""
+        answer = await call(self._settings.stats_socket, "show backend")
+        return frozenset(line for line in answer.split() if not line.startswith("#") and line != "name")
+
+    async def workers(self) -> Workers:
+        """Raises NotAnswering."""
+        return read_proc(await call(self._settings.master_socket, "show proc"))
+
+    async def read_old(self, pid: int) -> Reading | None:
+        """An old worker's rows; None when it has ended."""
+        try:
+            servers, backends = read_stat(await call(self._settings.master_socket, f"@!{pid} {_ROWS}"))
+        except NotAnswering:
+            return None
+        return Reading(servers, backends, pid=pid) if backends else None
+
+    async def cut_old(self, pid: int, backend: str, server: str) -> None:
+        """Ends a server's connections in an old worker, one by one: it refuses commands about servers ("Proxy is
+        disabled"), not those about sessions. A worker that has ended is no error. Raises NotAnswering."""
+        listed = await call(self._settings.master_socket, f"@!{pid} show sess")
+        for session in sessions_of(listed, backend, server):
+            await call(self._settings.master_socket, f"@!{pid} shutdown session {session}")
+
+    async def replace_map(self, name: str, text: str) -> None:
+        """Exchanges a map's entries in one moment. Raises StepFailed."""
+        created = await self.tell(f"prepare map {name}", accept=["New version created:"])
+        version = created.split(":")[1].strip()
+        for chunk in _chunks(text):
+            await self.tell(f"add map @{version} {name} <<\n{chunk}")
+        await self.tell(f"commit map @{version} {name}")
+
+    async def reload(self) -> Conversation:
+        """Starts a worker on the file and returns, once it alone answers, a conversation with the one before, which
+        stays as long as that is open. Raises StepFailed."""
+        before = await self.pid()
+        witness = await Conversation.open(self._settings.stats_socket)
+        try:
+            await call(self._settings.master_socket, "reload")
+            await self._until_replaced(before)
+        except StepFailed:
+            witness.close()
+            raise
+        return witness
+
+    async def until_answers(self, deadline: float) -> int:
+        """The worker's pid as soon as it answers. Raises StepFailed after ``deadline`` seconds."""
+        return await self._until(lambda pid: pid > 0, deadline, "HAProxy did not start")
+
+    async def _until_replaced(self, before: int) -> None:
+        await self._until(lambda pid: pid not in (0, before), 10.0, "HAProxy did not take the new file")
+        async with asyncio.timeout(10.0):
+            while not await self._stopping(before):  # noqa: ASYNC110  (another process's)
+                await asyncio.sleep(_POLL)
+
+    async def _stopping(self, pid: int) -> bool:
+        """Whether an old worker has given up its sockets, so that no new call can still reach it."""
+        try:
+            info = await call(self._settings.master_socket, f"@!{pid} show info")
+        except NotAnswering:
+            return False
+        return number(info, "Stopping") == 1 or "Pid:" not in info
+
+    async def _until(self, fulfilled: Callable[[int], bool], deadline: float, failure: str) -> int:
+        try:
+            async with asyncio.timeout(deadline):
+                while True:
+                    try:
+                        pid = await self.pid()
+                    except NotAnswering:
+                        pid = 0
+                    if fulfilled(pid):
+                        return pid
+                    await asyncio.sleep(_POLL)
+        except TimeoutError as error:
+            raise StepFailed(f"{failure} within {deadline:g} s") from error
+
+
+def process_id(pid: int) -> str | None:
+    """What tells a process from all others, past and to come: boot id, pid and start ticks; None when it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:
+        return None
+    return f"{boot[:8]}-{pid}-{stat.rpartition(')')[2].split()[19]}"
+
+
+def _chunks(text: str) -> list[str]:
+    chunks, chunk = [], ""
+    for line in text.splitlines(keepends=True):
+        if len(chunk) + len(line) > _PAYLOAD:
+            chunks.append(chunk)
+            chunk = ""
+        chunk += line
+    return [*chunks, chunk] if chunk else chunks

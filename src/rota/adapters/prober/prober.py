@@ -1,0 +1,114 @@
+"""One look at whether a replica answers, over plain sockets; fulfils the Prober port for the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import re
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from rota.adapters.prober.listeners import held_by, holder_of, listeners
+from rota.core.names import ReplicaId
+from rota.core.observation import Address
+from rota.ports.prober import ProbeResult
+
+_STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: |\r|\n|$)")
+_MOST_READ = 8192
+_HEADER_END = (b"\r\n\r\n", b"\n\n")
+
+
+class SocketProber:
+    """``pids_of`` gives the processes of a replica's tree, None where that is not for this machine to say."""
+
+    def __init__(self, pids_of: Callable[[ReplicaId], frozenset[int] | None]) -> None:
+        self._pids_of = pids_of
+
+    async def accepts(self, replica: ReplicaId, address: Address, timeout: float) -> ProbeResult:
+        try:
+            async with asyncio.timeout(timeout), _connected(address):
+                pass
+        except TimeoutError:
+            return _too_late(timeout)
+        except ConnectionRefusedError:
+            return ProbeResult(f"connection refused{self._listens_elsewhere(replica, address)}")
+        except OSError as error:
+            return ProbeResult(_written(error))
+        return self._owned(replica, address)
+
+    async def healthy(self, address: Address, path: str | None, host: str, timeout: float) -> ProbeResult:
+        try:
+            async with asyncio.timeout(timeout), _connected(address) as connection:
+                return await _get(connection, path, host) if path is not None else ProbeResult()
+        except TimeoutError:
+            return _too_late(timeout)
+        except OSError as error:
+            return ProbeResult(_written(error))
+
+    def _owned(self, replica: ReplicaId, address: Address) -> ProbeResult:
+        """Whether all that is accepted there goes to the replica; a port can be shared (SO_REUSEPORT, socket(7))."""
+        pids = self._pids_of(replica)
+        if pids is None:
+            return ProbeResult()
+        found = frozenset(one.inode for one in listeners() if one.reaches(address))
+        if not found:
+            return ProbeResult("connection refused")  # it has closed between the two looks
+        strangers = found - held_by(found, pids)
+        if not strangers:
+            return ProbeResult()
+        return ProbeResult(f"port {address.port} is held by another process ({holder_of(min(strangers))})")
+
+    def _listens_elsewhere(self, replica: ReplicaId, address: Address) -> str:
+        pids = self._pids_of(replica)
+        if not pids:
+            return ""
+        everywhere = list(listeners())
+        own = held_by(frozenset(one.inode for one in everywhere), pids)
+        places = sorted(f"{one.host} port {one.port}" for one in everywhere if one.inode in own)
+        if not places:
+            return ""
+        return f": it listens on {', '.join(places[:3])}, not on {address.host} port {address.port} ($PORT)"
+
+
+@asynccontextmanager
+async def _connected(address: Address) -> AsyncIterator[socket.socket]:
+    # A bare socket: asyncio's streams cost four times as much, and every replica is asked ten times a second.
+    connection = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, (address.host, address.port))
+        yield connection
+    finally:
+        connection.close()
+
+
+async def _get(connection: socket.socket, path: str, host: str) -> ProbeResult:
+    """2xx and 3xx pass. The headers are read to their end, so that the app has not written to a closed connection."""
+    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: rota\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(connection, request.encode())
+    answer = b""
+    while len(answer) < _MOST_READ and not any(end in answer for end in _HEADER_END):
+        piece = await loop.sock_recv(connection, _MOST_READ)
+        if not piece:
+            break
+        answer += piece
+    if not answer:
+        return ProbeResult("the connection was closed without an answer")
+    status = _STATUS.match(answer)
+    if status is None:
+        return ProbeResult("the answer is not HTTP")
+    return ProbeResult() if status[1][:1] in b"23" else ProbeResult(f"HTTP {status[1].decode()}")
+
+
+def _too_late(timeout: float) -> ProbeResult:
+    return ProbeResult(f"no answer within {timeout:g} s")
+
+
+def _written(error: OSError) -> str:
+    if error.errno == errno.ECONNREFUSED:
+        return "connection refused"
+    if error.errno in (errno.ECONNRESET, errno.EPIPE):
+        return "the connection was reset"
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,235 @@
+"""Control groups that contain a replica's whole tree and limit it, v1 or v2, where they are writable; asked by the
+process runtime. Files and their meaning: cgroups(7), the kernel's cgroup-v1 and cgroup-v2 documents."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from rota.core.errors import StepFailed
+from rota.core.spec import Limits
+
+_PAGE = 4096
+_PERIOD = 100_000  # microseconds; the kernel's default
+_LEAST_QUOTA = 1_000  # microseconds; the kernel takes no less
+_UNLIMITED_V1 = 2**62  # what v1 shows for "no limit" is the largest page below 2**63
+_LET_GO = 2.0  # seconds for the last of a tree to be reaped
+_LOOK_AGAIN = 0.02
+_CONTROLLERS = ("memory", "cpu", "pids")
+
+
+@dataclass(frozen=True)
+class Cgroups:
+    """Groups of one data directory: ``<root>/<name of the directory>/<replica>`` below each of ``roots``, one a
+    controller in v1, a single one in v2, none where nothing is writable."""
+
+    roots: tuple[Path, ...]
+
+    def create(self, name: str) -> tuple[str, ...]:
+        """The directories of a group, made if they are not there; empty where the machine gives none."""
+        made = []
+        for root in self.roots:
+            with suppress(OSError):
+                root.mkdir(exist_ok=True)
+                _hand_down(root)
+                (root / name).mkdir(exist_ok=True)
+                made.append(str(root / name))
+        return tuple(made)
+
+    async def remove(self, directories: Sequence[str]) -> bool:
+        """Takes an ended tree's group away, with those that it made below; False when something still is in there."""
+        deadline = asyncio.get_running_loop().time() + _LET_GO
+        while not all(_removed(Path(one)) for one in directories):
+            if asyncio.get_running_loop().time() > deadline:
+                return False
+            await asyncio.sleep(_LOOK_AGAIN)
+        for one in directories:
+            with suppress(OSError):
+                Path(one).parent.rmdir()  # the data directory's own, once it is empty
+        return True
+
+
+def find(mount: Path, own: Path, name: str) -> Cgroups:
+    """The groups that can be made here: at the top of each hierarchy under ``mount`` (usually /sys/fs/cgroup), else
+    where ``own`` (/proc/self/cgroup) says that we are. Makes nothing that stays."""
+    places = _own_places(own)
+    if (mount / "cgroup.controllers").exists():
+        hierarchies = [(mount, places.get("", "/"))]
+    else:
+        hierarchies = [(mount / one, places.get(one, "/")) for one in _CONTROLLERS if (mount / one).is_dir()]
+    found = []
+    for top, inside in hierarchies:
+        for parent in (top, top / inside.lstrip("/")):
+            if _writable(parent / name):
+                found.append(parent / name)
+                break
+    return Cgroups(tuple(found))
+
+
+def apply(directories: Sequence[str], limits: Limits) -> bool:
+    """Sets the limits, live; True when all that is asked for is enforced now. Raises StepFailed when the tree uses more
+    memory than that."""
+    memory = _set_memory(directories, limits.memory)
+    cpus = _set_cpus(directories, limits.cpus)
+    return (limits.memory is None or memory) and (limits.cpus is None or cpus)
+
+
+def enforced(directories: Sequence[str], limits: Limits) -> bool:
+    """Whether these limits are watched over by the kernel here."""
+    has_memory = any(_files(directories, "memory.max", "memory.limit_in_bytes"))
+    has_cpus = any(_files(directories, "cpu.max", "cpu.cfs_quota_us"))
+    return (limits.memory is None or has_memory) and (limits.cpus is None or has_cpus)
+
+
+def limits_in_force(directories: Sequence[str], recorded: Limits) -> Limits:
+    """What the kernel holds the tree to. The recorded value is given where the kernel rounded it, or has none."""
+    return Limits(
+        memory=_memory_in_force(directories, recorded.memory), cpus=_cpus_in_force(directories, recorded.cpus)
+    )
+
+
+def members(directories: Sequence[str]) -> frozenset[int] | None:
+    """The pids in a group and below; None where there is no group."""
+    found: set[int] = set()
+    seen = False
+    for directory in directories:
+        for procs in Path(directory).rglob("cgroup.procs"):
+            with suppress(OSError):
+                found.update(int(pid) for pid in procs.read_text().split())
+                seen = True
+    return frozenset(found) if seen else None
+
+
+def _set_memory(directories: Sequence[str], memory: int | None) -> bool:
+    for file in _files(directories, "memory.max"):
+        used = _read(file.with_name("memory.current"))
+        # v2 would kill at once where v1 says no.
+        if memory is not None and used is not None and int(used) > memory:
+            raise _in_use(memory, int(used))
+        _write(file, "max" if memory is None else str(memory))
+        return True
+    for file in _files(directories, "memory.limit_in_bytes"):
+        try:
+            _write(file, "-1" if memory is None else str(memory))
+        except OSError as error:
+            if error.errno != errno.EBUSY or memory is None:
+                raise StepFailed(f"cannot limit memory in {file}: {error.strerror}") from error
+            raise _in_use(memory, int(_read(file.with_name("memory.usage_in_bytes")) or 0)) from error
+        return True
+    return False
+
+
+def _in_use(memory: int, used: int) -> StepFailed:
+    return StepFailed(
+        f"it uses {used / 2**20:.0f} MiB of memory and cannot be limited to {memory / 2**20:g} MiB while it runs; "
+        "a rolling change starts new replicas with the limit"
+    )
+
+
+def _set_cpus(directories: Sequence[str], cpus: float | None) -> bool:
+    for file in _files(directories, "cpu.max"):
+        _write(file, f"{'max' if cpus is None else _quota(cpus)} {_PERIOD}")
+        return True
+    for file in _files(directories, "cpu.cfs_quota_us"):
+        if cpus is not None:
+            _write(file.with_name("cpu.cfs_period_us"), str(_PERIOD))
+        _write(file, "-1" if cpus is None else str(_quota(cpus)))
+        return True
+    return False
+
+
+def _memory_in_force(directories: Sequence[str], recorded: int | None) -> int | None:
+    for file in _files(directories, "memory.max", "memory.limit_in_bytes"):
+        text = _read(file)
+        if text is None:
+            break
+        value = None if text == "max" or int(text) >= _UNLIMITED_V1 else int(text)
+        rounded = None if recorded is None else recorded // _PAGE * _PAGE
+        return recorded if value == rounded else value
+    return recorded
+
+
+def _cpus_in_force(directories: Sequence[str], recorded: float | None) -> float | None:
+    for file in _files(directories, "cpu.max", "cpu.cfs_quota_us"):
+        text = _read(file)
+        if text is None:
+            break
+        quota, _, period = text.partition(" ")
+        period = period or _read(file.with_name("cpu.cfs_period_us")) or str(_PERIOD)
+        value = None if quota in ("max", "-1") else int(quota) / int(period)
+        same = value is not None and recorded is not None and abs(value - _quota(recorded) / _PERIOD) < 1e-9
+        return recorded if same else value
+    return recorded
+
+
+def _quota(cpus: float) -> int:
+    return max(_LEAST_QUOTA, round(cpus * _PERIOD))
+
+
+def _files(directories: Sequence[str], *names: str) -> Iterator[Path]:
+    for directory in directories:
+        for name in names:
+            if (file := Path(directory, name)).exists():
+                yield file
+
+
+def _read(file: Path) -> str | None:
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return None
+
+
+def _write(file: Path, text: str) -> None:
+    with open(file, "r+") as stream:
+        stream.write(text)
+
+
+def _hand_down(root: Path) -> None:
+    """v2: a group has only the controllers that those above pass on."""
+    for parent in (root.parent, root):
+        for controller in _CONTROLLERS:
+            control = parent / "cgroup.subtree_control"
+            if control.exists() and controller not in (_read(control) or "").split():
+                with suppress(OSError):
+                    _write(control, f"+{controller}")
+
+
+def _own_places(own: Path) -> dict[str, str]:
+    """Where this process is, by controller; "" is v2's."""
+    places = {}
+    with suppress(OSError):
+        for line in own.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            places.update(dict.fromkeys(controllers.split(","), path))
+    return places
+
+
+def _writable(directory: Path) -> bool:
+    try:
+        directory.mkdir(exist_ok=True)
+        (directory / "probe").mkdir(exist_ok=True)
+        (directory / "probe").rmdir()
+    except OSError:
+        return False
+    with suppress(OSError):
+        directory.rmdir()  # stays when replicas are in it
+    return True
+
+
+def _removed(directory: Path) -> bool:
+    """Deepest first; the files in it are the kernel's and go with it."""
+    try:
+        for below in [one for one in directory.iterdir() if one.is_dir()]:
+            if not _removed(below):
+                return False
+        directory.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True

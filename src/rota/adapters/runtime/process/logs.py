@@ -1,0 +1,108 @@
+"""What process replicas have written, read from their files; fulfils the Logs port for the API and the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from rota.adapters.runtime.process.disk import LONGEST_LINE, shown, tail
+from rota.adapters.runtime.process.layout import Layout, app_of
+from rota.core.names import ReplicaId
+from rota.ports.logs import LogLine
+
+KEPT = 20  # logs of removed replicas kept an app
+_LOOK_AGAIN = 0.1
+_PIECE = 256 * 1024
+
+
+class FileLogs:
+    """``exists`` tells whether a replica is still there and may write more."""
+
+    def __init__(self, layout: Layout, exists: Callable[[ReplicaId], bool]) -> None:
+        self._layout = layout
+        self._exists = exists
+
+    async def tail(self, replica: ReplicaId, lines: int) -> tuple[str, ...]:
+        if not app_of(replica):
+            return ()
+        log = self._layout.log(replica)
+        found, _ = await asyncio.to_thread(tail, log, lines)
+        if 0 < len(found) < lines:
+            rotated = log.with_name(log.name + ".1")
+            earlier, _ = await asyncio.to_thread(tail, rotated, lines - len(found))
+            return (*earlier, *found)
+        return found
+
+    async def follow(self, replica: ReplicaId, lines: int) -> AsyncIterator[LogLine]:
+        if not app_of(replica):
+            return
+        log = self._layout.log(replica)
+        last, offset = await asyncio.to_thread(tail, log, lines)
+        for line in last:
+            yield LogLine(replica, line)
+        follower = _Follower(log, offset)
+        while True:
+            # Asked before the last look: what was written until then is read.
+            there = self._exists(replica)
+            while found := await asyncio.to_thread(follower.next_lines):
+                for line in found:
+                    yield LogLine(replica, line)
+            if not there:
+                if rest := follower.rest():
+                    yield LogLine(replica, rest)
+                return
+            await asyncio.sleep(_LOOK_AGAIN)
+
+    def prune(self, app: str) -> None:
+        """Deletes the oldest logs of replicas that are no more, beyond the newest 20."""
+        logs = self._layout.logs(app)
+        gone = [log for log in logs.glob("*.log") if not self._exists(ReplicaId(log.name.removesuffix(".log")))]
+        gone.sort(key=lambda log: log.stat().st_mtime, reverse=True)
+        for log in gone[KEPT:]:
+            for file in (log, *logs.glob(f"{log.name}.*")):
+                file.unlink(missing_ok=True)
+
+
+class _Follower:
+    """A place in a file that grows, and is cut to nothing when it is rotated (copied and truncated)."""
+
+    def __init__(self, path: Path, offset: int) -> None:
+        self._path = path
+        self._offset = offset
+        self._begun = b""
+        self._cutting = False
+
+    def next_lines(self) -> list[str]:
+        """The complete lines of the next piece; empty when there is nothing more at the moment."""
+        while piece := self._next_piece():
+            *lines, rest = (self._begun + piece).split(b"\n")
+            if lines and self._cutting:
+                lines, self._cutting = lines[1:], False  # the end of a line that was given already
+            self._begun = rest
+            if len(rest) > LONGEST_LINE:
+                if not self._cutting:
+                    lines.append(rest)
+                self._begun, self._cutting = b"", True
+            if lines:
+                return [shown(line) for line in lines]
+        return []
+
+    def rest(self) -> str:
+        """A last line that was never ended."""
+        return "" if self._cutting else shown(self._begun)
+
+    def _next_piece(self) -> bytes:
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return b""
+        try:
+            if os.fstat(descriptor).st_size < self._offset:
+                self._offset, self._begun, self._cutting = 0, b"", False
+            piece = os.pread(descriptor, _PIECE, self._offset)
+        finally:
+            os.close(descriptor)
+        self._offset += len(piece)
+        return piece

@@ -1,0 +1,97 @@
+"""The uploaded archives in the data directory, one file a digest; fulfils the Sources port for the API and runtimes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+from rota.adapters.durable import sync_directory
+from rota.adapters.unpack import written_disk_error
+from rota.core.errors import NotFound, Problem, SpecError, StepFailed
+
+MAX_ARCHIVE = 256 * 2**20  # design.md, "File"
+_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+class ArchiveDirectory:
+    """Keeps archives of at most ``max_size`` bytes in ``directory``; an upload that broke off leaves nothing."""
+
+    def __init__(self, directory: Path, max_size: int = MAX_ARCHIVE) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory = directory
+        self._max_size = max_size
+        for left_over in directory.glob(".upload-*"):
+            left_over.unlink(missing_ok=True)
+
+    async def put(self, chunks: AsyncIterator[bytes]) -> str:
+        """Keeps an archive and returns its digest. Raises SpecError over the size limit, StepFailed when the disk
+        refuses."""
+        try:
+            return await self._put(chunks)
+        except OSError as error:
+            raise StepFailed(written_disk_error(error, self._directory)) from error
+
+    def has(self, digest: str) -> bool:
+        return _DIGEST.fullmatch(digest) is not None and (self._directory / digest).is_file()
+
+    def path(self, digest: str) -> Path:
+        """The archive's file. Raises NotFound."""
+        if not self.has(digest):
+            raise NotFound(f"no uploaded source {digest[:12]}; deploy again to upload it")
+        return self._directory / digest
+
+    async def keep_only(self, digests: frozenset[str]) -> None:
+        """Deletes the archives that no release names any more; uploads under way are left alone."""
+        for file in self._directory.iterdir():
+            if _DIGEST.fullmatch(file.name) and file.name not in digests:
+                await asyncio.to_thread(file.unlink, missing_ok=True)
+
+    async def _put(self, chunks: AsyncIterator[bytes]) -> str:
+        upload = _Upload(self._directory)
+        try:
+            async for chunk in chunks:
+                if upload.add(chunk) > self._max_size:
+                    limit = f"{self._max_size / 2**20:g} MiB"
+                    raise SpecError([Problem(f"the archive is larger than {limit}", file="archive")])
+            return await asyncio.to_thread(upload.keep)
+        finally:
+            upload.drop()
+
+
+class _Upload:
+    """An archive on its way in."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        descriptor, name = tempfile.mkstemp(prefix=".upload-", dir=directory)
+        self._file = open(descriptor, "wb")  # noqa: SIM115 - closed by drop
+        self._path = Path(name)
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def add(self, chunk: bytes) -> int:
+        """Returns the size so far, in bytes."""
+        self._digest.update(chunk)
+        self._file.write(chunk)
+        self._size += len(chunk)
+        return self._size
+
+    def keep(self) -> str:
+        """Durable when it returns, under the digest that it returns."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._path.replace(self._directory / self._digest.hexdigest())
+        sync_directory(self._directory)
+        return self._digest.hexdigest()
+
+    def drop(self) -> None:
+        """Leaves nothing of an upload that was not kept."""
+        with suppress(OSError):
+            self._file.close()
+        self._path.unlink(missing_ok=True)

@@ -1,0 +1,55 @@
+"""The stored form of the core's types: JSON, written and read by pydantic; called by the tables.
+
+Fields left out by an older rota get their defaults; a release is written with every field, so that it keeps its
+values when a later rota has other defaults."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pydantic import TypeAdapter
+
+from rota.core.events import Event
+from rota.core.rollout import Rollout
+from rota.core.state import AppState, Release
+
+_STATE = TypeAdapter(AppState)
+_RELEASE = TypeAdapter(Release)
+_ROLLOUT = TypeAdapter(Rollout)
+_EVENT = TypeAdapter(Event)
+
+
+def state_text(state: AppState) -> str:
+    """The state with neither releases nor rollout: these have rows of their own."""
+    return _STATE.dump_json(state, exclude={"releases": True, "recorded": {"rollout"}}).decode()
+
+
+def state_of(body: str, releases: dict[int, Release], rollout: Rollout | None) -> AppState:
+    """The inverse of ``state_text``, with what it left out."""
+    state = _STATE.validate_json(f'{{"releases":{{}},{body[1:]}')
+    return replace(state, releases=releases, recorded=replace(state.recorded, rollout=rollout))
+
+
+def release_text(release: Release) -> str:
+    return _RELEASE.dump_json(release).decode()
+
+
+def release_of(body: str) -> Release:
+    return _RELEASE.validate_json(body)
+
+
+def rollout_text(rollout: Rollout) -> str:
+    return _ROLLOUT.dump_json(rollout).decode()
+
+
+def rollout_of(body: str) -> Rollout:
+    return _ROLLOUT.validate_json(body)
+
+
+def event_text(event: Event) -> str:
+    """The event without its ``seq``, which is its row's key."""
+    return _EVENT.dump_json(event, exclude={"seq"}, exclude_none=True).decode()
+
+
+def event_of(body: str, seq: int) -> Event:
+    return replace(_EVENT.validate_json(body), seq=seq)

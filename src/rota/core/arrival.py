@@ -1,0 +1,153 @@
+"""The arrival of one replica: its release made ready, started, watched until it is ready and stable, then put into
+rotation; or its failure noted (S2, S3, H2, W1, W2). Called by decide for each slot."""
+
+from __future__ import annotations
+
+from rota.core import backoff
+from rota.core.backend import backend_of
+from rota.core.names import replica_id
+from rota.core.observation import ArtefactState, Exit
+from rota.core.readiness import Stage
+from rota.core.rollout import Cause, Failure, Rollout, SlotTarget
+from rota.core.situation import Member, Situation
+from rota.core.state import AppState, SlotRecord
+from rota.core.steps import EnableServer, FailReplica, PrepareRelease, RestartReplica, StartReplica
+
+AGAIN_AFTER = 60.0  # seconds before a release whose preparation failed is prepared again for a repair
+
+
+def prepared(here: Situation, release: int) -> bool:
+    """Whether the release's files are on this machine; asks for them if not."""
+    artefact = here.observed.artefacts.get(release)
+    if artefact is not None and artefact.state is ArtefactState.PREPARED:
+        return True
+    if artefact is not None and artefact.state is ArtefactState.PREPARING:
+        return False
+    tried_at = here.recorded.prepared_at.get(release)
+    ordered_at = here.rollout.created_at if here.rollout is not None else 0.0
+    if artefact is not None and tried_at is not None and ordered_at <= tried_at and here.now < tried_at + AGAIN_AFTER:
+        here.draft.wake(tried_at + AGAIN_AFTER)
+        return False
+    here.draft.add(PrepareRelease(f"release {release} is not on this machine yet", release))
+    return False
+
+
+def start(here: Situation, slot: int, reason: str) -> None:
+    """A new replica for a slot that has none, when its backoff has passed."""
+    target = here.desired.target(slot)
+    next_try = here.recorded.slots.get(slot, SlotRecord()).next_try
+    if here.now < next_try:
+        here.draft.wake(next_try)
+    elif prepared(here, target.release):
+        number = here.recorded.next_replica + sum(isinstance(step, StartReplica) for step in here.draft.steps)
+        here.draft.add(
+            StartReplica(
+                replica_id(here.state.name, number),
+                reason,
+                slot,
+                target.release,
+                _generation(here, target),
+                target.limits,
+            )
+        )
+
+
+def start_again(here: Situation, member: Member) -> None:
+    """The same replica again, in place, after it was stopped for that."""
+    slot, target = member.record.slot, here.desired.target(member.record.slot)
+    step = RestartReplica(
+        member.id, "restarted in place", slot, target.release, _generation(here, target), target.limits
+    )
+    here.draft.add(step)
+
+
+def admit(here: Situation, member: Member) -> None:
+    """Into rotation once it is ready; its failure noted when it will not be."""
+    ready = member.ready
+    if ready.stage is Stage.FAILED:
+        assert ready.cause is not None  # a failed readiness has one
+        _fail(here, member, ready.cause, ready.detail)
+    elif ready.stage is not Stage.READY:
+        here.draft.wake(ready.until)
+    elif member.seen is not None and member.seen.address is not None and here.balanced:
+        backend = backend_of(here.spec(member.record.release)).name
+        if backend in here.observed.balancer.backends:
+            here.draft.add(EnableServer(member.id, "ready and stable", backend, member.seen.address))
+
+
+def note_exit(here: Situation, member: Member) -> None:
+    """A replica ended that nobody had told to: the reason, and when its slot may try again."""
+    exit_seen = member.seen.exit if member.seen is not None else None
+    _fail(here, member, Cause.CRASHED, exit_in_words(exit_seen))
+
+
+def failed_start(state: AppState, step: StartReplica | RestartReplica, reason: str, now: float) -> FailReplica:
+    """The failure of a replica that its runtime could not start at all."""
+    slot = state.recorded.slots.get(step.slot, SlotRecord())
+    attempts = slot.attempts + 1
+    restart = state.releases[step.release].spec.restart
+    rollout = state.recorded.running_rollout
+    return FailReplica(
+        step.replica,
+        reason,
+        failure=Failure(step.replica, step.slot, Cause.START_FAILED, reason, now),
+        attempts=attempts,
+        next_try=now + backoff.wait(restart, attempts, step.replica),
+        counted=_made_by(rollout, step.slot, step.generation),
+    )
+
+
+def exit_in_words(exit_seen: Exit | None) -> str:
+    if exit_seen is None:
+        return "it disappeared: nothing of it is left"
+    if exit_seen.oom:
+        return "it was ended by the kernel: out of memory"
+    if exit_seen.signal is not None:
+        return f"it was ended by signal {exit_seen.signal}"
+    if exit_seen.code is None:
+        return "it ended while nobody watched; its exit code is not known"
+    return f"it exited with code {exit_seen.code}"
+
+
+def _generation(here: Situation, target: SlotTarget) -> int:
+    rollout = here.rollout
+    return max(target.min_generation, rollout.generation if rollout is not None else 0)
+
+
+def _fail(here: Situation, member: Member, cause: Cause, detail: str) -> None:
+    record, log = member.record, here.observed.logs.get(member.id, ())
+    failure = Failure(member.id, record.slot, cause, detail, here.now, log)
+    slot = here.recorded.slots.get(record.slot, SlotRecord())
+    attempts, next_try = _backoff(here, member, slot)
+    counted = _counts(here.rollout, member, here.now)
+    here.draft.add(
+        FailReplica(member.id, detail, failure=failure, attempts=attempts, next_try=next_try, counted=counted)
+    )
+
+
+def _backoff(here: Situation, member: Member, slot: SlotRecord) -> tuple[int, float]:
+    """The slot's attempts and its next try: a replica that had been ready for a while is replaced at once."""
+    spec = here.spec(member.record.release)
+    enabled_at = member.record.enabled_at
+    if enabled_at is not None:
+        lived = here.now - enabled_at
+        attempts = 0 if lived >= backoff.RESET_AFTER else slot.attempts
+        if lived >= max(backoff.SHORT_LIFE, spec.min_ready_seconds):
+            return attempts, here.now
+        return attempts + 1, here.now + (backoff.wait(spec.restart, attempts + 1, member.id) if attempts else 0.0)
+    attempts = slot.attempts + 1
+    return attempts, here.now + backoff.wait(spec.restart, attempts, member.id)
+
+
+def _counts(rollout: Rollout | None, member: Member, now: float) -> bool:
+    """Whether a failure is one of the rollout's own: a replica that it made, not in rotation for ``monitor`` yet."""
+    if rollout is None or not _made_by(rollout, member.record.slot, member.record.generation):
+        return False
+    enabled_at = member.record.enabled_at
+    return enabled_at is None or now < enabled_at + rollout.policy.monitor
+
+
+def _made_by(rollout: Rollout | None, slot: int, generation: int) -> bool:
+    if rollout is None or generation < rollout.generation:
+        return False
+    return rollout.target is None or slot in rollout.taken

@@ -1,0 +1,222 @@
+"""What an order changes at once: the app's desired state and the new rollout, or the clear reason why not.
+
+Called by engine.commands under the app's lock; pure, so that every refusal has a test without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from rota.core import order as o
+from rota.core.errors import Conflict, DomainTaken, NotFound, UsageError
+from rota.core.names import rollout_id
+from rota.core.policy import Policy, resolve
+from rota.core.record import record
+from rota.core.rollout import Cause, Kind, Phase, Rollout, SlotTarget
+from rota.core.spec import AppSpec, Mode, RolloutOptions
+from rota.core.state import AppState, Desired, Recorded, Release
+from rota.core.steps import FinishRollout
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a rolling order asks for, worked out: the target and the policy's ingredients."""
+
+    kind: Kind
+    target: SlotTarget
+    options: RolloutOptions
+    spec: AppSpec
+    replicas: int
+    same_release: bool = False
+
+
+def begin(state: AppState | None, order: o.Order, app: str, now: float, hosts: Mapping[str, str]) -> AppState:
+    """The app's state with the order's rollout in it. ``hosts`` maps every other app's host names to that app.
+
+    Raises NotFound, Conflict, DomainTaken, UsageError."""
+    if isinstance(order, o.Deploy):
+        return _deploy(state, order, app, now, hosts)
+    if state is None:
+        raise NotFound(f"there is no app {app!r}; rota ls lists them")
+    if isinstance(order, o.Scale) and state.recorded.running_rollout is not None:
+        return _scaled_meanwhile(state, order)
+    state = _free(state, order.supersede, now)
+    match order:
+        case o.Scale():
+            return _scale(state, order, now)
+        case o.Stop():
+            desired = replace(state.desired, running=False, remove_stopped=order.remove)
+            return _uncounted(replace(state, desired=desired), Kind.STOP, now)
+        case o.Start():
+            if state.desired.running:
+                raise Conflict(f"{app} is not stopped")
+            return _uncounted(replace(state, desired=replace(state.desired, running=True)), Kind.START, now)
+        case o.Remove():
+            desired = replace(state.desired, running=False, remove_stopped=True, removed=True)
+            return _uncounted(replace(state, desired=desired), Kind.REMOVE, now)
+        case _:
+            return _rolling(state, _change(state, order), now)
+
+
+def _free(state: AppState, supersede: bool, now: float) -> AppState:
+    """The state with no rollout under way; one that is gives way, or is named in the refusal."""
+    if state.desired.removed:
+        raise Conflict(f"{state.name} is being removed")
+    running = state.recorded.running_rollout
+    if running is None:
+        return state
+    if not supersede:
+        raise Conflict(f"{running.id} ({running.kind.value}) is under way; wait for it, abort it, or give --supersede")
+    superseded = FinishRollout("superseded", Phase.CANCELLED, Cause.SUPERSEDED, "another order took its place", ())
+    return record(state, superseded, now)
+
+
+def _deploy(state: AppState | None, order: o.Deploy, app: str, now: float, hosts: Mapping[str, str]) -> AppState:
+    if order.spec.name != app:
+        raise UsageError(f"the file describes {order.spec.name!r}, not {app!r}")
+    _refuse_taken(order.spec, hosts)
+    state = _unborn(order, app, now) if state is None else _free(state, order.supersede, now)
+    number, state = _release_for(state, order, now)
+    current = state.desired.current
+    same = number == current.release and state.desired.running
+    generation = current.min_generation if same else state.recorded.next_generation
+    target = SlotTarget(number, generation, order.spec.limits)
+    return _rolling(state, Change(Kind.DEPLOY, target, order.policy, order.spec, order.spec.replicas), now)
+
+
+def _refuse_taken(spec: AppSpec, hosts: Mapping[str, str]) -> None:
+    for host in spec.hosts:
+        if host in hosts:
+            raise DomainTaken(f"the domain {host} belongs to the app {hosts[host]!r}; give {spec.name!r} another one")
+
+
+def _unborn(order: o.Deploy, app: str, now: float) -> AppState:
+    """The state of an app of which nothing is there yet: it is not running and has no release."""
+    desired = Desired(order.spec.replicas, SlotTarget(0, 0, order.spec.limits), running=False)
+    return AppState(app, desired, Recorded(), {})
+
+
+def _release_for(state: AppState, order: o.Deploy, now: float) -> tuple[int, AppState]:
+    """The release that is the same file and the same tree as the current one, else a new one."""
+    current = state.releases.get(state.desired.current.release)
+    if current is not None and (current.spec, current.source) == (order.spec, order.source):
+        return current.number, state
+    number = state.recorded.next_release
+    rollout = rollout_id(state.name, state.recorded.next_generation)
+    releases = {**state.releases, number: Release(number, order.spec, order.source, now, rollout)}
+    return number, replace(state, releases=releases, recorded=replace(state.recorded, next_release=number + 1))
+
+
+def _change(state: AppState, order: o.Restart | o.Redeploy | o.Rollback | o.ChangeLimits) -> Change:
+    if not state.desired.running:
+        raise Conflict(f"{state.name} is stopped; rota start {state.name} starts it")
+    current, generation = state.desired.current, state.recorded.next_generation
+    spec = state.releases[current.release].spec
+    count = state.desired.replicas
+    match order:
+        case o.Restart():
+            target = replace(current, min_generation=generation)
+            return Change(Kind.RESTART, target, order.policy, spec, count, same_release=True)
+        case o.Redeploy():
+            target = replace(current, min_generation=generation)
+            return Change(Kind.REDEPLOY, target, order.policy, spec, count)
+        case o.Rollback():
+            release = state.releases[_earlier(state, order.release)]
+            target = SlotTarget(release.number, generation, release.spec.limits)
+            return Change(Kind.ROLLBACK, target, order.policy, release.spec, count)
+        case o.ChangeLimits():
+            by_rollout = order.policy.order is not None or order.policy.mode is Mode.SIMULTANEOUS
+            least = generation if by_rollout else current.min_generation
+            target = SlotTarget(current.release, least, order.applied_to(current.limits))
+            return Change(Kind.LIMITS, target, order.policy, spec, count, same_release=True)
+
+
+def _earlier(state: AppState, wanted: int | None) -> int:
+    current = state.desired.current.release
+    if wanted is not None:
+        if wanted not in state.releases:
+            kept = ", ".join(map(str, sorted(state.releases)))
+            raise NotFound(f"{state.name} has no release {wanted}; kept are {kept}")
+        return wanted
+    earlier = [number for number in state.releases if number < current]
+    if not earlier:
+        raise NotFound(f"{state.name} has no release before {current} to go back to")
+    return max(earlier)
+
+
+def _rolling(state: AppState, change: Change, now: float) -> AppState:
+    """A rollout that takes slots up. With nothing running before, all slots are taken up at once."""
+    desired, generation = state.desired, state.recorded.next_generation
+    policy = resolve(
+        change.spec,
+        change.replicas,
+        change.options,
+        same_release=change.same_release,
+        retried=change.kind is Kind.RESTART,
+    )
+    fresh = not desired.running
+    if fresh:
+        policy = replace(policy, parallelism=change.replicas, delay=0.0, barrier=False)
+    rollout = Rollout(
+        id=rollout_id(state.name, generation),
+        app=state.name,
+        kind=change.kind,
+        generation=generation,
+        policy=policy,
+        created_at=now,
+        target=change.target,
+        before=desired.slots,
+        before_current=desired.current if desired.current.release else None,
+        before_replicas=desired.replicas,
+        fresh=fresh,
+        from_release=desired.current.release or None,
+        to_release=change.target.release,
+        progress_at=now,
+    )
+    current = change.target if fresh else desired.current
+    desired = replace(desired, replicas=change.replicas, running=True, current=current)
+    return _ordered(replace(state, desired=desired), rollout)
+
+
+def _scaled_meanwhile(state: AppState, order: o.Scale) -> AppState:
+    """The count may change during a rollout, which then covers the new number of slots."""
+    if not state.desired.running:
+        raise Conflict(f"{state.name} is stopped or about to be")
+    return replace(state, desired=replace(state.desired, replicas=order.replicas))
+
+
+def _scale(state: AppState, order: o.Scale, now: float) -> AppState:
+    if not state.desired.running:
+        raise Conflict(f"{state.name} is stopped; rota start {state.name} starts it")
+    return _uncounted(replace(state, desired=replace(state.desired, replicas=order.replicas)), Kind.SCALE, now)
+
+
+def _uncounted(state: AppState, kind: Kind, now: float) -> AppState:
+    """A rollout that takes no slot up: it is over when the app is as it is to be."""
+    recorded, current = state.recorded, state.desired.current.release
+    rollout = Rollout(
+        id=rollout_id(state.name, recorded.next_generation),
+        app=state.name,
+        kind=kind,
+        generation=recorded.next_generation,
+        policy=_plain_policy(state),
+        created_at=now,
+        before_replicas=state.desired.replicas,
+        from_release=current,
+        to_release=current,
+        progress_at=now,
+    )
+    return _ordered(state, rollout)
+
+
+def _plain_policy(state: AppState) -> Policy:
+    """The file's own policy, without what could contradict the number of replicas."""
+    spec = state.releases[state.desired.current.release].spec
+    options = spec.rollout.model_copy(update={"order": None, "mode": None, "min_available": None})
+    bare = spec.model_copy(update={"rollout": options})
+    return resolve(bare, state.desired.replicas, RolloutOptions(), same_release=True, retried=False)
+
+
+def _ordered(state: AppState, rollout: Rollout) -> AppState:
+    recorded = replace(state.recorded, rollout=rollout, next_generation=rollout.generation + 1)
+    return replace(state, recorded=recorded)

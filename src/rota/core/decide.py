@@ -1,0 +1,202 @@
+"""decide: the pure heart. What is desired, recorded and observed of one app, and the time, to the next steps.
+
+Called by engine.reconciler in its loop observe, decide, act, record; nothing here waits or remembers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rota.core import arrival, handoff, rolling, routes
+from rota.core.names import ReplicaId
+from rota.core.observation import Observation
+from rota.core.rollout import Rollout
+from rota.core.situation import Draft, Member, Situation
+from rota.core.spec import Order
+from rota.core.state import AppState
+from rota.core.steps import DeleteReleases, DrainServer, ForgetApp, Step
+
+RELEASES_KEPT = 10  # to roll back to
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Steps that do not depend on each other, and when to look again if nothing wakes the loop before (None: the
+    full observation every 30 s will do)."""
+
+    steps: tuple[Step, ...]
+    wake_at: float | None
+
+
+def decide(state: AppState, observed: Observation, now: float) -> Decision:
+    """The next steps. The same arguments give the same decision; the rules of design.md hold after each step."""
+    here = Situation(state, observed, now, Draft(observed.busy))
+    routed = routes.lead(here)
+    rolling.advance(here, routed=routed)
+    staying = _staying(here)
+    for member in here.members.values():
+        if member.exited:
+            _exited(here, member)
+        elif member.running and member.id in staying:
+            _staying_on(here, member)
+    _hand_off(here, staying, routed)
+    for slot in here.slots:
+        _fill(here, slot, staying)
+    _clean_up(here)
+    return Decision(tuple(here.draft.steps), here.draft.wake_at)
+
+
+def _staying(here: Situation) -> frozenset[ReplicaId]:
+    """One replica a slot: of several that fit, the one that serves, else the newest."""
+    best: dict[int, Member] = {}
+    for member in here.members.values():
+        if member.kept and member.record.slot in here.slots:
+            held = best.get(member.record.slot)
+            if held is None or (member.serving, member.number) > (held.serving, held.number):
+                best[member.record.slot] = member
+    return frozenset(member.id for member in best.values())
+
+
+def _staying_on(here: Situation, member: Member) -> None:
+    assert member.target is not None  # a staying member has a slot
+    if not member.right_limits:
+        handoff.adjust(here, member, member.target.limits)
+    elif not member.admitted:
+        arrival.admit(here, member)
+
+
+def _exited(here: Situation, member: Member) -> None:
+    record = member.record
+    if member.leaving and _in_place(here, member):
+        arrival.start_again(here, member)
+    elif record.failure is None and not member.leaving:
+        _unexpected(here, member)
+    else:
+        keep = not here.desired.running and not here.desired.remove_stopped and not here.desired.suspended
+        forget = not keep and (record.failure is None or _superseded(here, member))
+        handoff.clear_away(here, member, forget=forget, reason="it has ended")
+
+
+def _unexpected(here: Situation, member: Member) -> None:
+    """It ended by itself: out of rotation first, then the reason; one that was never seen to run is forgotten."""
+    if member.admitted and here.balanced:
+        handoff.clear_away(here, member, forget=False, reason="it has ended by itself")
+    elif member.seen is None and member.record.enabled_at is None:
+        handoff.clear_away(here, member, forget=True, reason="it was never started")
+    else:
+        arrival.note_exit(here, member)
+
+
+def _in_place(here: Situation, member: Member) -> bool:
+    """It was stopped to be started again."""
+    rollout, slot = here.rollout, member.record.slot
+    if rollout is None or rollout.policy.order is not Order.IN_PLACE or slot not in rollout.in_hand:
+        return False
+    fits = slot in here.slots and member.record.release == here.desired.target(slot).release
+    return fits and member.record.failure is None and member.seen is not None
+
+
+def _superseded(here: Situation, member: Member) -> bool:
+    """A failed replica is shown until another took its place."""
+    if member.record.slot not in here.slots:
+        return True
+    others = (other for other in here.of_slot(member.record.slot) if other.number > member.number)
+    return any(other.serving or other.record.failure is not None for other in others) or any(
+        other.serving for other in here.of_slot(member.record.slot)
+    )
+
+
+def _hand_off(here: Situation, staying: frozenset[ReplicaId], routed: bool) -> None:
+    """Hand-offs under way go on; new ones begin as far as the floor allows."""
+    room = max(0, here.serving - _floor(here))
+    for member in here.members.values():
+        if not member.running or member.id in staying or here.draft.about(member.id):
+            continue
+        if member.leaving or not member.admitted:
+            if member.leaving or _may_go(here, member, staying):
+                handoff.retire(here, member, _why(here, member))
+        elif _may_go(here, member, staying) and routed and (room > 0 or not member.serving):
+            handoff.retire(here, member, _why(here, member))
+            room -= member.serving and any(
+                isinstance(step, DrainServer) and step.replica == member.id for step in here.draft.steps
+            )
+
+
+def _floor(here: Situation) -> int:
+    """How many replicas are to serve throughout."""
+    if not here.desired.active:
+        return 0
+    rollout = here.rollout
+    return here.desired.replicas if rollout is None else min(rollout.policy.min_available, here.desired.replicas)
+
+
+def _may_go(here: Situation, member: Member, staying: frozenset[ReplicaId]) -> bool:
+    """Whether its place is taken, or to be left free."""
+    slot = member.record.slot
+    if slot not in here.slots or member.record.failure is not None:
+        return True
+    rollout = here.rollout
+    if rollout is not None and slot in rollout.in_hand and _stops_first(rollout):
+        return True
+    heir = next((other for other in here.of_slot(slot) if other.id in staying), None)
+    return not member.serving or (heir is not None and heir.serving)
+
+
+def _stops_first(rollout: Rollout) -> bool:
+    return rollout.policy.order is not Order.START_FIRST
+
+
+def _why(here: Situation, member: Member) -> str:
+    if not here.desired.active:
+        return "the app is to stop"
+    if member.record.slot not in here.slots:
+        return f"there are {here.desired.replicas} slots now"
+    if member.record.failure is not None:
+        return member.record.failure.detail
+    return f"slot {member.record.slot} is to run another one"
+
+
+def _fill(here: Situation, slot: int, staying: frozenset[ReplicaId]) -> None:
+    """A new replica for a slot that has none to stay."""
+    members = here.of_slot(slot)
+    if any(member.id in staying for member in members):
+        return
+    rollout = here.rollout
+    if rollout is not None and slot in rollout.in_hand and _stops_first(rollout):
+        there = here.members.values() if rollout.policy.barrier else members
+        if any((member.running or member.busy) and member.id not in staying for member in there):
+            return
+        if any(member.exited and member.leaving and _in_place(here, member) for member in members):
+            return
+    if not here.draft.about(f"slot {slot}"):
+        arrival.start(here, slot, _need(members))
+
+
+def _need(members: tuple[Member, ...]) -> str:
+    failed = [member for member in members if member.record.failure is not None]
+    if failed:
+        return f"in the place of {failed[-1].id}"
+    return f"in the place of {members[-1].id}" if members else "the slot is empty"
+
+
+def _clean_up(here: Situation) -> None:
+    """Old releases, and all that is left of a removed app."""
+    if here.desired.removed:
+        if not here.members and routes.drop(here):
+            _delete_rest(here)
+    elif here.rollout is None:
+        keep = _kept_releases(here)
+        if set(here.observed.artefacts) - keep:
+            here.draft.add(DeleteReleases("older than can be rolled back to", frozenset(keep)))
+
+
+def _delete_rest(here: Situation) -> None:
+    if here.observed.artefacts:
+        here.draft.add(DeleteReleases("the app is removed"))
+    elif here.rollout is None:
+        here.draft.add(ForgetApp("the app is removed"))
+
+
+def _kept_releases(here: Situation) -> set[int]:
+    used = {member.record.release for member in here.members.values()}
+    used |= {here.desired.current.release, *(target.release for target in here.desired.slots.values())}
+    return used | set(sorted(here.state.releases)[-RELEASES_KEPT:])

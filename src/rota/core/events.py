@@ -1,0 +1,68 @@
+"""Events: what happened, in the past tense; written with the state that they led to, shown by the API and the CLI."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from rota.core import steps as s
+from rota.core.rollout import Rollout
+from rota.core.state import AppState
+
+
+class EventKind(enum.Enum):
+    STEP = "step"  # a step was decided on and recorded
+    STEP_FAILED = "step-failed"  # a port could not carry it out; it is tried again
+    FAILURE = "failure"  # a replica failed
+    PHASE = "phase"  # a rollout changed its phase
+    APP = "app"  # something about the app itself
+
+
+@dataclass(frozen=True)
+class Event:
+    """``seq`` is given by the store: it counts up for ever. ``at`` in seconds of rota's clock."""
+
+    at: float
+    app: str
+    kind: EventKind
+    rollout: str | None = None
+    step: str | None = None
+    replica: str | None = None
+    phase: str | None = None
+    reason: str | None = None
+    detail: str | None = None
+    seq: int = 0
+
+
+def step_event(state: AppState, step: s.Step, now: float) -> Event:
+    """The event of a step that is about to be carried out."""
+    rollout = state.recorded.running_rollout
+    replica = step.replica if isinstance(step, s.ReplicaStep) else None
+    kind, detail = EventKind.STEP, None
+    if isinstance(step, s.FailReplica):
+        kind, detail = EventKind.FAILURE, "\n".join(step.failure.log)
+    return Event(
+        at=now,
+        app=state.name,
+        kind=kind,
+        rollout=rollout.id if rollout else None,
+        step=type(step).__name__,
+        replica=replica,
+        reason=step.reason,
+        detail=detail,
+    )
+
+
+def phase_event(before: Rollout | None, after: Rollout | None, now: float) -> Event | None:
+    """The event of a rollout's change of phase, if it changed."""
+    if after is None or (before is not None and before.id == after.id and before.phase is after.phase):
+        return None
+    return Event(
+        at=now,
+        app=after.app,
+        kind=EventKind.PHASE,
+        rollout=after.id,
+        phase=after.phase.value,
+        reason=after.cause.value if after.cause else None,
+        detail=after.detail or None,
+    )

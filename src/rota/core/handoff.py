@@ -1,0 +1,107 @@
+"""The hand-off of one replica, whatever the reason: drain, maint, open requests, SIGTERM, SIGKILL, out (R2).
+
+Called by decide for each replica that is not to stay; gives at most one step a replica and decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rota.core.observation import Row, ServerState
+from rota.core.situation import Member, Situation
+from rota.core.spec import Limits
+from rota.core.steps import (
+    CutConnections,
+    DisableServer,
+    DrainServer,
+    KillReplica,
+    RecordCounters,
+    RemoveReplica,
+    RemoveServer,
+    StopReplica,
+    UpdateLimits,
+)
+
+POLL = 0.01  # seconds between two looks at a draining server: HAProxy reports no event when its last request ends
+
+
+def retire(here: Situation, member: Member, reason: str) -> None:
+    """The next step on the way out of a replica that runs."""
+    if member.server is not None and member.server.state is not ServerState.MAINT:
+        _out_of_rotation(here, member, reason)
+    elif member.leaving:
+        _await_exit(here, member)
+    elif _drained(here, member):
+        assert member.seen is not None  # a running member is seen
+        here.draft.add(StopReplica(member.id, reason, member.seen.run))
+
+
+def clear_away(here: Situation, member: Member, *, forget: bool, reason: str) -> None:
+    """The next step for a replica that has exited: out of HAProxy at once, its counters kept, then forgotten."""
+    server = member.server
+    if server is not None and not here.balanced:
+        return
+    if server is not None and server.state is not ServerState.MAINT:
+        here.draft.add(DisableServer(member.id, reason))
+    elif server is not None:
+        _take_out(here, member, reason)
+    elif forget:
+        here.draft.add(RemoveReplica(member.id, reason))
+
+
+def adjust(here: Situation, member: Member, limits: Limits) -> None:
+    """Live limits: the one change that needs no new run (V8)."""
+    here.draft.add(UpdateLimits(member.id, f"limits are to be {limits.written()}", limits))
+
+
+def _out_of_rotation(here: Situation, member: Member, reason: str) -> None:
+    assert member.server is not None  # asked by retire
+    if not here.balanced:
+        return
+    if member.server.state is ServerState.READY:
+        here.draft.add(DrainServer(member.id, reason))
+    else:
+        here.draft.add(DisableServer(member.id, "its sessions may go: nobody is sent to it any more"))
+
+
+def _drained(here: Situation, member: Member) -> bool:
+    """Whether nothing is open to it, or its deadline has come; asks for the cut at the deadline."""
+    server = member.server
+    if server is None or (server.open == 0 and server.old_holders == 0):
+        return True
+    began = member.record.drain_began_at
+    timeout = here.spec(member.record.release).drain.timeout
+    deadline = here.now if began is None else began + timeout
+    if here.now < deadline:
+        here.draft.wake(min(deadline, here.now + POLL))
+        return False
+    if server.open and member.record.cut_at is None:
+        here.draft.add(CutConnections(member.id, "drain.timeout has passed", server.open))
+        return False
+    return True
+
+
+def _await_exit(here: Situation, member: Member) -> None:
+    record = member.record
+    assert record.stop_began_at is not None  # a leaving member was told to stop
+    deadline = record.stop_began_at + here.spec(record.release).stop_grace_period
+    if here.now < deadline:
+        here.draft.wake(deadline)
+    elif record.killed_at is None or here.now >= record.killed_at + 1.0:
+        here.draft.add(KillReplica(member.id, "stop_grace_period has passed"))
+    else:
+        here.draft.wake(record.killed_at + 1.0)
+
+
+def _take_out(here: Situation, member: Member, reason: str) -> None:
+    """Its counters first: ``del server`` takes them with it."""
+    rollout = here.rollout
+    if rollout is not None:
+        rows = tuple(row for row in here.observed.balancer.rows if row.replica == member.id)
+        if any(not _recorded(rollout.rows, row) for row in rows):
+            here.draft.add(RecordCounters("counted before the server is removed", here.observed.balancer.rows))
+            return
+    here.draft.add(RemoveServer(member.id, reason))
+
+
+def _recorded(rows: Mapping[str, Row], row: Row) -> bool:
+    return rows.get(row.key) == row

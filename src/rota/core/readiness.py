@@ -1,0 +1,61 @@
+"""Whether a new replica may enter rotation yet: TCP accepted, healthy, stable, each with its deadline (S3, H2)."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from rota.core.observation import ObservedReplica, ProbeHistory
+from rota.core.quantities import written_seconds
+from rota.core.rollout import Cause
+from rota.core.spec import AppSpec
+
+
+class Stage(enum.Enum):
+    STARTING = "starting"  # no TCP connection accepted yet
+    WARMING = "warming"  # accepted; not yet healthy, or not yet so for min_ready_seconds
+    READY = "ready"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """``until`` is when the present stage ends by itself (None: never)."""
+
+    stage: Stage
+    until: float | None = None
+    cause: Cause | None = None
+    detail: str = ""
+
+
+def readiness(spec: AppSpec, replica: ObservedReplica, seen: ProbeHistory | None, now: float) -> Readiness:
+    """Deadlines count from when this daemon began to look, not from the start of the replica, so that a daemon that
+    was away does not condemn a replica that it has not asked yet."""
+    if seen is None or seen.run != replica.run:
+        return Readiness(Stage.STARTING)
+    if seen.accepted_at is None:
+        return _booting(spec, seen, now)
+    if seen.healthy_since is None or seen.passes < spec.health_check.rise:
+        return _warming(spec, seen, now)
+    stable_at = seen.healthy_since + spec.min_ready_seconds
+    return Readiness(Stage.READY) if now >= stable_at else Readiness(Stage.WARMING, stable_at)
+
+
+def _booting(spec: AppSpec, seen: ProbeHistory, now: float) -> Readiness:
+    deadline = seen.since + spec.boot_timeout
+    if now < deadline:
+        return Readiness(Stage.STARTING, deadline)
+    detail = f"no TCP connection was accepted within boot_timeout ({written_seconds(spec.boot_timeout)})"
+    return Readiness(Stage.FAILED, None, Cause.TIMEOUT, _with(detail, seen.last_failure))
+
+
+def _warming(spec: AppSpec, seen: ProbeHistory, now: float) -> Readiness:
+    allowed = spec.boot_timeout + spec.health_check.start_period
+    if now < seen.since + allowed:
+        return Readiness(Stage.WARMING, seen.since + allowed)
+    detail = f"its health check did not pass {spec.health_check.rise} times in a row within {written_seconds(allowed)}"
+    return Readiness(Stage.FAILED, None, Cause.UNHEALTHY, _with(detail, seen.last_failure))
+
+
+def _with(detail: str, last: str) -> str:
+    return f"{detail}; last: {last}" if last else detail

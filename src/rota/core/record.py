@@ -1,0 +1,220 @@
+"""What a step writes down before it is carried out: the one place where a step changes what is desired or recorded.
+
+Called by engine.executor in one transaction with the step's event, and by tests that replay histories."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rota.core import steps as s
+from rota.core.observation import Gap, Row
+from rota.core.receipt import BALANCER_DOWN
+from rota.core.rollout import Cause, Failure, Phase, Rollout, Taken, check_move
+from rota.core.state import AppState, Desired, Recorded, ReplicaRecord, SlotRecord
+
+FAILURES_KEPT = 20  # a rollout's history names this many failed replicas, the newest
+
+
+def record(state: AppState, step: s.Step, now: float) -> AppState:
+    """The state once ``step`` is permitted. Recording a step again changes nothing that a crash could have used."""
+    match step:
+        case s.StartReplica():
+            state = _started(state, step, now)
+        case s.FailReplica():
+            state = _failed(state, step)
+        case s.TakeSlot():
+            state = _taken(state, step, now)
+        case s.TurnBack():
+            state = _turned_back(state, step)
+        case s.FinishRollout():
+            state = _finished(state, step, now)
+        case s.PrepareRelease():
+            prepared_at = {**state.recorded.prepared_at, step.release: now}
+            state = _with(state, replace(state.recorded, prepared_at=prepared_at))
+        case s.DeleteReleases():
+            kept = {number: release for number, release in state.releases.items() if number in step.keep}
+            state = replace(state, releases=kept or state.releases)
+        case s.ReplicaStep():
+            state = _replica_step(state, step, now)
+        case _:
+            state = _rollout_step(state, step, now)
+    return _progressed(state, step, now)
+
+
+def _with(state: AppState, recorded: Recorded) -> AppState:
+    return replace(state, recorded=recorded)
+
+
+def _with_rollout(state: AppState, rollout: Rollout) -> AppState:
+    return _with(state, replace(state.recorded, rollout=rollout))
+
+
+def _started(state: AppState, step: s.StartReplica, now: float) -> AppState:
+    entry = ReplicaRecord(step.slot, step.release, step.generation, now)
+    number = int(step.replica.rpartition("-")[2])
+    recorded = state.recorded
+    replicas = {**recorded.replicas, step.replica: entry}
+    rollout = recorded.running_rollout
+    if rollout is not None:
+        rollout = replace(rollout, releases={**rollout.releases, step.replica: step.release})
+        recorded = replace(recorded, rollout=rollout)
+    return _with(state, replace(recorded, replicas=replicas, next_replica=max(recorded.next_replica, number + 1)))
+
+
+def _replica_step(state: AppState, step: s.Step, now: float) -> AppState:
+    assert isinstance(step, s.ReplicaStep)  # asked by record
+    replicas = dict(state.recorded.replicas)
+    entry = replicas.get(step.replica)
+    if isinstance(step, s.RemoveReplica):
+        replicas.pop(step.replica, None)
+    elif entry is not None:
+        replicas[step.replica] = _entry_after(entry, step, now)
+    state = _with(state, replace(state.recorded, replicas=replicas))
+    rollout = state.recorded.running_rollout
+    if isinstance(step, s.CutConnections) and rollout is not None:
+        state = _with_rollout(state, replace(rollout, cut=rollout.cut + step.open))
+    return state
+
+
+def _entry_after(entry: ReplicaRecord, step: s.Step, now: float) -> ReplicaRecord:
+    match step:
+        case s.EnableServer():
+            return replace(entry, enabled_at=now, drain_began_at=None, cut_at=None)
+        case s.DrainServer():
+            return replace(entry, drain_began_at=entry.drain_began_at or now)
+        case s.DisableServer():
+            # A replica that died is disabled without a drain; the drain of one that runs has begun already.
+            return replace(entry, drain_began_at=entry.drain_began_at or now)
+        case s.CutConnections():
+            return replace(entry, cut_at=now)
+        case s.StopReplica():
+            return replace(entry, stop_began_at=now, run_before=step.run, killed_at=None)
+        case s.KillReplica():
+            return replace(entry, killed_at=now)
+        case s.RestartReplica():
+            return replace(
+                entry,
+                release=step.release,
+                generation=step.generation,
+                enabled_at=None,
+                drain_began_at=None,
+                cut_at=None,
+                killed_at=None,
+            )
+        case _:
+            return entry
+
+
+def _failed(state: AppState, step: s.FailReplica) -> AppState:
+    recorded, failure = state.recorded, step.failure
+    replicas = dict(recorded.replicas)
+    if step.replica in replicas:
+        replicas[step.replica] = replace(replicas[step.replica], failure=failure)
+    slots = {**recorded.slots, failure.slot: SlotRecord(step.attempts, step.next_try)}
+    state = _with(state, replace(recorded, replicas=replicas, slots=slots))
+    rollout = recorded.running_rollout
+    if rollout is None or not step.counted:
+        return state
+    return _with_rollout(state, _with_failure(rollout, failure))
+
+
+def _with_failure(rollout: Rollout, failure: Failure) -> Rollout:
+    taken = dict(rollout.taken)
+    if failure.slot in taken:
+        entry = taken[failure.slot]
+        taken[failure.slot] = replace(entry, failures=entry.failures + 1, finished_at=None)
+    return replace(rollout, taken=taken, failures=(*rollout.failures, failure)[-FAILURES_KEPT:])
+
+
+def _taken(state: AppState, step: s.TakeSlot, now: float) -> AppState:
+    rollout = state.recorded.running_rollout
+    assert rollout is not None  # only a running rollout takes slots up
+    slots = {**state.desired.slots, step.slot: step.target}
+    taken = {**rollout.taken, step.slot: Taken(at=now, back=step.back)}
+    attempts = {**state.recorded.slots, step.slot: SlotRecord()}
+    recorded = replace(state.recorded, slots=attempts, rollout=replace(rollout, taken=taken))
+    return replace(state, desired=replace(state.desired, slots=slots), recorded=recorded)
+
+
+def _turned_back(state: AppState, step: s.TurnBack) -> AppState:
+    rollout = state.recorded.running_rollout
+    assert rollout is not None  # only a running rollout turns back
+    phase = check_move(rollout.phase, Phase.ROLLING_BACK)
+    turned = replace(rollout, phase=phase, back=True, cause=step.cause, detail=step.detail, pause_asked=False)
+    state = _with_rollout(state, turned)
+    if not rollout.fresh:
+        return replace(state, desired=replace(state.desired, replicas=rollout.before_replicas))
+    current = rollout.before_current or state.desired.current
+    return replace(state, desired=replace(state.desired, running=False, remove_stopped=True, current=current, slots={}))
+
+
+def _finished(state: AppState, step: s.FinishRollout, now: float) -> AppState:
+    rollout = state.recorded.running_rollout
+    assert rollout is not None  # only a running rollout finishes
+    gaps = tuple(replace(gap, until=gap.until or now) for gap in rollout.gaps)
+    outages = tuple(Gap(since, until, BALANCER_DOWN) for since, until in step.outages)
+    ended = replace(
+        rollout,
+        phase=check_move(rollout.phase, step.phase),
+        cause=step.cause or rollout.cause,
+        detail=step.detail or rollout.detail,
+        rows={**rollout.rows, **_by_key(step.rows)},
+        gaps=gaps + outages,
+        finished_at=now,
+    )
+    return replace(_with_rollout(state, ended), desired=_settled(state.desired, rollout, step.phase))
+
+
+def _settled(desired: Desired, rollout: Rollout, phase: Phase) -> Desired:
+    """After success the rollout's target is everybody's, but for slots that were left behind."""
+    if phase is Phase.SUCCEEDED and rollout.target is not None:
+        desired = replace(desired, current=rollout.target)
+    kept = {
+        slot: target for slot, target in desired.slots.items() if target != desired.current and slot <= desired.replicas
+    }
+    return replace(desired, slots=kept)
+
+
+def _rollout_step(state: AppState, step: s.Step, now: float) -> AppState:
+    rollout = state.recorded.running_rollout
+    if rollout is None:
+        return state
+    match step:
+        case s.BeginRollout():
+            phase = check_move(rollout.phase, Phase.PROGRESSING)
+            rows = _by_key(step.rows)
+            releases = {name: entry.release for name, entry in state.recorded.replicas.items()}
+            rollout = replace(rollout, phase=phase, started_at=now, baseline=rows, rows=rows, releases=releases)
+        case s.FinishSlot():
+            entry = replace(rollout.taken[step.slot], finished_at=now)
+            rollout = replace(rollout, taken={**rollout.taken, step.slot: entry})
+        case s.RecordCounters():
+            rollout = replace(rollout, rows={**rollout.rows, **_by_key(step.rows)})
+        case s.OpenGap():
+            rollout = replace(rollout, gaps=(*rollout.gaps, Gap(now, None, "no replica was in service")))
+        case s.CloseGap():
+            rollout = replace(rollout, gaps=(*rollout.gaps[:-1], replace(rollout.gaps[-1], until=now)))
+        case s.PauseRollout():
+            rollout = _paused(rollout, step.cause, step.detail)
+        case _:
+            pass
+    return _with_rollout(state, rollout)
+
+
+def _paused(rollout: Rollout, cause: Cause | None, detail: str) -> Rollout:
+    phase = check_move(rollout.phase, Phase.PAUSED)
+    return replace(rollout, phase=phase, pause_asked=False, cause=cause or rollout.cause, detail=detail)
+
+
+def _by_key(rows: tuple[Row, ...]) -> dict[str, Row]:
+    return {row.key: row for row in rows}
+
+
+_NO_PROGRESS = (s.RecordCounters, s.OpenGap, s.CloseGap, s.FailReplica, s.RouteApp)
+
+
+def _progressed(state: AppState, step: s.Step, now: float) -> AppState:
+    rollout = state.recorded.running_rollout
+    if rollout is None or isinstance(step, _NO_PROGRESS):
+        return state
+    return _with_rollout(state, replace(rollout, progress_at=now))

@@ -1,0 +1,241 @@
+"""A rollout's own rules: which slots are in hand, when the next may be, when it turns back, pauses or ends.
+
+Called by decide once a decision; what the slots in hand then need is decided slot by slot (core.decide)."""
+
+from __future__ import annotations
+
+from rota.core import arrival
+from rota.core.observation import ArtefactState
+from rota.core.rollout import Cause, Kind, Phase, Rollout, SlotTarget
+from rota.core.situation import Member, Situation
+from rota.core.spec import AppSpec, FailureAction
+from rota.core.state import SlotRecord
+from rota.core.steps import (
+    BeginRollout,
+    CloseGap,
+    FinishRollout,
+    FinishSlot,
+    OpenGap,
+    PauseRollout,
+    TakeSlot,
+    TurnBack,
+)
+
+
+def advance(here: Situation, *, routed: bool) -> None:
+    """The rollout's next facts. ``routed``: its backend and hosts are as it needs them."""
+    rollout = here.rollout
+    if rollout is None or here.desired.suspended:
+        return
+    if rollout.phase is Phase.PENDING:
+        here.draft.add(BeginRollout("the receipt counts from here", here.observed.balancer.rows))
+        return
+    _note_gap(here, rollout)
+    if rollout.abort_asked and not rollout.back:
+        _react(here, rollout, Cause.CANCELLED, "aborted by request")
+        return
+    failing = None if rollout.phase is Phase.PAUSED else _failing(here, rollout)
+    if failing is not None:
+        _react(here, rollout, *failing)
+    elif rollout.target is None or (rollout.back and rollout.fresh):
+        _settle(here, rollout)
+    else:
+        _finish_slots(here, rollout)
+        if rollout.back:
+            _take_back(here, rollout)
+        elif rollout.phase is Phase.PROGRESSING:
+            _take_up(here, rollout, routed)
+
+
+def is_done(here: Situation, slot: int) -> bool:
+    """The slot runs what it is to run, in rotation, and nothing else is left in it."""
+    members = here.of_slot(slot)
+    if slot not in here.slots:
+        return not members
+    return len(members) == 1 and members[0].kept and members[0].right_limits and members[0].serving
+
+
+def _note_gap(here: Situation, rollout: Rollout) -> None:
+    """The time in which the rollout left nobody serving: the receipt says so."""
+    gap_open = bool(rollout.gaps) and rollout.gaps[-1].until is None
+    if here.serving and gap_open:
+        here.draft.add(CloseGap("a replica is in service again"))
+    elif not here.serving and not gap_open and not rollout.fresh and here.desired.running and rollout.target:
+        here.draft.add(OpenGap("no replica is in service"))
+
+
+def _failing(here: Situation, rollout: Rollout) -> tuple[Cause, str] | None:
+    """Why the rollout is not to go on, if so."""
+    if rollout.target is not None and not rollout.back:
+        artefact = here.observed.artefacts.get(rollout.target.release)
+        tried_at = here.recorded.prepared_at.get(rollout.target.release, -1.0)
+        if artefact is not None and artefact.state is ArtefactState.FAILED and tried_at >= rollout.created_at:
+            return Cause.BUILD_FAILED, artefact.reason
+    if _too_many_failures(here, rollout):
+        last = rollout.failures[-1]
+        return last.cause, f"{last.replica}: {last.detail}"
+    return _stalled(here, rollout)
+
+
+def _too_many_failures(here: Situation, rollout: Rollout) -> bool:
+    if rollout.target is None:
+        return len(rollout.failures) >= rollout.policy.attempts
+    failed = sum(
+        taken.failures >= rollout.policy.attempts and taken.back == rollout.back for taken in rollout.taken.values()
+    )
+    if rollout.back:
+        return failed > 0
+    return failed / max(1, len(here.slots)) > rollout.policy.max_failure_ratio
+
+
+def _stalled(here: Situation, rollout: Rollout) -> tuple[Cause, str] | None:
+    """No progress within the deadline, which stands still while a slot waits for its next try."""
+    waits = [slot.next_try for slot in here.recorded.slots.values()]
+    deadline = max([rollout.progress_at, *waits]) + rollout.policy.progress_deadline + rollout.policy.delay
+    known = (member.record.release for member in here.members.values() if member.record.release in here.state.releases)
+    deadline += max((_patience(here.spec(release)) for release in known), default=0.0)
+    if here.now < deadline:
+        here.draft.wake(deadline)
+        return None
+    return Cause.PROGRESS_DEADLINE, f"nothing has moved for {rollout.policy.progress_deadline:g} s"
+
+
+def _patience(spec: AppSpec) -> float:
+    """Seconds that one replica may take by its own deadlines without any step."""
+    return spec.boot_timeout + spec.health_check.start_period + spec.min_ready_seconds + spec.drain.timeout
+
+
+def _react(here: Situation, rollout: Rollout, cause: Cause, detail: str) -> None:
+    action = rollout.policy.failure_action
+    if rollout.target is None:
+        phase = Phase.CANCELLED if cause is Cause.CANCELLED else Phase.FAILED
+        _end(here, rollout, phase, cause, detail)
+    elif cause is Cause.CANCELLED:
+        here.draft.add(TurnBack(detail, cause, detail))
+    elif rollout.back or action is FailureAction.PAUSE or (rollout.kind is Kind.ROLLBACK and not rollout.fresh):
+        here.draft.add(PauseRollout(detail, cause, detail))
+    elif action is FailureAction.ROLLBACK or cause is Cause.BUILD_FAILED:
+        here.draft.add(TurnBack(detail, cause, detail))
+
+
+def _finish_slots(here: Situation, rollout: Rollout) -> None:
+    for slot in rollout.in_hand:
+        if is_done(here, slot):
+            here.draft.add(FinishSlot("the slot is as it is to be", slot))
+
+
+def _take_up(here: Situation, rollout: Rollout, routed: bool) -> None:
+    assert rollout.target is not None  # asked by advance
+    _give_up_failed(here, rollout)
+    untaken = [slot for slot in here.slots if slot not in rollout.taken]
+    if rollout.pause_asked:
+        if not rollout.in_hand:
+            here.draft.add(PauseRollout("paused by request", None, "paused by request"))
+    elif not untaken and not rollout.in_hand:
+        _end(here, rollout, Phase.SUCCEEDED, None, _left_behind(rollout))
+    elif untaken and arrival.prepared(here, rollout.target.release) and routed:
+        _take_next(here, rollout, rollout.target, untaken)
+
+
+def _take_next(here: Situation, rollout: Rollout, target: SlotTarget, untaken: list[int]) -> None:
+    gate = max((_handed_back(here, slot) for slot in rollout.taken), default=0.0) + rollout.policy.delay
+    if rollout.taken and here.now < gate:
+        here.draft.wake(gate)
+        return
+    room = rollout.policy.parallelism - len(rollout.in_hand)
+    for slot in sorted(untaken, key=lambda slot: (_serves(here, slot), slot)):
+        if room <= 0 and not _out_of_turn(here, rollout, slot):
+            continue
+        here.draft.add(TakeSlot(f"slot {slot} is next", slot, target))
+        room -= 1
+
+
+def _out_of_turn(here: Situation, rollout: Rollout, slot: int) -> bool:
+    """A slot that its old release cannot keep serving must not hold up, by the floor, the one whose new replica
+    already serves."""
+    failing = here.recorded.slots.get(slot, SlotRecord()).attempts > 0
+    arrived = all(any(member.kept and member.serving for member in here.of_slot(held)) for held in rollout.in_hand)
+    return failing and not _serves(here, slot) and arrived
+
+
+def _serves(here: Situation, slot: int) -> bool:
+    return any(member.serving for member in here.of_slot(slot))
+
+
+def _handed_back(here: Situation, slot: int) -> float:
+    """When the slot was back in rotation (V9: the delay counts from there)."""
+    taken = here.rollout.taken[slot] if here.rollout is not None else None
+    enabled = [member.record.enabled_at for member in here.of_slot(slot) if member.kept and member.record.enabled_at]
+    if taken is None or taken.finished_at is None:
+        return 0.0
+    return max(enabled, default=taken.finished_at) if max(enabled, default=0.0) >= taken.at else taken.finished_at
+
+
+def _give_up_failed(here: Situation, rollout: Rollout) -> None:
+    """Failures within max_failure_ratio, or with ``continue``: the slot keeps its old values."""
+    for slot, taken in rollout.taken.items():
+        former = rollout.former(slot)
+        if taken.failures >= rollout.policy.attempts and not taken.back and former is not None:
+            here.draft.add(TakeSlot(f"slot {slot} keeps what it had", slot, former, back=True))
+
+
+def _left_behind(rollout: Rollout) -> str:
+    left = [slot for slot, taken in rollout.taken.items() if taken.back]
+    return f"slots left as they were: {', '.join(map(str, sorted(left)))}" if left else ""
+
+
+def _take_back(here: Situation, rollout: Rollout) -> None:
+    """Slots in hand go back at once, finished ones in waves as they came."""
+    forward = [slot for slot, taken in rollout.taken.items() if not taken.back and slot in here.slots]
+    returning = [slot for slot in rollout.in_hand if rollout.taken[slot].back]
+    if not forward and not rollout.in_hand:
+        cancelled = rollout.cause in {Cause.CANCELLED, Cause.SUPERSEDED}
+        _end(here, rollout, Phase.CANCELLED if cancelled else Phase.ROLLED_BACK, None, "")
+        return
+    room = rollout.policy.parallelism - len(returning)
+    for slot in sorted(forward, key=lambda slot: (rollout.taken[slot].finished_at is not None, slot)):
+        former = rollout.former(slot)
+        finished = rollout.taken[slot].finished_at is not None
+        if former is None or (finished and room <= 0):
+            continue
+        here.draft.add(TakeSlot(f"slot {slot} goes back to release {former.release}", slot, former, back=True))
+        room -= 1
+
+
+def _settle(here: Situation, rollout: Rollout) -> None:
+    """The kinds that take no slot up end when the app is as it is to be."""
+    if here.desired.running:
+        settled = all(is_done(here, slot) for slot in here.slots) and _surplus_gone(here)
+    else:
+        settled = not any(_still_there(here, member) for member in here.members.values())
+    if not settled:
+        return
+    if rollout.back:
+        cancelled = rollout.cause is Cause.CANCELLED
+        _end(here, rollout, Phase.CANCELLED if cancelled else Phase.FAILED, None, "")
+    elif not here.desired.removed or _nothing_left(here):
+        _end(here, rollout, Phase.SUCCEEDED, None, "")
+
+
+def _surplus_gone(here: Situation) -> bool:
+    return all(member.record.slot in here.slots for member in here.members.values())
+
+
+def _still_there(here: Situation, member: Member) -> bool:
+    return member.running or member.busy or member.server is not None or here.desired.remove_stopped
+
+
+def _nothing_left(here: Situation) -> bool:
+    seen = here.observed
+    return not here.members and not seen.artefacts and here.balanced and not seen.balancer.backends
+
+
+def _end(here: Situation, rollout: Rollout, phase: Phase, cause: Cause | None, detail: str) -> None:
+    since = rollout.started_at or rollout.created_at
+    outages = tuple(
+        (max(gap.since, since), gap.until or here.now)
+        for gap in here.observed.balancer.gaps
+        if gap.until is None or gap.until > since
+    )
+    reason = f"the rollout has {phase.value}" if phase is Phase.SUCCEEDED else detail or phase.value
+    here.draft.add(FinishRollout(reason, phase, cause, detail, here.observed.balancer.rows, outages))

@@ -1,0 +1,220 @@
+"""An app's situation: desired, recorded and observed joined into one view for the length of one decision.
+
+Built by decide; the rules in handoff, arrival and rolling read it and add their steps to a Draft."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from rota.core.backend import Backend, backend_of
+from rota.core.names import ReplicaId
+from rota.core.observation import Observation, ObservedReplica, ObservedServer, RunState, ServerState
+from rota.core.readiness import Readiness, Stage, readiness
+from rota.core.rollout import Rollout, SlotTarget
+from rota.core.spec import AppSpec
+from rota.core.state import AppState, Desired, Recorded, ReplicaRecord
+from rota.core.steps import Step, subject
+
+
+class ReplicaPhase(enum.Enum):
+    """A replica's phase as people see it (design.md, "Words")."""
+
+    PENDING = "pending"
+    STARTING = "starting"
+    WARMING = "warming"
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One replica: what is recorded of it beside what is seen of it; either may be missing."""
+
+    id: ReplicaId
+    record: ReplicaRecord
+    seen: ObservedReplica | None
+    server: ObservedServer | None
+    ready: Readiness
+    busy: bool
+    target: SlotTarget | None
+
+    @property
+    def running(self) -> bool:
+        return self.seen is not None and self.seen.state is RunState.RUNNING
+
+    @property
+    def exited(self) -> bool:
+        """It ran and does no more, or it is nowhere to be seen."""
+        return not self.running and not self.busy
+
+    @property
+    def restarted(self) -> bool:
+        """It was stopped to be started again in place, and it was."""
+        record = self.record
+        return record.run_before is not None and self.seen is not None and self.seen.run != record.run_before
+
+    @property
+    def leaving(self) -> bool:
+        """It has been told to stop: there is no way back for this run."""
+        return self.record.stop_began_at is not None and not self.restarted
+
+    @property
+    def right_version(self) -> bool:
+        """It is of its slot's release and generation, whatever its limits (design.md: "up to date")."""
+        wanted, record = self.target, self.record
+        return wanted is not None and record.release == wanted.release and record.generation >= wanted.min_generation
+
+    @property
+    def right_limits(self) -> bool:
+        return self.target is not None and self.seen is not None and self.seen.limits == self.target.limits
+
+    @property
+    def kept(self) -> bool:
+        """It is what its slot wants, or is on the way to be, and is not to go."""
+        return self.right_version and not self.leaving and self.record.failure is None and not self.exited
+
+    @property
+    def admitted(self) -> bool:
+        """HAProxy sends it new requests, were it healthy."""
+        return self.server is not None and self.server.state is ServerState.READY
+
+    @property
+    def serving(self) -> bool:
+        return self.running and self.server is not None and self.admitted and self.server.up
+
+    @property
+    def number(self) -> int:
+        return int(self.id.rpartition("-")[2])
+
+    @property
+    def phase(self) -> ReplicaPhase:
+        if self.record.failure is not None:
+            return ReplicaPhase.FAILED
+        if self.exited:
+            return ReplicaPhase.STOPPED
+        if self.leaving:
+            return ReplicaPhase.STOPPING
+        if self.record.drain_began_at is not None:
+            return ReplicaPhase.DRAINING
+        if self.admitted:
+            return ReplicaPhase.READY
+        if not self.running:
+            return ReplicaPhase.PENDING
+        return ReplicaPhase.STARTING if self.ready.stage is Stage.STARTING else ReplicaPhase.WARMING
+
+
+class Draft:
+    """The steps decided on so far, at most one a subject, and when to look again."""
+
+    def __init__(self, busy: frozenset[str]) -> None:
+        self.steps: list[Step] = []
+        self.wake_at: float | None = None
+        self._subjects = set(busy)
+
+    def add(self, step: Step) -> bool:
+        """Takes the step, unless one about the same subject is under way or decided on already."""
+        about = subject(step)
+        if about in self._subjects:
+            return False
+        self._subjects.add(about)
+        self.steps.append(step)
+        return True
+
+    def wake(self, at: float | None) -> None:
+        if at is not None and (self.wake_at is None or at < self.wake_at):
+            self.wake_at = at
+
+    def about(self, replica: str) -> bool:
+        return replica in self._subjects
+
+
+@dataclass(frozen=True)
+class Situation:
+    state: AppState
+    observed: Observation
+    now: float
+    draft: Draft = field(repr=False)
+
+    @property
+    def desired(self) -> Desired:
+        return self.state.desired
+
+    @property
+    def recorded(self) -> Recorded:
+        return self.state.recorded
+
+    @property
+    def rollout(self) -> Rollout | None:
+        """The rollout under way, if there is one."""
+        return self.recorded.running_rollout
+
+    @property
+    def balanced(self) -> bool:
+        """HAProxy answers."""
+        return self.observed.balancer.process is not None
+
+    def spec(self, release: int) -> AppSpec:
+        return self.state.releases[release].spec
+
+    @cached_property
+    def slots(self) -> range:
+        """The slots that are to have a replica."""
+        return range(1, self.desired.replicas + 1) if self.desired.active else range(0)
+
+    @cached_property
+    def members(self) -> Mapping[ReplicaId, Member]:
+        known = dict.fromkeys([*map(ReplicaId, self.recorded.replicas), *self.observed.replicas])
+        members = (self._member(name) for name in known)
+        return {member.id: member for member in members}
+
+    def of_slot(self, slot: int) -> tuple[Member, ...]:
+        return tuple(member for member in self.members.values() if member.record.slot == slot)
+
+    @cached_property
+    def serving(self) -> int:
+        return sum(member.serving for member in self.members.values())
+
+    @cached_property
+    def backend(self) -> Backend:
+        """The pool that new replicas enter."""
+        return backend_of(self.spec(self.newest_target.release))
+
+    @property
+    def newest_target(self) -> SlotTarget:
+        rollout = self.rollout
+        if rollout is not None and rollout.target is not None and not rollout.back:
+            return rollout.target
+        return self.desired.current
+
+    def _member(self, name: ReplicaId) -> Member:
+        seen = self.observed.replicas.get(name)
+        record = self.recorded.replicas.get(name) or _unrecorded(seen)
+        target = self.desired.target(record.slot) if record.slot in self.slots else None
+        return Member(
+            id=name,
+            record=record,
+            seen=seen,
+            server=self.observed.balancer.servers.get(name),
+            ready=self._readiness(record, seen),
+            busy=name in self.observed.busy,
+            target=target,
+        )
+
+    def _readiness(self, record: ReplicaRecord, seen: ObservedReplica | None) -> Readiness:
+        release = self.state.releases.get(record.release)
+        if seen is None or release is None:
+            return Readiness(Stage.STARTING)
+        return readiness(release.spec, seen, self.observed.probes.get(seen.id), self.now)
+
+
+def _unrecorded(seen: ObservedReplica | None) -> ReplicaRecord:
+    """A replica that carries our labels and that no record knows: taken at its labels' word, generation 0, so that
+    it never counts as up to date after a restart was asked for, and is handed off where it is surplus."""
+    assert seen is not None  # a member is recorded or seen
+    return ReplicaRecord(seen.slot, seen.release, seen.generation, seen.started_at)

@@ -1,0 +1,96 @@
+"""What is kept of an app over a crash: *desired* (what is to be) and *recorded* (what was), two types never mixed.
+
+Kept by the store, changed only by engine.commands (orders) and core.record (steps), read by decide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rota.core.rollout import Failure, Rollout, SlotTarget
+from rota.core.spec import AppSpec
+
+
+@dataclass(frozen=True)
+class Release:
+    """One immutable, numbered version of an app: its file and the digest of its source directory."""
+
+    number: int
+    spec: AppSpec
+    source: str | None
+    created_at: float
+    rollout: str
+
+
+@dataclass(frozen=True)
+class Desired:
+    """``current`` is what every slot from 1 to ``replicas`` is to run, but for those in ``slots``: the ones that a
+    rollout has taken up, or that were left behind by one. ``suspended``: stopped with the server, to run again with
+    it."""
+
+    replicas: int
+    current: SlotTarget
+    slots: Mapping[int, SlotTarget] = field(default_factory=dict)
+    running: bool = True
+    remove_stopped: bool = True
+    removed: bool = False
+    suspended: bool = False
+
+    @property
+    def active(self) -> bool:
+        """Replicas are to run."""
+        return self.running and not self.suspended
+
+    def target(self, slot: int) -> SlotTarget:
+        return self.slots.get(slot, self.current)
+
+
+@dataclass(frozen=True)
+class ReplicaRecord:
+    """Facts about one replica, each written before the act that it permits. ``run_before`` is the run that is being
+    ended for a restart in place; ``generation`` is that of the replica's next or present run."""
+
+    slot: int
+    release: int
+    generation: int
+    started_at: float
+    enabled_at: float | None = None
+    drain_began_at: float | None = None
+    cut_at: float | None = None
+    stop_began_at: float | None = None
+    killed_at: float | None = None
+    run_before: str | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class SlotRecord:
+    """``attempts`` counts the tries in a row that brought no lasting replica, ``next_try`` is when the next may be."""
+
+    attempts: int = 0
+    next_try: float = 0.0
+
+
+@dataclass(frozen=True)
+class Recorded:
+    replicas: Mapping[str, ReplicaRecord] = field(default_factory=dict)
+    slots: Mapping[int, SlotRecord] = field(default_factory=dict)
+    prepared_at: Mapping[int, float] = field(default_factory=dict)
+    next_replica: int = 1
+    next_generation: int = 1
+    next_release: int = 1
+    rollout: Rollout | None = None
+
+    @property
+    def running_rollout(self) -> Rollout | None:
+        return self.rollout if self.rollout and not self.rollout.phase.ended else None
+
+
+@dataclass(frozen=True)
+class AppState:
+    """All that is durable of one app."""
+
+    name: str
+    desired: Desired
+    recorded: Recorded
+    releases: Mapping[int, Release]

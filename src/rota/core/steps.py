@@ -1,0 +1,242 @@
+"""The steps: each is one call on one port, with the reason that led to it. Made by decide, written down by
+core.record, carried out by engine.executor. A new step without a fault point fails a test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import get_args
+
+from rota.core.backend import Backend
+from rota.core.names import ReplicaId
+from rota.core.observation import Address, Row
+from rota.core.rollout import Cause, Failure, Phase, SlotTarget
+from rota.core.spec import Limits
+
+
+@dataclass(frozen=True)
+class ReplicaStep:
+    replica: ReplicaId
+    reason: str
+
+
+@dataclass(frozen=True)
+class AppStep:
+    reason: str
+
+
+# On the runtime
+
+
+@dataclass(frozen=True)
+class PrepareRelease(AppStep):
+    release: int
+
+
+@dataclass(frozen=True)
+class StartReplica(ReplicaStep):
+    slot: int
+    release: int
+    generation: int
+    limits: Limits
+
+
+@dataclass(frozen=True)
+class RestartReplica(ReplicaStep):
+    """The same replica again: its id, slot and files stay."""
+
+    slot: int
+    release: int
+    generation: int
+    limits: Limits
+
+
+@dataclass(frozen=True)
+class UpdateLimits(ReplicaStep):
+    limits: Limits
+
+
+@dataclass(frozen=True)
+class StopReplica(ReplicaStep):
+    run: str
+
+
+@dataclass(frozen=True)
+class KillReplica(ReplicaStep):
+    pass
+
+
+@dataclass(frozen=True)
+class RemoveReplica(ReplicaStep):
+    pass
+
+
+@dataclass(frozen=True)
+class DeleteReleases(AppStep):
+    """Deletes the files of all releases but these; with none kept, all files of the app."""
+
+    keep: frozenset[int] = frozenset()
+
+
+# On the balancer
+
+
+@dataclass(frozen=True)
+class PrepareBackend(AppStep):
+    backend: Backend
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RouteApp(AppStep):
+    shares: Mapping[str, int] = field(hash=False)
+
+
+@dataclass(frozen=True)
+class EnableServer(ReplicaStep):
+    backend: str
+    address: Address
+
+
+@dataclass(frozen=True)
+class DrainServer(ReplicaStep):
+    pass
+
+
+@dataclass(frozen=True)
+class DisableServer(ReplicaStep):
+    pass
+
+
+@dataclass(frozen=True)
+class CutConnections(ReplicaStep):
+    """Ends what is still open at the drain's deadline; ``open`` of them are counted as cut (V7)."""
+
+    open: int
+
+
+@dataclass(frozen=True)
+class RemoveServer(ReplicaStep):
+    pass
+
+
+@dataclass(frozen=True)
+class UnrouteApp(AppStep):
+    pass
+
+
+# On the store: facts with no other effect
+
+
+@dataclass(frozen=True)
+class BeginRollout(AppStep):
+    """The receipt's baseline: the counters as they stand when the rollout begins."""
+
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class TakeSlot(AppStep):
+    """A slot is taken up (or taken back): from now on it is to run ``target``."""
+
+    slot: int
+    target: SlotTarget
+    back: bool = False
+
+
+@dataclass(frozen=True)
+class FinishSlot(AppStep):
+    slot: int
+
+
+@dataclass(frozen=True)
+class FailReplica(ReplicaStep):
+    """``attempts`` and ``next_try`` are the slot's from now on; ``counted`` says whether it counts in the rollout."""
+
+    failure: Failure
+    attempts: int
+    next_try: float
+    counted: bool
+
+
+@dataclass(frozen=True)
+class RecordCounters(AppStep):
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class OpenGap(AppStep):
+    pass
+
+
+@dataclass(frozen=True)
+class CloseGap(AppStep):
+    pass
+
+
+@dataclass(frozen=True)
+class TurnBack(AppStep):
+    cause: Cause
+    detail: str
+
+
+@dataclass(frozen=True)
+class PauseRollout(AppStep):
+    cause: Cause | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class FinishRollout(AppStep):
+    phase: Phase
+    cause: Cause | None
+    detail: str
+    rows: tuple[Row, ...]
+    outages: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class ForgetApp(AppStep):
+    pass
+
+
+RuntimeStep = (
+    PrepareRelease
+    | StartReplica
+    | RestartReplica
+    | UpdateLimits
+    | StopReplica
+    | KillReplica
+    | RemoveReplica
+    | DeleteReleases
+)
+BalancerStep = (
+    PrepareBackend | RouteApp | EnableServer | DrainServer | DisableServer | CutConnections | RemoveServer | UnrouteApp
+)
+StoreStep = (
+    BeginRollout
+    | TakeSlot
+    | FinishSlot
+    | FailReplica
+    | RecordCounters
+    | OpenGap
+    | CloseGap
+    | TurnBack
+    | PauseRollout
+    | FinishRollout
+    | ForgetApp
+)
+Step = RuntimeStep | BalancerStep | StoreStep
+
+STEP_TYPES: tuple[type, ...] = get_args(RuntimeStep) + get_args(BalancerStep) + get_args(StoreStep)
+
+
+def subject(step: Step) -> str:
+    """What a step is about: while one is under way, decide asks for nothing else about the same subject."""
+    if isinstance(step, ReplicaStep):
+        return step.replica
+    if isinstance(step, PrepareRelease):
+        return f"release {step.release}"
+    if isinstance(step, TakeSlot | FinishSlot):
+        return f"slot {step.slot}"
+    return "routes" if isinstance(step, PrepareBackend | RouteApp | UnrouteApp) else type(step).__name__

@@ -1,0 +1,313 @@
+"""The daemon: the composition root. Makes every adapter, the engine and the API, and ends them in order.
+
+Run by ``rota serve`` (__main__); HAProxy, the keeper and the replicas go on without it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import ipaddress
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+import rota
+from rota.adapters.balancer.haproxy import binary as haproxy_binary
+from rota.adapters.balancer.haproxy.balancer import HaproxyBalancer
+from rota.adapters.balancer.haproxy.kept import NAME as HAPROXY
+from rota.adapters.balancer.haproxy.kept import KeptHaproxy
+from rota.adapters.balancer.haproxy.settings import Settings
+from rota.adapters.clock import SystemClock
+from rota.adapters.prober.prober import SocketProber
+from rota.adapters.runtime.process.keeper_client import Children
+from rota.adapters.runtime.process.runtime import ProcessRuntime
+from rota.adapters.source import ArchiveDirectory
+from rota.adapters.store.sqlite import SqliteStore
+from rota.api.application import create_api
+from rota.core.errors import Missing, RotaError, UsageError
+from rota.engine.engine import Engine
+from rota.engine.reconciler import Fault, no_fault
+from rota.engine.supervisor import Supervisor
+from rota.engine.views import View, moment
+from rota.testing import faults
+
+log = logging.getLogger("rota")
+
+
+@dataclass(frozen=True)
+class Options:
+    data_dir: Path
+    api: tuple[str, int]
+    http: str
+    process_user: str | None
+    ports: range
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serves until SIGTERM or an order to shut down; returns the exit code (design.md, "Exit codes")."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        options = _options(argv)
+        with _only_daemon(options.data_dir):
+            asyncio.run(_serve(options))
+    except RotaError as error:
+        sys.stderr.write(f"rota serve: {error}\n")
+        return error.exit_code
+    except OSError as error:
+        sys.stderr.write(f"rota serve: {error}\n")
+        return 1
+    return 0
+
+
+def default_data_dir() -> Path:
+    """``/var/lib/rota`` for root, else in the XDG state directory (design.md, "Environment")."""
+    if "ROTA_DATA_DIR" in os.environ:
+        return Path(os.environ["ROTA_DATA_DIR"])
+    if os.geteuid() == 0:
+        return Path("/var/lib/rota")
+    return Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local/state")) / "rota"
+
+
+def _options(argv: Sequence[str]) -> Options:
+    parser = argparse.ArgumentParser(
+        prog="rota serve",
+        description="Runs the server: it keeps the apps as they are to be, behind HAProxy.",
+        epilog="example: rota serve --data-dir ./state --http 127.0.0.1:8080",
+    )
+    add = parser.add_argument
+    add("--data-dir", type=Path, default=default_data_dir(), help="where everything is kept (default: %(default)s)")
+    add("--api", default="127.0.0.1:7700", help="the API's address, on the loopback only (default: %(default)s)")
+    add("--http", default="0.0.0.0:8080", help="where users come in (default: %(default)s)")
+    add("--runtime", choices=["process"], default="process", help="what replicas are (default: %(default)s)")
+    add("--process-user", help="the user that apps run as when their file names none (as root only)")
+    add("--ports", default="20000-29999", help="ports for replicas (default: %(default)s)")
+    given = parser.parse_args(list(argv))
+    return Options(
+        given.data_dir.absolute(), _api_address(given.api), given.http, given.process_user, _ports(given.ports)
+    )
+
+
+def _api_address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    host = host.strip("[]") or "127.0.0.1"
+    if not port.isdigit() or int(port) > 65535:
+        raise UsageError(f"--api {text}: write it as 127.0.0.1:7700")
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError as error:
+        raise UsageError(f"--api {text}: {host} is not an address") from error
+    if not loopback:
+        raise UsageError(
+            f"--api {text}: an address other than the loopback needs TLS, which this version does not have"
+        )
+    return "127.0.0.1" if host == "localhost" else host, int(port)
+
+
+def _ports(text: str) -> range:
+    first, _, last = text.partition("-")
+    if not (first.isdigit() and last.isdigit() and 1024 <= int(first) <= int(last) <= 65535):
+        raise UsageError(f"--ports {text}: write it as 20000-29999")
+    return range(int(first), int(last) + 1)
+
+
+@contextlib.contextmanager
+def _only_daemon(data_dir: Path) -> Iterator[None]:
+    """Holds the data directory's lock. Raises Missing naming the daemon that has it."""
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = data_dir / "daemon.lock"
+    with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            other = lock.read().strip() or "unknown"
+            raise Missing(
+                f"another rota serve (pid {other}) has the data directory {data_dir}; "
+                "stop that one, or give this one a --data-dir of its own"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+async def _serve(options: Options) -> None:
+    token = _admin_token(options.data_dir)
+    with _listening(options.api) as api_socket:
+        async with contextlib.AsyncExitStack() as stack:
+            server = await _Server.open(options, stack)
+            closing = asyncio.Event()
+            api = create_api(server.engine, hashlib.sha256(token.encode()).hexdigest(), closing=closing)
+            web = _Web(uvicorn.Config(api, log_level="warning", access_log=False, lifespan="off"))
+            serving = asyncio.create_task(web.serve(sockets=[api_socket]))
+            log.info("rota %s serves %s, its API %s:%d", rota.__version__, options.http, *options.api)
+            await server.until_ended()
+            if not server.keep_apps:
+                await server.stop_apps()
+            closing.set()
+            web.should_exit = True
+            await serving
+
+
+class _Web(uvicorn.Server):
+    """Signals are the daemon's own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _Server:
+    """Everything that a daemon is made of, and how it ends."""
+
+    def __init__(self, options: Options, children: Children, clock: SystemClock) -> None:
+        program = haproxy_binary.find()
+        directory = options.data_dir / "haproxy"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        self.keep_apps = True
+        self._options = options
+        self._started_at = clock.now()
+        self._children = children
+        self._clock = clock
+        self._program = program
+        self._ended = asyncio.Event()
+        self._sources = ArchiveDirectory(options.data_dir / "sources")
+        self._runtime = ProcessRuntime(
+            options.data_dir,
+            children,
+            self._sources,
+            clock,
+            ports=options.ports,
+            process_user=options.process_user,
+        )
+        self._haproxy = KeptHaproxy(children, clock, directory)
+        self._balancer = HaproxyBalancer(Settings(directory, (options.http,)), program.path, self._haproxy)
+
+    @classmethod
+    async def open(cls, options: Options, stack: contextlib.AsyncExitStack) -> _Server:
+        """In charge when it returns; ``stack`` lets go of everything, and everything goes on."""
+        children = Children(options.data_dir)
+        stack.push_async_callback(children.close)
+        await children.open()
+        server = cls(options, children, SystemClock(options.data_dir))
+        if HAPROXY not in children.known or not children.known[HAPROXY].alive:
+            _refuse_port_in_use(options.http)
+        stack.push_async_callback(server._runtime.close)
+        await server._runtime.open()
+        stack.push_async_callback(server._balancer.close)
+        await server._balancer.start()
+        store = await SqliteStore.open(options.data_dir / "rota.db")
+        stack.push_async_callback(store.close)
+        server._take_over(store)
+        stack.push_async_callback(server._supervisor.close)
+        await server._supervisor.start()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, server._ended.set)
+        return server
+
+    async def until_ended(self) -> None:
+        await self._ended.wait()
+
+    async def stop_apps(self) -> None:
+        """Replicas, HAProxy, keeper, in this order (design.md, ``rota shutdown``)."""
+        await self._supervisor.suspend()
+        await self._supervisor.close()
+        await self._balancer.close()
+        await self._haproxy.stop()
+        await self._children.shutdown()
+
+    def _take_over(self, store: SqliteStore) -> None:
+        self._supervisor = Supervisor(
+            runtime=self._runtime,
+            balancer=self._balancer,
+            prober=SocketProber(self._runtime.pids_of),
+            logs=self._runtime.logs,
+            store=store,
+            clock=self._clock,
+            fault=_fault(),
+        )
+        self.engine = Engine(
+            self._supervisor,
+            store=store,
+            sources=self._sources,
+            runtime=self._runtime,
+            balancer=self._balancer,
+            logs=self._runtime.logs,
+            clock=self._clock,
+            about=self._about,
+            http=self._options.http,
+            on_shutdown=self._shut_down,
+        )
+
+    def _shut_down(self, keep_apps: bool) -> None:
+        self.keep_apps = keep_apps
+        self._ended.set()
+
+    def _about(self) -> View:
+        haproxy = self._children.known.get(HAPROXY)
+        return {
+            "version": rota.__version__,
+            "runtime": "process",
+            "data_dir": str(self._options.data_dir),
+            "api": "{}:{}".format(*self._options.api),
+            "http": self._options.http,
+            "haproxy": {"version": self._program.release, "pid": haproxy.pid if haproxy else None},
+            "keeper": {"pid": self._children.keeper_pid},
+            "pid": os.getpid(),
+            "limits_enforced": self._runtime.contains,
+            "started_at": moment(self._started_at),
+        }
+
+
+def _fault() -> Fault:
+    order = os.environ.get(faults.VARIABLE)
+    return faults.Fault(order) if order else no_fault
+
+
+def _admin_token(data_dir: Path) -> str:
+    """The administrator's token, made at the first start: 256 bits, readable by the owner alone."""
+    path = data_dir / "admin.token"
+    if not path.exists():
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+    return path.read_text().strip()
+
+
+@contextlib.contextmanager
+def _listening(address: tuple[str, int]) -> Iterator[socket.socket]:
+    """The API's socket. Raises Missing when the port is in use."""
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _bind(listener, address, "--api")
+        yield listener
+
+
+def _refuse_port_in_use(http: str) -> None:
+    """HAProxy would not start then, with a message that names neither the option nor the way out."""
+    host, _, port = http.rpartition(":")
+    host = host.strip("[]")
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _bind(probe, ("" if host == "*" else host, int(port)), "--http")
+
+
+def _bind(listener: socket.socket, address: tuple[str, int], option: str) -> None:
+    try:
+        listener.bind(address)
+    except OSError as error:
+        raise Missing(
+            f"cannot listen on {address[0]}:{address[1]} ({error.strerror}); "
+            f"give {option} another address, or end what has the port"
+        ) from error

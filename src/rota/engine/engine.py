@@ -1,0 +1,294 @@
+"""The engine's face: what may be asked of it and what it shows; called by the API (its EngineFace protocol)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any
+
+from rota.core.begin import begin
+from rota.core.errors import Conflict, Missing, NotFound
+from rota.core.events import EventKind
+from rota.core.order import Order
+from rota.core.rollout import Phase, Rollout, Taken
+from rota.core.state import AppState
+from rota.engine import views
+from rota.engine.reconciler import Reconciler
+from rota.engine.supervisor import Supervisor
+from rota.engine.views import View
+from rota.ports.balancer import Balancer
+from rota.ports.clock import Clock
+from rota.ports.logs import Logs
+from rota.ports.runtime import Runtime
+from rota.ports.source import Sources
+from rota.ports.store import Answer, Store
+
+STEPS_SHOWN = 2000  # of one rollout, the newest
+
+
+class Engine:
+    """``about`` is what the composition root knows of this server; ``on_shutdown`` ends it."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        *,
+        store: Store,
+        sources: Sources,
+        runtime: Runtime,
+        balancer: Balancer,
+        logs: Logs,
+        clock: Clock,
+        about: Callable[[], View],
+        http: str,
+        on_shutdown: Callable[[bool], None],
+    ) -> None:
+        self.sources = sources
+        self._supervisor = supervisor
+        self._store = store
+        self._runtime = runtime
+        self._balancer = balancer
+        self._logs = logs
+        self._clock = clock
+        self._about = about
+        self._http = http
+        self._on_shutdown = on_shutdown
+        self._ordering = asyncio.Lock()
+
+    # What it shows
+
+    def apps(self) -> list[View]:
+        return [self._app_view(app) for _, app in sorted(self._supervisor.apps.items())]
+
+    async def app(self, name: str) -> View:
+        app = self._supervisor.app(name)
+        shown = self._app_view(app) | self.replicas(name)
+        last = app.state.recorded.rollout
+        release = app.state.releases.get(app.state.desired.current.release)
+        shown["rollout"] = await self._rollout_view(last) if last else None
+        shown["spec"] = _redacted(release.spec.model_dump(mode="json")) if release else {}
+        return shown
+
+    def replicas(self, name: str) -> View:
+        app, now = self._supervisor.app(name), self._clock.now()
+        members = views.members(app.state, app.observation, now)
+        return {"app": name, "replicas": [views.replica_view(member, now) for member in members]}
+
+    def releases(self, name: str) -> View:
+        state = self._supervisor.app(name).state
+        newest_first = sorted(state.releases.values(), key=lambda release: -release.number)
+        return {"app": name, "releases": [views.release_view(release, state) for release in newest_first]}
+
+    async def rollouts(self, app: str | None, limit: int) -> list[View]:
+        kept = await self._store.rollouts(app, limit)
+        if app is not None and not kept:
+            self._supervisor.app(app)
+        return [self._without_steps(rollout) for rollout in kept]
+
+    async def rollout(self, id: str) -> View:
+        return await self._rollout_view(await self._kept_rollout(id))
+
+    def server(self) -> View:
+        return self._about() | {"apps": len(self._supervisor.apps)}
+
+    async def ready(self) -> None:
+        """Raises Missing or StepFailed naming what does not answer."""
+        await self._store.answer("")
+        await self._runtime.observe()
+        if await self._balancer.answering() is None:
+            raise Missing("HAProxy does not answer")
+
+    # What may be asked of it
+
+    async def begin(self, app: str, order: Order) -> View:
+        """Starts a rollout and returns its view. Raises the errors of core.begin.begin."""
+        async with self._ordering:
+            known = self._supervisor.apps.get(app)
+            hosts = self._hosts_of_others(app)
+            if known is None:
+                state = begin(None, order, app, self._clock.now(), hosts)
+                known = await self._supervisor.add(state)
+            else:
+                await known.change(lambda state: begin(state, order, app, self._clock.now(), hosts))
+        rollout = known.state.recorded.rollout
+        assert rollout is not None  # every order leaves one
+        return self._without_steps(rollout)
+
+    async def pause(self, rollout: str) -> View:
+        return await self._ask(rollout, _pause)
+
+    async def resume(self, rollout: str) -> View:
+        return await self._ask(rollout, _resume)
+
+    async def abort(self, rollout: str) -> View:
+        return await self._ask(rollout, _abort)
+
+    async def shutdown(self, keep_apps: bool) -> None:
+        self._on_shutdown(keep_apps)
+
+    # Streams
+
+    async def events(self, *, app: str | None, rollout: str | None, after: int, limit: int) -> list[View]:
+        found = await self._store.events(app=app, rollout=rollout, after=after or -1, limit=limit)
+        return [views.event_view(event) for event in found]
+
+    async def follow_events(
+        self, *, app: str | None = None, rollout: str | None = None, after: int
+    ) -> AsyncIterator[View]:
+        """Events over ``after``, then new ones; with ``rollout``, ends after that rollout's last event."""
+        if rollout is not None and (await self._ended_before(rollout, after)):
+            return
+        async for event in self._supervisor.journal.follow(app=app, rollout=rollout, after=after):
+            yield views.event_view(event)
+            if rollout is not None and event.kind is EventKind.PHASE and Phase(event.phase).ended:
+                return
+
+    async def log_lines(self, app: str, replica: str | None, tail: int) -> list[View]:
+        lines: list[View] = []
+        for name in self._replicas_of(app, replica):
+            lines += [{"replica": name, "text": text} for text in await self._logs.tail(name, tail)]
+        return lines
+
+    async def follow_logs(self, app: str, replica: str | None, tail: int) -> AsyncIterator[View]:
+        """The last lines of every replica, then new ones merged; replicas that come later join by themselves."""
+        lines: asyncio.Queue[View] = asyncio.Queue(maxsize=1000)
+        followers: dict[str, asyncio.Task[None]] = {}
+        joining = asyncio.create_task(self._join(app, replica, tail, followers, lines))
+        try:
+            while True:
+                yield await lines.get()
+        finally:
+            tasks = [joining, *followers.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    # Idempotency
+
+    async def remembered(self, key: str) -> tuple[str, int, View] | None:
+        """The fingerprint of the request that used this idempotency key, and the status and body it was given."""
+        answer = await self._store.answer(key)
+        return (answer.fingerprint, answer.status, json.loads(answer.body)) if answer else None
+
+    async def remember(self, key: str, fingerprint: str, status: int, body: View) -> None:
+        await self._store.keep_answer(key, Answer(fingerprint, status, json.dumps(body)))
+
+    def _app_view(self, app: Reconciler) -> View:
+        release = app.state.releases.get(app.state.desired.current.release)
+        hosts = release.spec.hosts if release else ()
+        port = self._http.rpartition(":")[2]
+        urls = [f"http://{host}" if port == "80" else f"http://{host}:{port}" for host in hosts]
+        return views.app_view(app.state, app.observation, self._clock.now(), urls)
+
+    async def _rollout_view(self, rollout: Rollout) -> View:
+        steps = await self._store.events(rollout=rollout.id, limit=STEPS_SHOWN)
+        app = self._supervisor.apps.get(rollout.app)
+        shown = [event for event in steps if event.step is not None and event.kind is not EventKind.STEP_FAILED]
+        return views.rollout_view(rollout, app.state if app else None, app.observation if app else None, shown)
+
+    def _without_steps(self, rollout: Rollout) -> View:
+        app = self._supervisor.apps.get(rollout.app)
+        return views.rollout_view(rollout, app.state if app else None, app.observation if app else None, [])
+
+    async def _kept_rollout(self, id: str) -> Rollout:
+        for app in self._supervisor.apps.values():
+            rollout = app.state.recorded.rollout
+            if rollout is not None and rollout.id == id:
+                return rollout
+        kept = await self._store.rollout(id)
+        if kept is None:
+            raise NotFound(f"there is no rollout {id!r}; rota rollout ls lists them")
+        return kept
+
+    def _hosts_of_others(self, app: str) -> dict[str, str]:
+        hosts: dict[str, str] = {}
+        for name, other in self._supervisor.apps.items():
+            if name != app:
+                for release in other.state.releases.values():
+                    if release.number in {other.state.desired.current.release, _target_of(other.state)}:
+                        hosts.update(dict.fromkeys(release.spec.hosts, name))
+        return hosts
+
+    async def _ask(self, id: str, ask: Callable[[Rollout], Rollout]) -> View:
+        rollout = await self._kept_rollout(id)
+        if rollout.phase.ended:
+            raise Conflict(f"{id} has ended: {rollout.phase.value}")
+        app = self._supervisor.app(rollout.app)
+
+        def change(state: AppState) -> AppState:
+            running = state.recorded.running_rollout
+            if running is None or running.id != id:
+                raise Conflict(f"{id} has ended")
+            return replace(state, recorded=replace(state.recorded, rollout=ask(running)))
+
+        after = await app.change(change)
+        assert after.recorded.rollout is not None  # asked by change
+        return self._without_steps(after.recorded.rollout)
+
+    async def _ended_before(self, id: str, after: int) -> bool:
+        """Whether nothing of the rollout is to come after event ``after``."""
+        rollout = await self._kept_rollout(id)
+        return rollout.phase.ended and not await self._store.events(rollout=id, after=after, limit=1)
+
+    def _replicas_of(self, app: str, replica: str | None) -> list[Any]:
+        known = [member["id"] for member in self.replicas(app)["replicas"]]
+        if replica is not None and replica not in known:
+            raise NotFound(f"{app} has no replica {replica!r}; rota ps {app} lists them")
+        return [replica] if replica is not None else known
+
+    async def _join(
+        self,
+        app: str,
+        replica: str | None,
+        tail: int,
+        followers: dict[str, asyncio.Task[None]],
+        lines: asyncio.Queue[View],
+    ) -> None:
+        for name in self._replicas_of(app, replica):
+            followers[name] = asyncio.create_task(self._copy(name, tail, lines))
+        newest = await self._store.events(app=app, after=-1, limit=1)
+        after = newest[-1].seq if newest else 0
+        async for event in self._supervisor.journal.follow(app=app, rollout=None, after=after):
+            started = event.step == "StartReplica" and event.replica is not None
+            if started and event.replica not in followers and replica in {None, event.replica}:
+                assert event.replica is not None  # asked by started
+                followers[event.replica] = asyncio.create_task(self._copy(event.replica, tail, lines))
+
+    async def _copy(self, name: Any, tail: int, lines: asyncio.Queue[View]) -> None:
+        async for line in self._logs.follow(name, tail):
+            await lines.put({"replica": line.replica, "text": line.text})
+
+
+def _target_of(state: AppState) -> int:
+    rollout = state.recorded.running_rollout
+    return rollout.target.release if rollout is not None and rollout.target is not None else 0
+
+
+def _redacted(spec: View) -> View:
+    """Values of environment variables may be secrets: their names are shown, never they."""
+    spec["env"] = [{"name": entry["name"], "value": "(hidden)"} for entry in spec.get("env", [])]
+    return spec
+
+
+def _pause(rollout: Rollout) -> Rollout:
+    if rollout.phase is not Phase.PROGRESSING or rollout.target is None:
+        raise Conflict(f"{rollout.id} is {rollout.phase.value}: only a rollout that takes replicas up can pause")
+    return replace(rollout, pause_asked=True)
+
+
+def _resume(rollout: Rollout) -> Rollout:
+    if rollout.phase is not Phase.PAUSED and not rollout.pause_asked:
+        raise Conflict(f"{rollout.id} is not paused")
+    phase = rollout.phase
+    if phase is Phase.PAUSED:
+        phase = Phase.ROLLING_BACK if rollout.back else Phase.PROGRESSING
+    taken = {slot: Taken(entry.at, entry.finished_at, entry.back) for slot, entry in rollout.taken.items()}
+    return replace(rollout, phase=phase, pause_asked=False, taken=taken, cause=None, detail="")
+
+
+def _abort(rollout: Rollout) -> Rollout:
+    if rollout.back:
+        raise Conflict(f"{rollout.id} is going back already")
+    return replace(rollout, abort_asked=True)

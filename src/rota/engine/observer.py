@@ -1,0 +1,104 @@
+"""The observer: asks runtime, balancer, probes and logs, and puts together what is seen of one app.
+
+Called by each app's reconciler before it decides, and by the status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from rota.core.names import ReplicaId
+from rota.core.observation import (
+    Artefact,
+    Observation,
+    ObservedBalancer,
+    ObservedReplica,
+    ProbeHistory,
+    RunState,
+    ServerState,
+)
+from rota.core.spec import AppSpec
+from rota.core.state import AppState
+from rota.engine.probing import Probing
+from rota.ports.balancer import Balancer
+from rota.ports.clock import Clock
+from rota.ports.logs import Logs
+from rota.ports.prober import Prober
+from rota.ports.runtime import Runtime
+
+LOG_LINES = 20  # of a failed replica's output that its reason shows (R9)
+
+
+class Observer:
+    def __init__(
+        self,
+        runtime: Runtime,
+        balancer: Balancer,
+        prober: Prober,
+        logs: Logs,
+        clock: Clock,
+        wake: Callable[[str], None],
+    ) -> None:
+        self._runtime = runtime
+        self._balancer = balancer
+        self._logs = logs
+        self._probing = Probing(prober, clock, wake)
+
+    async def observe(self, state: AppState, busy: frozenset[str]) -> Observation:
+        """One look at an app; raises StepFailed when the runtime or the balancer cannot be asked."""
+        replicas, artefacts = await self._runtime.observe()
+        ours = {name: seen for name, seen in replicas.items() if seen.app == state.name}
+        balancer = (await self._balancer.observe()).get(state.name)
+        if balancer is None:
+            balancer = await self._unknown_to_balancer()
+        self._probing.watch(state.name, _to_probe(state, ours, balancer))
+        return Observation(
+            replicas=ours,
+            artefacts=_of_app(state.name, artefacts),
+            balancer=balancer,
+            probes=self._histories(ours),
+            logs=await self._last_lines(state, ours),
+            busy=busy,
+        )
+
+    async def close(self) -> None:
+        await self._probing.close()
+
+    async def _unknown_to_balancer(self) -> ObservedBalancer:
+        """An app that HAProxy has no part of yet: whether HAProxy answers is all there is to know."""
+        return ObservedBalancer(process=await self._balancer.answering())
+
+    def _histories(self, replicas: Mapping[ReplicaId, ObservedReplica]) -> dict[ReplicaId, ProbeHistory]:
+        seen = {name: self._probing.seen(name) for name in replicas}
+        return {name: history for name, history in seen.items() if history is not None}
+
+    async def _last_lines(
+        self, state: AppState, replicas: Mapping[ReplicaId, ObservedReplica]
+    ) -> dict[ReplicaId, tuple[str, ...]]:
+        """For replicas that may be about to be counted as failed: what they wrote last."""
+        lines: dict[ReplicaId, tuple[str, ...]] = {}
+        for name, seen in replicas.items():
+            record = state.recorded.replicas.get(name)
+            settled = record is not None and (record.failure is not None or record.stop_began_at is not None)
+            ready = record is not None and record.enabled_at is not None and seen.state is RunState.RUNNING
+            if not settled and not ready:
+                lines[name] = await self._logs.tail(name, LOG_LINES)
+        return lines
+
+
+def _of_app(app: str, artefacts: Mapping[tuple[str, int], Artefact]) -> dict[int, Artefact]:
+    return {number: artefact for (name, number), artefact in artefacts.items() if name == app}
+
+
+def _to_probe(
+    state: AppState, replicas: Mapping[ReplicaId, ObservedReplica], balancer: ObservedBalancer
+) -> dict[ReplicaId, tuple[ObservedReplica, AppSpec]]:
+    """Those that run, are not in rotation and have not been told to stop."""
+    wanted: dict[ReplicaId, tuple[ObservedReplica, AppSpec]] = {}
+    for name, seen in replicas.items():
+        record, server = state.recorded.replicas.get(name), balancer.servers.get(name)
+        release = state.releases.get(seen.release)
+        in_rotation = server is not None and server.state is ServerState.READY
+        leaving = record is not None and record.stop_began_at is not None and record.run_before == seen.run
+        if seen.state is RunState.RUNNING and release is not None and not in_rotation and not leaving:
+            wanted[name] = (seen, release.spec)
+    return wanted

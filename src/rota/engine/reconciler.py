@@ -1,0 +1,196 @@
+"""The reconciler: one app's loop. Observe, decide, write down, act; woken by what happens, at the latest every 30 s.
+
+Owned by the supervisor, one an app. Every change of the app's state goes through its lock."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from rota.core import steps as s
+from rota.core.arrival import failed_start
+from rota.core.decide import Decision, decide
+from rota.core.errors import StepFailed
+from rota.core.events import Event, EventKind, phase_event, step_event
+from rota.core.observation import Observation, RunState
+from rota.core.record import record
+from rota.core.state import AppState
+from rota.engine.executor import Executor
+from rota.engine.journal import Journal
+from rota.engine.observer import Observer
+from rota.ports.clock import Clock
+
+FULL_OBSERVATION = 30.0  # seconds (design.md, "Observed")
+RETRY = 0.25  # seconds before a step that a port refused is decided on again
+
+log = logging.getLogger(__name__)
+
+Fault = Callable[[str, s.Step], None]
+"""Called with "decided", "recorded" or "acted" and the step: where tests end the daemon."""
+
+
+def no_fault(point: str, step: s.Step) -> None:
+    """The fault of every daemon that is not under test."""
+
+
+class Reconciler:
+    def __init__(
+        self,
+        state: AppState,
+        observer: Observer,
+        executor: Executor,
+        journal: Journal,
+        clock: Clock,
+        fault: Fault = no_fault,
+    ) -> None:
+        self.state = state
+        self.lock = asyncio.Lock()
+        self.observation: Observation | None = None
+        self.forgotten = False
+        self._observer = observer
+        self._executor = executor
+        self._journal = journal
+        self._clock = clock
+        self._fault = fault
+        self._woken = asyncio.Event()
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._refused: dict[str, float] = {}
+        self._emptied = asyncio.Condition()
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Until the app is forgotten or the task is cancelled; steps under way end by themselves then."""
+        while not self.forgotten:
+            self._woken.clear()
+            wake_at = await self._turn()
+            if wake_at is not None:
+                await self._rest(wake_at)
+
+    async def change(self, make: Callable[[AppState], AppState]) -> AppState:
+        """Changes the state by an order: durable when this returns. Whatever ``make`` raises changes nothing."""
+        async with self.lock:
+            after = make(self.state)
+            await self._keep(after, [])
+        self.wake()
+        return after
+
+    async def until_empty(self) -> None:
+        """Waits until no replica of the app runs."""
+        async with self._emptied:
+            await self._emptied.wait_for(lambda: self.forgotten or self._is_empty())
+
+    async def close(self) -> None:
+        """Waits for the steps under way."""
+        if self._under_way:
+            await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+
+    async def _turn(self) -> float | None:
+        """One turn; returns when to look again, or None to look at once."""
+        try:
+            observed = await self._observer.observe(self.state, self._busy())
+            async with self.lock:
+                self.observation = observed
+                decision = decide(self.state, observed, self._clock.now())
+                await self._write_down(decision)
+        except StepFailed as error:
+            log.warning("%s: %s; trying again", self.state.name, error)
+            return self._clock.now() + RETRY
+        for step in decision.steps:
+            self._start(step)
+        if self._is_empty():
+            async with self._emptied:
+                self._emptied.notify_all()
+        if decision.steps:
+            return None
+        limit = self._clock.now() + FULL_OBSERVATION
+        return min([limit, *self._refused.values(), *([decision.wake_at] if decision.wake_at is not None else [])])
+
+    def _is_empty(self) -> bool:
+        seen = self.observation
+        ran = [replica for replica in seen.replicas.values() if replica.state is RunState.RUNNING] if seen else []
+        return not ran and not self._under_way and self.observation is not None
+
+    def _busy(self) -> frozenset[str]:
+        """The subjects of steps under way, and of those refused a moment ago."""
+        now = self._clock.now()
+        self._refused = {about: until for about, until in self._refused.items() if until > now}
+        return frozenset(self._under_way) | frozenset(self._refused)
+
+    async def _write_down(self, decision: Decision) -> None:
+        if not decision.steps:
+            return
+        now, state, events = self._clock.now(), self.state, []
+        for step in decision.steps:
+            self._fault("decided", step)
+            events.append(step_event(state, step, now))
+            state = record(state, step, now)
+        if any(isinstance(step, s.ForgetApp) for step in decision.steps):
+            await self._journal.forget(self.state.name, events)
+            self.forgotten = True
+        else:
+            await self._keep(state, events)
+        for step in decision.steps:
+            self._fault("recorded", step)
+
+    async def _keep(self, after: AppState, events: list[Event]) -> None:
+        phase = phase_event(self.state.recorded.rollout, after.recorded.rollout, self._clock.now())
+        await self._journal.save(after, [*events, phase] if phase else events)
+        self.state = after
+
+    def _start(self, step: s.Step) -> None:
+        """The call of a step beside the loop, so that a slow one delays no reaction to what else happens."""
+        if isinstance(step, s.StoreStep):
+            self._fault("acted", step)
+            return
+        about = s.subject(step)
+        task = asyncio.create_task(self._carry_out(step))
+        self._under_way[about] = task
+        task.add_done_callback(lambda done: self._ended(about, done))
+
+    def _ended(self, about: str, task: asyncio.Task[None]) -> None:
+        self._under_way.pop(about, None)
+        self.wake()
+        if not task.cancelled() and task.exception() is not None:
+            log.error("%s: a step broke", self.state.name, exc_info=task.exception())
+            self._refused[about] = self._clock.now() + FULL_OBSERVATION
+
+    async def _carry_out(self, step: s.Step) -> None:
+        try:
+            await self._executor.carry_out(self.state, step)
+        except StepFailed as error:
+            await self._step_failed(step, str(error))
+        self._fault("acted", step)
+
+    async def _step_failed(self, step: s.Step, reason: str) -> None:
+        """A start that failed is a failure of its replica; every other step is decided on again a little later."""
+        log.warning("%s: %s failed: %s", self.state.name, type(step).__name__, reason)
+        if isinstance(step, s.StartReplica | s.RestartReplica):
+            await self._start_failed(step, reason)
+            return
+        self._refused[s.subject(step)] = self._clock.now() + RETRY
+        event = step_event(self.state, step, self._clock.now())
+        await self._note(event, reason)
+
+    async def _start_failed(self, step: s.StartReplica | s.RestartReplica, reason: str) -> None:
+        async with self.lock:
+            failed = failed_start(self.state, step, reason, self._clock.now())
+            event = step_event(self.state, failed, self._clock.now())
+            await self._keep(record(self.state, failed, self._clock.now()), [event])
+
+    async def _note(self, event: Event, reason: str) -> None:
+        noted = Event(
+            event.at, event.app, EventKind.STEP_FAILED, event.rollout, event.step, event.replica, None, reason
+        )
+        async with self.lock:
+            await self._keep(self.state, [noted])
+
+    async def _rest(self, until: float) -> None:
+        """Until something wakes the loop, or the time has come."""
+        try:
+            async with asyncio.timeout(max(0.0, until - self._clock.now())):
+                await self._woken.wait()
+        except TimeoutError:
+            pass

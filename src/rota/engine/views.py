@@ -1,0 +1,189 @@
+"""Views: an app, a replica, a rollout and an event as the API shows them (JSON-ready, keys fixed by design.md).
+
+Pure functions; called by the status."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from rota.core.events import Event
+from rota.core.observation import Gap, Observation
+from rota.core.receipt import BALANCER_DOWN, Receipt, receipt
+from rota.core.rollout import Failure, Rollout
+from rota.core.situation import Draft, Member, ReplicaPhase, Situation
+from rota.core.spec import Limits
+from rota.core.state import AppState, Release
+
+View = dict[str, Any]
+
+
+def moment(at: float | None) -> str | None:
+    """RFC 3339 in UTC with milliseconds."""
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def members(state: AppState, observed: Observation | None, now: float) -> list[Member]:
+    situation = Situation(state, observed or Observation(), now, Draft(frozenset()))
+    return sorted(situation.members.values(), key=lambda member: (member.record.slot, member.number))
+
+
+def app_view(state: AppState, observed: Observation | None, now: float, urls: list[str]) -> View:
+    shown = members(state, observed, now)
+    running = state.recorded.running_rollout
+    release = state.releases.get(state.desired.current.release)
+    return {
+        "name": state.name,
+        "phase": _app_phase(state),
+        "replicas_wanted": state.desired.replicas,
+        "ready": sum(member.serving for member in shown),
+        "release": state.desired.current.release or None,
+        "hosts": list(release.spec.hosts) if release else [],
+        "urls": urls,
+        "limits": limits_view(state.desired.current.limits),
+        "rollout": running.id if running else None,
+    }
+
+
+def replica_view(member: Member, now: float) -> View:
+    seen, record = member.seen, member.record
+    failure = record.failure
+    ready = record.enabled_at if member.phase is ReplicaPhase.READY else None
+    limits = limits_view(seen.limits) if seen else limits_view(Limits())
+    return {
+        "id": member.id,
+        "slot": record.slot,
+        "release": record.release,
+        "generation": record.generation,
+        "node": seen.node if seen else "local",
+        "phase": member.phase.value,
+        "reason": failure.detail if failure else member.ready.detail,
+        "address": str(seen.address) if seen and seen.address else None,
+        "started_at": moment(seen.started_at if seen else record.started_at),
+        "ready_since": moment(ready),
+        "restarts": seen.restarts if seen else 0,
+        "limits": {**limits, "enforced": seen.limits_enforced if seen else False},
+        "open": member.server.open if member.server else 0,
+        "log": list(failure.log) if failure else [],
+    }
+
+
+def release_view(release: Release, state: AppState) -> View:
+    return {
+        "number": release.number,
+        "created_at": moment(release.created_at),
+        "current": release.number == state.desired.current.release,
+        "source": release.source,
+        "command": list(release.spec.command),
+        "rollout": release.rollout,
+    }
+
+
+def rollout_view(rollout: Rollout, state: AppState | None, observed: Observation | None, steps: list[Event]) -> View:
+    """With its steps, when there are any given."""
+    live = observed.balancer.rows if observed and not rollout.phase.ended else ()
+    outages = _outages(rollout, observed) if not rollout.phase.ended else ()
+    counted = receipt(rollout, live, outages)
+    slots = state.desired.replicas if state else len(rollout.taken)
+    done = sum(taken.finished_at is not None for taken in rollout.taken.values())
+    return {
+        "id": rollout.id,
+        "app": rollout.app,
+        "kind": rollout.kind.value,
+        "phase": rollout.phase.value,
+        "reason": rollout.cause.value if rollout.cause else "",
+        "detail": rollout.detail,
+        "from_release": rollout.from_release,
+        "to_release": rollout.to_release,
+        "policy": policy_view(rollout),
+        "started_at": moment(rollout.started_at or rollout.created_at),
+        "finished_at": moment(rollout.finished_at),
+        "progress": {"done": done, "of": slots},
+        "failures": [failure_view(failure) for failure in rollout.failures],
+        "steps": [step_view(event) for event in steps],
+        "receipt": receipt_view(counted),
+    }
+
+
+def policy_view(rollout: Rollout) -> View:
+    policy = rollout.policy
+    return {
+        "mode": policy.mode.value,
+        "parallelism": policy.parallelism,
+        "order": policy.order.value,
+        "delay": policy.delay,
+        "min_available": policy.min_available,
+        "failure_action": policy.failure_action.value,
+        "monitor": policy.monitor,
+        "max_failure_ratio": policy.max_failure_ratio,
+        "progress_deadline": policy.progress_deadline,
+    }
+
+
+def failure_view(failure: Failure) -> View:
+    return {
+        "replica": failure.replica,
+        "slot": failure.slot,
+        "reason": failure.cause.value,
+        "detail": failure.detail,
+        "log": list(failure.log),
+        "at": moment(failure.at),
+    }
+
+
+def step_view(event: Event) -> View:
+    return {"at": moment(event.at), "step": event.step, "replica": event.replica, "reason": event.reason}
+
+
+def receipt_view(counted: Receipt) -> View:
+    totals = counted.totals
+    return {
+        "requests": totals.requests,
+        "retried": totals.retried,
+        "redispatched": totals.redispatched,
+        "cut": counted.cut,
+        "failed": totals.failed,
+        "app_errors": totals.app_errors,
+        "by_release": {str(release): count for release, count in sorted(counted.by_release.items())},
+        "complete": counted.complete,
+        "gaps": [gap_view(gap) for gap in counted.gaps],
+    }
+
+
+def gap_view(gap: Gap) -> View:
+    seconds = round(gap.until - gap.since, 3) if gap.until is not None else None
+    return {"since": moment(gap.since), "until": moment(gap.until), "seconds": seconds, "reason": gap.reason}
+
+
+def event_view(event: Event) -> View:
+    return {
+        "seq": event.seq,
+        "at": moment(event.at),
+        "app": event.app,
+        "rollout": event.rollout,
+        "kind": event.kind.value,
+        "step": event.step,
+        "replica": event.replica,
+        "phase": event.phase,
+        "reason": event.reason,
+        "detail": event.detail,
+    }
+
+
+def limits_view(limits: Limits) -> View:
+    return {"memory": limits.memory, "cpus": limits.cpus}
+
+
+def _app_phase(state: AppState) -> str:
+    if state.desired.removed:
+        return "removing"
+    return "running" if state.desired.running else "stopped"
+
+
+def _outages(rollout: Rollout, observed: Observation | None) -> tuple[Gap, ...]:
+    since = rollout.started_at or rollout.created_at
+    gaps = observed.balancer.gaps if observed else ()
+    return tuple(replace(gap, reason=BALANCER_DOWN) for gap in gaps if gap.until is None or gap.until > since)

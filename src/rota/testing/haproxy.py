@@ -1,0 +1,244 @@
+"""A real HAProxy for tests: a parent that restarts it, web servers that misbehave as told, and a client that counts;
+used by the contract suite and the adapter's tests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+
+from rota.adapters.balancer.haproxy import Run
+from rota.core.observation import Address
+
+UPGRADE = (
+    "GET /socket HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+"""The handshake of RFC 6455, section 1.3, with its example key; HAProxy checks the answer to it."""
+
+_ACCEPTED = (
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def until(condition: Callable[[], Awaitable[object]], deadline: float) -> None:
+    """Returns once the condition holds; raises TimeoutError after ``deadline`` seconds."""
+    async with asyncio.timeout(deadline):
+        while not await condition():  # noqa: ASYNC110  (another process's)
+            await asyncio.sleep(0.01)
+
+
+class LocalLauncher:
+    """Runs HAProxy as a child of the test and starts it again when it ends, as the keeper does."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._runs: list[Run] = []
+        self._wakes: list[Callable[[], None]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        """HAProxy's master."""
+        return self._runs[-1].pid
+
+    async def ensure(self, argv: Sequence[str]) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._keep(tuple(argv)))
+
+    async def runs(self) -> Sequence[Run]:
+        return tuple(self._runs)
+
+    def on_exit(self, wake: Callable[[], None]) -> None:
+        self._wakes.append(wake)
+
+    async def close(self) -> None:
+        """Ends HAProxy and its workers."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._process is not None and self._process.returncode is None:
+            self._process.terminate()  # the master passes it on to its workers, old ones included
+            await self._process.wait()
+
+    async def _keep(self, argv: tuple[str, ...]) -> None:
+        while True:
+            with self._log.open("ab") as log:
+                self._process = await asyncio.create_subprocess_exec(*argv, stdout=log, stderr=log)
+            self._runs.append(Run(self._process.pid, time.time()))
+            code = await self._process.wait()
+            begun = self._runs.pop()
+            self._runs.append(Run(begun.pid, begun.started_at, time.time(), f"HAProxy ended with {code}"))
+            for wake in self._wakes:
+                wake()
+            await asyncio.sleep(0.02)  # not a hundred starts a second of one that cannot start
+
+
+class WebServer:
+    """One replica's stand-in on 127.0.0.1. What a path does: ``/slow/S`` answers after S seconds, ``/status/N`` with
+    that code, ``/empty`` closes without an answer, ``/half`` breaks its answer off, ``/socket`` upgrades, echoes and
+    ends at ``bye``."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.port = 0
+        self.healthy = True
+        self.asked: Counter[str] = Counter()
+        self.heads: list[str] = []
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    @property
+    def address(self) -> Address:
+        return Address("127.0.0.1", self.port)
+
+    async def start(self, port: int = 0) -> WebServer:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, backlog=512)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def stop(self) -> None:
+        """As a killed process: nothing listens any more, every connection is gone."""
+        if self._server is not None:
+            self._server.close()
+        for writer in tuple(self._writers):
+            writer.transport.abort()
+        await asyncio.sleep(0)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            while await self._answer(reader, writer):
+                pass
+        except (OSError, EOFError):
+            pass
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        path = head.split()[1]
+        self.asked[path.split("/")[1]] += 1
+        if not path.startswith("/health"):
+            self.heads.append(head)
+        match path.split("/")[1:]:
+            case ["slow", seconds]:
+                await asyncio.sleep(float(seconds))
+                await self._reply(writer, 200)
+            case ["status", code]:
+                await self._reply(writer, int(code))
+            case ["empty"]:
+                return False
+            case ["half"]:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf")
+                await writer.drain()
+                return False
+            case ["socket"]:
+                writer.write(_ACCEPTED)
+                while (said := await reader.read(1000)) not in (b"", b"bye"):
+                    writer.write(said)
+                return False
+            case ["health", *_]:
+                await self._reply(writer, 200 if self.healthy else 500)
+            case _:
+                await self._reply(writer, 200)
+        return "connection: close" not in head.lower()
+
+    async def _reply(self, writer: asyncio.StreamWriter, code: int) -> None:
+        body = self.name.encode()
+        writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s" % (code, len(body), body))
+        await writer.drain()
+
+
+class Client:
+    """One connection after the other to HAProxy, kept alive as long as the other side does."""
+
+    def __init__(self, port: int, host: str) -> None:
+        self._port = port
+        self._host = host
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def ask(self, path: str = "/", method: str = "GET", *, keep: bool = False) -> tuple[int, str]:
+        """Status and body; status 0 when there was no whole answer."""
+        try:
+            reader, writer = self._streams or await asyncio.open_connection("127.0.0.1", self._port)
+            self._streams = None
+            connection = "keep-alive" if keep else "close"
+            length = "Content-Length: 0\r\n" if method == "POST" else ""
+            head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\n{length}Connection: {connection}\r\n\r\n"
+            writer.write(head.encode())
+            status, body, goes_on = await self._read(reader)
+        except (OSError, EOFError, ValueError):
+            return 0, ""
+        if keep and goes_on:
+            self._streams = (reader, writer)
+        else:
+            writer.close()
+        return status, body
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None
+
+    async def _read(self, reader: asyncio.StreamReader) -> tuple[int, str, bool]:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = next((int(line.split()[1]) for line in head.splitlines() if line.startswith("content-length:")), None)
+        body = await reader.read() if length is None else await reader.readexactly(length)
+        return int(head.split()[1]), body.decode(), length is not None and "connection: close" not in head
+
+
+async def web_socket(port: int, host: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A WebSocket through HAProxy, open once it echoes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(UPGRADE.format(host=host).encode() + b"hello")
+    await reader.readuntil(b"hello")
+    return reader, writer
+
+
+class Load:
+    """Requests one after the other from several clients, half of them on kept connections, until stopped."""
+
+    def __init__(self, port: int, host: str, clients: int = 4, pause: float = 0.005) -> None:
+        self.outcomes: Counter[tuple[int, str]] = Counter()
+        self._stop = asyncio.Event()
+        self._clients = [(Client(port, host), number % 2 == 0) for number in range(clients)]
+        self._pause = pause
+
+    @property
+    def sent(self) -> int:
+        return self.outcomes.total()
+
+    @property
+    def lost(self) -> int:
+        return sum(count for (status, _), count in self.outcomes.items() if status != 200)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Load]:
+        tasks = [asyncio.create_task(self._go(client, keep)) for client, keep in self._clients]
+        try:
+            yield self
+        finally:
+            self._stop.set()
+            await asyncio.gather(*tasks)
+            for client, _ in self._clients:
+                client.close()
+
+    async def _go(self, client: Client, keep: bool) -> None:
+        while not self._stop.is_set():
+            self.outcomes[await client.ask(keep=keep)] += 1
+            await asyncio.sleep(self._pause)

@@ -1,0 +1,275 @@
+"""A runtime in memory that tests drive by a FakeClock, with faults to order; fulfils the Runtime and Logs ports.
+
+    runtime = FakeRuntime(clock)
+    runtime.faults = lambda order: Faults(crash_after=2.0) if order.release == 2 else Faults()
+
+Whatever takes time takes the FakeClock's: nothing happens but by ``clock.advance`` or a call."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from rota.core.errors import StartFailed, StepFailed
+from rota.core.names import ReplicaId
+from rota.core.observation import Address, Artefact, ArtefactState, Exit, ObservedReplica, RunState
+from rota.core.spec import Limits
+from rota.ports.logs import LogLine
+from rota.ports.prober import ProbeResult
+from rota.ports.runtime import ReleaseOrder, StartOrder
+from rota.testing.clock import FakeClock
+
+_TERM, _KILL = 15, 9
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What goes wrong with one run of a replica; times in seconds from its start, None is "never"."""
+
+    start: str = ""
+    """The message of the StartFailed that start or restart raises."""
+    crash_after: float | None = None
+    crash_code: int = 1
+    listens_after: float | None = 0.0
+    healthy_after: float | None = 0.0
+    stop_takes: float | None = 0.0
+    """How long it takes to end after the stop signal; None ignores it."""
+    lost_updates: bool = False
+    """update_limits returns, and nothing has changed."""
+
+
+@dataclass
+class _Run:
+    order: StartOrder
+    faults: Faults
+    seen: ObservedReplica
+    lines: list[str] = field(default_factory=list)
+
+
+class FakeRuntime:
+    """The faults are asked for at each start; the flags may be changed at any time."""
+
+    def __init__(self, clock: FakeClock, prepare_takes: float = 0.0) -> None:
+        self.clock = clock
+        self.prepare_takes = prepare_takes
+        self.faults: Callable[[StartOrder], Faults] = lambda order: Faults()
+        self.prepare_faults: dict[tuple[str, int], str] = {}
+        """Why a release's files cannot be made, by (app, release)."""
+        self.unavailable = ""
+        """While not empty every call raises StepFailed with it."""
+        self.silent = False
+        """While True nobody is woken (an event that was lost)."""
+        self.enforces_limits = True
+        self.calls: list[str] = []
+        """What was asked, in order: ``start web-1``, ``stop web-1``, ``prepare web 2``, …"""
+        self._runs: dict[ReplicaId, _Run] = {}
+        self._kept_lines: dict[ReplicaId, list[str]] = {}
+        self._artefacts: dict[tuple[str, int], Artefact] = {}
+        self._wakes: list[Callable[[str], None]] = []
+        self._ports = iter(range(20000, 1_000_000))
+        self._pids = iter(range(1000, 10_000_000))
+
+    async def observe(self) -> tuple[Mapping[ReplicaId, ObservedReplica], Mapping[tuple[str, int], Artefact]]:
+        self._ask("")
+        return {replica: run.seen for replica, run in self._runs.items()}, dict(self._artefacts)
+
+    def on_change(self, wake: Callable[[str], None]) -> None:
+        self._wakes.append(wake)
+
+    async def prepare(self, order: ReleaseOrder) -> None:
+        self._ask(f"prepare {order.app} {order.release}")
+        key = (order.app, order.release)
+        known = self._artefacts.get(key)
+        if known is None or known.state is ArtefactState.FAILED:
+            self._set_artefact(key, ArtefactState.PREPARING)
+            self.clock.call_at(self.clock.now() + self.prepare_takes, lambda: self._finish_prepare(key))
+            if not self.prepare_takes:
+                self._finish_prepare(key)
+
+    async def start(self, order: StartOrder) -> None:
+        self._ask(f"start {order.replica}")
+        if order.replica in self._runs:
+            return
+        self._run(order, Address("127.0.0.1", next(self._ports)), restarts=0)
+
+    async def restart(self, order: StartOrder) -> None:
+        self._ask(f"restart {order.replica}")
+        run = self._runs.get(order.replica)
+        if run is None:
+            raise StartFailed(f"{order.replica} is gone: there is nothing to start again in place")
+        if run.seen.state is RunState.EXITED:
+            self._run(order, run.seen.address, restarts=run.seen.restarts + 1)
+
+    async def update_limits(self, replica: ReplicaId, limits: Limits) -> None:
+        self._ask(f"update_limits {replica}")
+        run = self._runs.get(replica)
+        if run is None:
+            raise StepFailed(f"{replica} is gone: there is nothing to limit")
+        if not run.faults.lost_updates:
+            self._see(run, replace(run.seen, limits=limits))
+
+    async def stop(self, replica: ReplicaId) -> None:
+        self._ask(f"stop {replica}")
+        run = self._runs.get(replica)
+        if run is None or run.faults.stop_takes is None:
+            return
+        seen = run.seen
+        if run.faults.stop_takes:
+            self.clock.call_at(self.clock.now() + run.faults.stop_takes, lambda: self._exit(seen, signal=_TERM))
+        else:
+            self._exit(seen, signal=_TERM)
+
+    async def kill(self, replica: ReplicaId) -> None:
+        self._ask(f"kill {replica}")
+        if replica in self._runs:
+            self._exit(self._runs[replica].seen, signal=_KILL)
+
+    async def remove(self, replica: ReplicaId) -> None:
+        self._ask(f"remove {replica}")
+        run = self._runs.get(replica)
+        if run is None:
+            return
+        if run.seen.state is RunState.RUNNING:
+            raise StepFailed(f"{replica} still runs and cannot be removed")
+        self.vanish(replica)
+
+    async def forget(self, app: str, keep_releases: frozenset[int]) -> None:
+        self._ask(f"forget {app} {sorted(keep_releases)}")
+        for key in [key for key in self._artefacts if key[0] == app and key[1] not in keep_releases]:
+            del self._artefacts[key]
+        if not keep_releases:
+            self._kept_lines = {one: kept for one, kept in self._kept_lines.items() if one.rpartition("-")[0] != app}
+
+    async def tail(self, replica: ReplicaId, lines: int) -> tuple[str, ...]:
+        written = self._written(replica)
+        return tuple(written[-lines:]) if lines else ()
+
+    async def follow(self, replica: ReplicaId, lines: int) -> AsyncIterator[LogLine]:
+        """What there is at the moment; a fake has nobody to wait for."""
+        for text in await self.tail(replica, lines):
+            yield LogLine(replica, text)
+
+    # What tests do to it
+
+    def write(self, replica: ReplicaId, *lines: str) -> None:
+        """The replica prints these lines."""
+        self._runs[replica].lines.extend(lines)
+
+    def crash(self, replica: ReplicaId, code: int | None = 1, *, signal: int | None = None, oom: bool = False) -> None:
+        """Its present run ends now."""
+        self._exit(self._runs[replica].seen, code=code if signal is None else None, signal=signal, oom=oom)
+
+    def vanish(self, replica: ReplicaId) -> None:
+        """It is gone, as if somebody had removed it behind rota's back."""
+        run = self._runs.pop(replica)
+        self._kept_lines[replica] = run.lines
+        self._wake(run.order.app)
+
+    def lose_artefact(self, app: str, release: int) -> None:
+        """A release's files are gone."""
+        del self._artefacts[app, release]
+        self._wake(app)
+
+    def replica_at(self, address: Address) -> ReplicaId | None:
+        """Whose address it is."""
+        return next((replica for replica, run in self._runs.items() if run.seen.address == address), None)
+
+    def answers(self, replica: ReplicaId) -> ProbeResult:
+        """Whether it accepts connections now."""
+        return self._since_start(replica, lambda faults: faults.listens_after, "connection refused")
+
+    def is_healthy(self, replica: ReplicaId) -> ProbeResult:
+        """Whether its health check passes now."""
+        listening = self.answers(replica)
+        if not listening.passed:
+            return listening
+        return self._since_start(replica, lambda faults: faults.healthy_after, "HTTP 503")
+
+    # Within
+
+    def _run(self, order: StartOrder, address: Address | None, restarts: int) -> None:
+        faults = self.faults(order)
+        if faults.start:
+            raise StartFailed(faults.start)
+        now = self.clock.now()
+        seen = ObservedReplica(
+            id=order.replica,
+            app=order.app,
+            slot=order.slot,
+            release=order.release,
+            generation=order.generation,
+            state=RunState.RUNNING,
+            run=f"boot/{next(self._pids)}/{now}",
+            started_at=now,
+            address=address,
+            limits=order.limits,
+            limits_enforced=self.enforces_limits or order.limits == Limits(),
+            restarts=restarts,
+        )
+        lines = self._runs[order.replica].lines if order.replica in self._runs else []
+        self._runs[order.replica] = _Run(order, faults, seen, lines)
+        self._wake(order.app)
+        if faults.crash_after is not None:
+            self.clock.call_at(now + faults.crash_after, lambda: self._exit(seen, code=faults.crash_code))
+
+    def _exit(
+        self, seen: ObservedReplica, code: int | None = None, signal: int | None = None, oom: bool = False
+    ) -> None:
+        """Ends this run, if it has not ended, or been followed by another, yet."""
+        run = self._runs.get(seen.id)
+        if run is None or run.seen.run != seen.run or run.seen.state is RunState.EXITED:
+            return
+        ending = Exit(at=self.clock.now(), code=code, signal=signal, oom=oom)
+        self._see(run, replace(run.seen, state=RunState.EXITED, exit=ending))
+
+    def _see(self, run: _Run, seen: ObservedReplica) -> None:
+        run.seen = seen
+        self._wake(run.order.app)
+
+    def _since_start(self, replica: ReplicaId, after: Callable[[Faults], float | None], failure: str) -> ProbeResult:
+        run = self._runs.get(replica)
+        if run is None or run.seen.state is RunState.EXITED:
+            return ProbeResult("connection refused")
+        delay = after(run.faults)
+        ready = delay is not None and self.clock.now() >= run.seen.started_at + delay
+        return ProbeResult() if ready else ProbeResult(failure)
+
+    def _finish_prepare(self, key: tuple[str, int]) -> None:
+        known = self._artefacts.get(key)
+        if known is None or known.state is not ArtefactState.PREPARING:
+            return
+        reason = self.prepare_faults.get(key, "")
+        self._set_artefact(key, ArtefactState.FAILED if reason else ArtefactState.PREPARED, reason)
+
+    def _set_artefact(self, key: tuple[str, int], state: ArtefactState, reason: str = "") -> None:
+        self._artefacts[key] = Artefact(key[1], state, reason)
+        self._wake(key[0])
+
+    def _written(self, replica: ReplicaId) -> list[str]:
+        run = self._runs.get(replica)
+        return run.lines if run is not None else self._kept_lines.get(replica, [])
+
+    def _ask(self, call: str) -> None:
+        if self.unavailable:
+            raise StepFailed(self.unavailable)
+        if call:
+            self.calls.append(call)
+
+    def _wake(self, app: str) -> None:
+        if not self.silent:
+            for wake in self._wakes:
+                wake(app)
+
+
+class FakeProber:
+    """Asks a FakeRuntime instead of the network; fulfils the Prober port."""
+
+    def __init__(self, runtime: FakeRuntime) -> None:
+        self._runtime = runtime
+
+    async def accepts(self, replica: ReplicaId, address: Address, timeout: float) -> ProbeResult:
+        return self._runtime.answers(replica)
+
+    async def healthy(self, address: Address, path: str | None, host: str, timeout: float) -> ProbeResult:
+        replica = self._runtime.replica_at(address)
+        return self._runtime.is_healthy(replica) if replica is not None else ProbeResult("connection refused")

@@ -1,0 +1,160 @@
+"""Users' requests through a real HAProxy while the port changes what is behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import pytest
+from conftest import APP, HOST, Rig, pool
+
+from rota.core.names import ReplicaId
+from rota.core.observation import ServerState
+from rota.testing.haproxy import Load, until, web_socket
+
+A, B = ReplicaId("hello-1"), ReplicaId("hello-2")
+
+
+async def hand_off(rig: Rig, replica: ReplicaId) -> None:
+    await rig.balancer.drain(replica)
+    await rig.balancer.disable(replica)
+    await until(lambda: rig.idle(replica), 10)
+
+
+async def test_a_known_host_is_served_and_an_unknown_one_is_told_so(rig: Rig) -> None:
+    (server,) = await rig.ready(1, pool())
+    assert await rig.client("HELLO.localhost:8080").ask() == (200, server.name)
+    status, page = await rig.client("nobody.localhost").ask()
+    assert status == 404
+    assert "No app has this host name" in page
+    assert "x-forwarded-for: 127.0.0.1" in server.heads[0].lower()
+    assert "x-forwarded-proto: http" in server.heads[0].lower()
+
+
+async def test_requests_are_spread_evenly(rig: Rig) -> None:
+    await rig.ready(3, pool())
+    client = rig.client()
+    answers = [(await client.ask(keep=True))[1] for _ in range(90)]
+    client.close()
+    assert {answers.count(f"hello-{n}") for n in (1, 2, 3)} == {30}
+
+
+async def test_a_rolling_replacement_loses_nothing(rig: Rig) -> None:
+    backend = pool()
+    servers = await rig.ready(3, backend)
+    async with Load(rig.port, HOST, clients=6).running() as load:
+        for old, number in zip(servers, (4, 5, 6), strict=True):
+            new = await rig.web(f"hello-{number}")
+            await rig.balancer.enable(ReplicaId(new.name), APP, backend.name, new.address)
+            await asyncio.sleep(0.15)
+            await hand_off(rig, ReplicaId(old.name))
+            await old.stop()
+            await rig.balancer.remove(ReplicaId(old.name))
+    assert load.sent > 200
+    assert load.lost == 0, load.outcomes
+    assert {body for _, body in load.outcomes} == {f"hello-{n}" for n in range(1, 7)}
+    assert set((await rig.see()).servers) == {"hello-4", "hello-5", "hello-6"}
+
+
+async def test_reloads_under_load_lose_nothing(rig: Rig) -> None:
+    await rig.ready(2, pool())
+    async with Load(rig.port, HOST, clients=6).running() as load:
+        for number in range(3):
+            await rig.balancer.prepare(pool(f"/health/{number}"), (HOST,))
+    assert load.sent > 100
+    assert load.lost == 0, load.outcomes
+
+
+async def test_a_slow_request_is_open_until_it_ends_in_an_old_process_too(rig: Rig) -> None:
+    await rig.ready(1, pool())
+    slow = asyncio.create_task(rig.client().ask("/slow/1.5"))
+    await until(lambda: rig.busy(A), 1)
+    await rig.balancer.prepare(pool("/health/2"), (HOST,))
+    seen = (await rig.see()).servers[A]
+    assert (seen.open, seen.old_holders) == (1, 1)
+    assert (await slow)[0] == 200
+    await until(lambda: rig.idle(A), 2)
+
+
+async def test_a_web_socket_is_open_and_can_be_cut(rig: Rig) -> None:
+    await rig.ready(1, pool())
+    reader, writer = await web_socket(rig.port, HOST)
+    await rig.balancer.prepare(pool("/health/2"), (HOST,))
+    await rig.balancer.disable(A)
+    assert (await rig.see()).servers[A].open == 1
+    await rig.balancer.cut(A)
+    async with asyncio.timeout(2):
+        assert await reader.read() == b""
+    writer.close()
+
+
+async def test_weights_spread_the_requests(rig: Rig) -> None:
+    old, new = pool(), pool("/health/new")
+    await rig.ready(1, old)
+    await rig.balancer.prepare(new, (HOST,))
+    server = await rig.web("hello-2")
+    await rig.balancer.enable(B, APP, new.name, server.address)
+    client = rig.client()
+    assert {(await client.ask(keep=True))[1] for _ in range(20)} == {"hello-1"}
+    await rig.balancer.route(APP, {old.name: 75, new.name: 25})
+    answers = [(await client.ask(keep=True))[1] for _ in range(400)]
+    assert 60 <= answers.count("hello-2") <= 140
+    await rig.balancer.route(APP, {new.name: 100})
+    assert {(await client.ask(keep=True))[1] for _ in range(20)} == {"hello-2"}
+    client.close()
+
+
+async def test_changing_weights_under_load_loses_nothing(rig: Rig) -> None:
+    old, new = pool(), pool("/health/new")
+    await rig.ready(1, old)
+    await rig.balancer.prepare(new, (HOST,))
+    server = await rig.web("hello-2")
+    await rig.balancer.enable(B, APP, new.name, server.address)
+    async with Load(rig.port, HOST, clients=6, pause=0).running() as load:
+        for share in (0, 50, 100, 0, 10, 100, 50, 0, 100, 0, 33, 100):
+            await rig.balancer.route(APP, {old.name: 100 - share, new.name: share})
+            await asyncio.sleep(0.05)
+    assert load.lost == 0, load.outcomes
+
+
+async def test_a_server_that_died_goes_down_and_its_requests_are_saved(rig: Rig) -> None:
+    servers = await rig.ready(3, pool(interval=30))
+    async with Load(rig.port, HOST, clients=6).running() as load:
+        await asyncio.sleep(0.3)
+        await servers[0].stop()
+        await until(lambda: rig.down(A), 1)
+        await asyncio.sleep(0.2)
+    assert load.lost == 0, load.outcomes
+
+
+async def test_an_unhealthy_server_leaves_and_comes_back(rig: Rig) -> None:
+    servers = await rig.ready(2, pool(interval=0.1))
+    servers[0].healthy = False
+    await until(lambda: rig.down(A), 5)
+    assert {(await rig.client().ask())[1] for _ in range(6)} == {"hello-2"}
+    servers[0].healthy = True
+    await until(lambda: rig.up(A), 5)
+    assert {(await rig.client().ask())[1] for _ in range(6)} == {"hello-1", "hello-2"}
+
+
+@pytest.mark.parametrize("whom", ["master", "worker"])
+async def test_a_killed_haproxy_serves_again_from_the_file(rig: Rig, whom: str) -> None:
+    await rig.ready(2, pool())
+    await rig.balancer.disable(B)
+    woken: list[str] = []
+    rig.balancer.on_change(woken.append)
+    before = (await rig.see()).process
+    assert before is not None
+    os.kill(rig.launcher.pid if whom == "master" else int(before.split("-")[1]), signal.SIGKILL)
+
+    async def serves_again() -> bool:
+        return (await rig.client().ask())[0] == 200 and (await rig.see()).process not in (None, before)
+
+    await until(serves_again, 3)
+    seen = await rig.see()
+    assert {name: server.state for name, server in seen.servers.items()} == {A: ServerState.READY}
+    assert len(seen.gaps) == 1
+    assert seen.gaps[0].until is not None
+    assert seen.gaps[0].until - seen.gaps[0].since < 0.5
+    assert woken.count(APP) >= 1

@@ -1,0 +1,130 @@
+"""Probes against real listeners: what passes, and in which words the rest fails."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from rota.adapters.prober import SocketProber
+from rota.core.names import ReplicaId
+from rota.core.observation import Address
+
+REPLICA = ReplicaId("web-1")
+OURS = frozenset({os.getpid()})
+
+
+@asynccontextmanager
+async def answering(answer: bytes | None, host: str = "127.0.0.1") -> AsyncIterator[tuple[Address, list[bytes]]]:
+    """A server that gives one answer to each request; None never answers."""
+    requests: list[bytes] = []
+    over = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            requests.append(await reader.readuntil(b"\r\n\r\n"))
+            if answer is None:
+                await over.wait()
+            else:
+                writer.write(answer)
+                await writer.drain()
+        except asyncio.IncompleteReadError:
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, host, 0)
+    try:
+        yield Address("127.0.0.1", server.sockets[0].getsockname()[1]), requests
+    finally:
+        over.set()
+        server.close()
+
+
+def prober(pids: frozenset[int] | None = OURS) -> SocketProber:
+    return SocketProber(lambda replica: pids)
+
+
+@pytest.mark.parametrize(
+    ("answer", "failure"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", ""),
+        (b"HTTP/1.0 204 No Content\r\n\r\n", ""),
+        (b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", ""),
+        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", "HTTP 503"),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", "HTTP 404"),
+        (b"", "the connection was closed without an answer"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "the answer is not HTTP"),
+        (b"HTTP/1.1 2000 Strange\r\n\r\n", "the answer is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000, ""),
+    ],
+)
+async def test_a_health_check_passes_on_2xx_and_3xx_alone(answer: bytes, failure: str) -> None:
+    async with answering(answer) as (address, _):
+        assert (await prober().healthy(address, "/up", "web.localhost", 2)).failure == failure
+
+
+async def test_a_health_check_asks_for_the_path_with_the_apps_host() -> None:
+    async with answering(b"HTTP/1.1 200 OK\r\n\r\n") as (address, requests):
+        assert (await prober().healthy(address, "/up?deep=1", "web.example.org", 2)).passed
+    assert requests[0].startswith(b"GET /up?deep=1 HTTP/1.1\r\nHost: web.example.org\r\n")
+
+
+async def test_a_silent_server_fails_when_the_time_is_up() -> None:
+    async with answering(None) as (address, _):
+        began = time.monotonic()
+        result = await prober().healthy(address, "/", "web.localhost", 0.2)
+    assert result.failure == "no answer within 0.2 s"
+    assert time.monotonic() - began < 1
+
+
+async def test_without_a_path_an_accepted_connection_is_enough() -> None:
+    async with answering(None) as (address, _):
+        assert (await prober().healthy(address, None, "web.localhost", 1)).passed
+
+
+async def test_nobody_there_is_refused_in_words() -> None:
+    with socket.socket() as placeholder:
+        placeholder.bind(("127.0.0.1", 0))
+        address = Address("127.0.0.1", placeholder.getsockname()[1])
+        assert (await prober(frozenset()).accepts(REPLICA, address, 1)).failure == "connection refused"
+        assert (await prober().healthy(address, "/", "web.localhost", 1)).failure == "connection refused"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::"])
+async def test_a_socket_of_the_replicas_own_tree_counts(host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family, dualstack_ipv6=family == socket.AF_INET6) as listener:
+        address = Address("127.0.0.1", listener.getsockname()[1])
+        assert (await prober().accepts(REPLICA, address, 1)).passed
+        assert (await prober(None).accepts(REPLICA, address, 1)).passed
+
+
+async def test_another_process_on_the_port_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        result = await prober(frozenset({1})).accepts(REPLICA, Address("127.0.0.1", port), 1)
+    assert result.failure.startswith(f"port {port} is held by another process (pid {os.getpid()}, ")
+
+
+async def test_listening_on_the_wrong_port_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as wrong, socket.socket() as placeholder:
+        placeholder.bind(("127.0.0.1", 0))
+        right = placeholder.getsockname()[1]
+        result = await prober().accepts(REPLICA, Address("127.0.0.1", right), 1)
+        assert f"127.0.0.1 port {wrong.getsockname()[1]}" in result.failure
+    assert f"not on 127.0.0.1 port {right} ($PORT)" in result.failure
+
+
+async def test_a_probe_is_cheap() -> None:
+    async with answering(b"HTTP/1.1 200 OK\r\n\r\n") as (address, _):
+        began = time.process_time()
+        for _ in range(100):
+            assert (await prober().healthy(address, "/", "web.localhost", 1)).passed
+        # The server of this test is in the same process and counted too.
+        assert (time.process_time() - began) / 100 < 0.003
