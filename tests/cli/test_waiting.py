@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import signal
+import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from tests.api.scripted_engine import ScriptedEngine, Served
 from tests.cli.rota_command import RotaCommand
@@ -29,7 +34,7 @@ def test_ctrl_c_leaves_the_rollout_to_itself(rota: RotaCommand, engine: Scripted
     out, err = waiting.communicate(timeout=20)
     assert (waiting.returncode, out) == (130, "")
     assert err.endswith("hello.1 goes on; come back with: rota rollout watch hello.1\n")
-    assert engine.rollout("hello.1")["phase"] == "progressing"
+    assert rota("rollout", "show", "hello.1", "--json").json["phase"] == "progressing"
 
 
 def test_coming_back_ends_with_the_rollouts_code(rota: RotaCommand, engine: ScriptedEngine) -> None:
@@ -105,3 +110,48 @@ def test_a_terminal_sees_a_bar_and_the_replicas(rota: RotaCommand, engine: Scrip
     assert out.startswith("hello.1 restart succeeded")
     assert b"hello-4 in rotation" in seen
     assert b"Traceback" not in seen
+
+
+def test_an_order_whose_answer_is_lost_is_sent_again_and_carried_out_once(
+    rota: RotaCommand, engine: ScriptedEngine, server: Served
+) -> None:
+    """As when the server is killed between carrying an order out and answering."""
+    with losing_first_answer_to("POST", server.port) as port:
+        ended = rota("restart", "hello", ROTA_SERVER=f"http://127.0.0.1:{port}")
+    assert ended.code == 0
+    assert ended.out.startswith("hello.1 restart succeeded")
+    assert len(engine.orders) == 1
+
+
+@contextmanager
+def losing_first_answer_to(method: str, port: int) -> Iterator[int]:
+    """A relay to ``port`` that reads the first answer to such a request and passes nothing of it on."""
+    to_lose = [method.encode()]
+
+    class Relay(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection(("127.0.0.1", port)) as there:
+                lose = False
+                while ready := select.select([self.request, there], [], [])[0]:
+                    if self.request in ready:
+                        sent = self.request.recv(65536)
+                        if not sent:
+                            return
+                        lose = lose or any(sent.startswith(word) for word in to_lose)
+                        there.sendall(sent)
+                    if there in ready:
+                        answer = there.recv(65536)
+                        if lose:
+                            to_lose.clear()
+                        if lose or not answer:
+                            return
+                        self.request.sendall(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Relay) as relay:
+        thread = threading.Thread(target=relay.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield relay.server_address[1]
+        finally:
+            relay.shutdown()
+            thread.join()

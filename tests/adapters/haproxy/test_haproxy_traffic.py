@@ -7,8 +7,8 @@ import os
 import signal
 
 import pytest
-from conftest import APP, HOST, Rig, pool
 
+from conftest import APP, HOST, Rig, pool
 from rota.core.names import ReplicaId
 from rota.core.observation import ServerState
 from rota.testing.haproxy import Load, until, web_socket
