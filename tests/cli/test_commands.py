@@ -226,6 +226,22 @@ def test_ps_loads_neither_typer_nor_pydantic(rota: RotaCommand) -> None:
     assert json.loads(ended.stdout)["app"] == "hello"
 
 
+def test_of_many_failures_the_last_are_shown_with_the_last_log() -> None:
+    failures = [
+        {"replica": f"hello-{n}", "reason": "unhealthy", "detail": f"answered {500 + n}", "log": [f"line of {n}"]}
+        for n in range(20)
+    ]
+    view = {"id": "hello.3", "kind": "deploy", "phase": "failed", "reason": "unhealthy", "receipt": None}
+    assert wording.ending(view | {"detail": "too many failed\nsecond line", "failures": failures}) == [
+        "hello.3 deploy failed: unhealthy",
+        "too many failed",
+        "hello-17 unhealthy: answered 517",
+        "hello-18 unhealthy: answered 518",
+        "hello-19 unhealthy: answered 519",
+        "  | line of 19",
+    ]
+
+
 def test_a_receipt_tells_of_gaps_and_of_what_is_missing() -> None:
     gap = {"since": "x", "until": "y", "seconds": 1.3, "reason": "no replica in service"}
     lines = wording.receipt(RECEIPT | {"complete": False, "gaps": [gap], "app_errors": 4})

@@ -65,7 +65,8 @@ def test_of_several_rollouts_the_worst_counts() -> None:
 
 
 def test_a_rolled_back_deploy_shows_why_and_what_serves(rota: RotaCommand, engine: ScriptedEngine, app: Path) -> None:
-    engine.ending = {"phase": "rolled_back", "reason": "crashed", "failures": [FAILURE]}
+    detail = "hello-4: exit code 1 after 0.3 s"
+    engine.ending = {"phase": "rolled_back", "reason": "crashed", "detail": detail, "failures": [FAILURE]}
     ended = rota("deploy")
     assert ended.code == 5
     assert ended.out.splitlines() == [

@@ -137,7 +137,8 @@ def _failures(rollout: dict[str, Any]) -> list[str]:
     failures = (rollout.get("failures") or [])[-_FAILURES_SHOWN:]
     lines = [f"{failure['replica']} {failure['reason']}: {failure['detail']}" for failure in failures]
     log = failures[-1].get("log") or [] if failures else []
-    return [*([detail] if detail else []), *lines, *(f"  | {text}" for text in log)]
+    said_again = any(failure["detail"] and failure["detail"] in detail for failure in failures)
+    return [*([detail] if detail and not said_again else []), *lines, *(f"  | {text}" for text in log)]
 
 
 def _serving(rollout: dict[str, Any]) -> list[str]:
