@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from rota.adapters.clock import SystemClock
-from rota.adapters.runtime.process import Child, Children, ProcessRuntime
+from rota.adapters.keeper import Child, Children
+from rota.adapters.runtime.process import ProcessRuntime
 from rota.adapters.source import ArchiveDirectory
 from rota.core.names import ReplicaId
 from rota.core.observation import ArtefactState

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from conftest import APP, HOST, Rig, pool
 from rota.core.names import ReplicaId
 from rota.core.observation import Counters
 from rota.core.receipt import by_replica, totals

@@ -8,7 +8,6 @@ import signal
 
 import pytest
 
-from conftest import APP, HOST, Rig, pool
 from rota.core.names import ReplicaId
 from rota.core.observation import ServerState
 from rota.testing.haproxy import APP, HOST, Rig, pool, until

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from rota.adapters.runtime.process import Child, ChildOrder, Children, KeeperLost, Refused
+from rota.adapters.keeper import Child, ChildOrder, Children, KeeperLost, Refused
 from rota.testing.machine import Machine, machine, until
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from rota.adapters.keeper import ChildOrder
 from rota.adapters.prober import SocketProber
-from rota.adapters.runtime.process import ChildOrder, port_leases
+from rota.adapters.runtime.process import port_leases
 from rota.core.errors import StartFailed, StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import Artefact, ArtefactState, ObservedReplica, RunState

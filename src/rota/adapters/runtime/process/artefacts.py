@@ -14,10 +14,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 
 from rota.adapters.durable import write_durably
+from rota.adapters.keeper.client import Child, ChildOrder, Children
 from rota.adapters.runtime.process.cgroups import Cgroups
 from rota.adapters.runtime.process.command import build_environment, executable
 from rota.adapters.runtime.process.disk import flush, written_tail
-from rota.adapters.runtime.process.keeper_client import Child, ChildOrder, Children
 from rota.adapters.runtime.process.layout import Account, Layout, account, make
 from rota.adapters.unpack import unpack, written_disk_error
 from rota.core.errors import NotFound, StepFailed

@@ -1,4 +1,4 @@
-"""Finds the keeper of a data directory, or starts one that outlives whoever started it; used by keeper_client."""
+"""Finds the keeper of a data directory, or starts one that outlives whoever started it; used by client."""
 
 from __future__ import annotations
 
