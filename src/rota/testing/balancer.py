@@ -93,6 +93,9 @@ class FakeBalancer:
     async def observe(self) -> Mapping[str, ObservedBalancer]:
         return {name: self._observed(name, app) for name, app in self.apps.items()}
 
+    async def answering(self) -> str | None:
+        return self.process if self._answers else None
+
     def on_change(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)
 
