@@ -271,5 +271,3 @@ class Life:
 
     def _opens(self, replica: ReplicaId) -> tuple[float, ...]:
         return self._dice("open", replica).choice([(), (0.05,), (0.1, 0.15), (30.0,)])
-
-

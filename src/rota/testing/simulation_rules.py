@@ -14,14 +14,17 @@ from rota.testing.simulation import Simulation
 
 SERVING_STEPS = (s.DrainServer, s.DisableServer, s.StopReplica, s.KillReplica, s.RestartReplica)
 
+MOST_TURNS = 10_000  # of one history
+
 
 class DesignRules:
     """Holds one simulation to the rules."""
 
     def __init__(self) -> None:
-        self._highest = 0
+        self._started: set[ReplicaId] = set()
 
     def decided(self, simulation: Simulation, here: Situation, decision: Decision) -> None:
+        assert simulation.turns < MOST_TURNS, "it goes round without getting anywhere"
         assert simulation.turns_at_once < 40 + 20 * max(5, here.desired.replicas), "it goes round without time passing"
         abouts = [s.subject(step) for step in decision.steps]
         assert len(abouts) == len(set(abouts)), f"two steps about one subject: {abouts}"
@@ -34,13 +37,15 @@ class DesignRules:
         if isinstance(step, s.StopReplica | s.RestartReplica | s.KillReplica):
             _nobody_is_sent_to(simulation, step.replica)
         if isinstance(step, s.StartReplica):
+            assert step.replica not in self._started, f"{step.replica} is started again"
+            self._started.add(step.replica)
             _one_run_a_slot(simulation, step)
 
     def _one(self, here: Situation, step: s.Step) -> None:
         member = here.members.get(step.replica) if isinstance(step, s.ReplicaStep) else None
         match step:
             case s.StartReplica():
-                self._fresh_number(step)
+                assert _number(step) >= here.recorded.next_replica, f"{step.replica} was used before"
                 _start(here, step)
             case s.EnableServer():
                 assert member is not None
@@ -61,20 +66,19 @@ class DesignRules:
                 assert member.server is not None
                 assert member.server.state is ServerState.MAINT
                 assert not member.running, "its server is removed while it runs"
-            case s.RemoveReplica() | s.RestartReplica():
+            case s.RemoveReplica():
                 assert member is not None
                 assert not member.running
                 assert member.server is None, "its server is still there"
+            case s.RestartReplica():
+                assert member is not None
+                assert not member.running
+                assert member.server is None or member.server.state is ServerState.MAINT
             case s.TakeSlot():
                 assert here.rollout is not None
                 _take(here, here.rollout, step)
             case _:
                 pass
-
-    def _fresh_number(self, step: s.StartReplica) -> None:
-        number = int(step.replica.rpartition("-")[2])
-        assert number > self._highest, f"{step.replica} was used before"
-        self._highest = number
 
     def _floor(self, here: Situation, decision: Decision) -> None:
         """No voluntary step takes the serving below min(min_available, those serving before it)."""
@@ -93,6 +97,10 @@ def floor_of(here: Situation) -> int:
         return 0
     rollout = here.rollout
     return here.desired.replicas if rollout is None else min(rollout.policy.min_available, here.desired.replicas)
+
+
+def _number(step: s.StartReplica) -> int:
+    return int(step.replica.rpartition("-")[2])
 
 
 def _going(member: Member) -> bool:
@@ -149,13 +157,14 @@ def _nobody_is_sent_to(simulation: Simulation, replica: ReplicaId) -> None:
 
 def _one_run_a_slot(simulation: Simulation, step: s.StartReplica) -> None:
     """Beside the one that is replaced or goes, a slot never has two runs of one generation."""
-    assert simulation.state is not None
-    records = simulation.state.recorded.replicas
+    assert simulation.state is not None, "started for an app that is gone"
+    records, target = simulation.state.recorded.replicas, simulation.state.desired.target(step.slot)
+    if step.release != target.release or step.generation < target.min_generation:
+        return  # of a rollout that has turned back since: it is to go
     for name, seen in simulation.seen().items():
         record = records.get(name)
         if name == step.replica or seen.state is not RunState.RUNNING or seen.slot != step.slot or record is None:
             continue
         going = record.stop_began_at is not None or record.failure is not None
-        target = simulation.state.desired.target(step.slot)
-        same = record.release == target.release and record.generation >= target.min_generation
+        same = (record.release, record.generation) == (step.release, step.generation)
         assert going or not same, f"{step.replica} is a duplicate of {name}"
