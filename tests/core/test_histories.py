@@ -7,10 +7,10 @@ from typing import Any
 
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from tests.conftest import FULL
 
 from rota.core.spec import FailureAction, Mode, Order, RolloutOptions
 from rota.testing.simulation_history import MOODS, Deed, History, Life
-from tests.conftest import FULL
 
 EXAMPLES = 10_000 if FULL else 500
 

@@ -125,18 +125,21 @@ def _patience(spec: AppSpec) -> float:
 
 
 def _react(here: Situation, rollout: Rollout, cause: Cause, detail: str) -> None:
-    action = rollout.policy.failure_action
     if rollout.target is None:
         phase = Phase.CANCELLED if cause is Cause.CANCELLED else Phase.FAILED
         _end(here, rollout, phase, cause, detail)
     elif cause is Cause.CANCELLED:
         here.draft.add(TurnBack(detail, cause, detail))
-    elif rollout.back or action is FailureAction.PAUSE or (rollout.kind is Kind.ROLLBACK and not rollout.fresh):
-        here.draft.add(PauseRollout(detail, cause, detail))
-    elif _continues(rollout) and cause is not Cause.BUILD_FAILED:
+    elif rollout.back or _asks_a_person(rollout, cause):
         here.draft.add(PauseRollout(detail, cause, detail))
     else:
         here.draft.add(TurnBack(detail, cause, detail))
+
+
+def _asks_a_person(rollout: Rollout, cause: Cause) -> bool:
+    if rollout.policy.failure_action is FailureAction.PAUSE or (rollout.kind is Kind.ROLLBACK and not rollout.fresh):
+        return True
+    return _continues(rollout) and cause is not Cause.BUILD_FAILED
 
 
 def _finish_slots(here: Situation, rollout: Rollout) -> None:
