@@ -29,8 +29,8 @@ from rota.adapters.balancer.haproxy.kept import NAME as HAPROXY
 from rota.adapters.balancer.haproxy.kept import KeptHaproxy
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.clock import SystemClock
+from rota.adapters.keeper.client import Children
 from rota.adapters.prober.prober import SocketProber
-from rota.adapters.runtime.process.keeper_client import Children
 from rota.adapters.runtime.process.runtime import ProcessRuntime
 from rota.adapters.source import ArchiveDirectory
 from rota.adapters.store.sqlite import SqliteStore

@@ -6,12 +6,14 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
 
 from rota.adapters.prober import SocketProber
+from rota.adapters.prober import listeners as listeners_
+from rota.adapters.prober.listeners import Listener
 from rota.core.names import ReplicaId
 from rota.core.observation import Address
 
@@ -103,6 +105,20 @@ async def test_a_socket_of_the_replicas_own_tree_counts(host: str) -> None:
         address = Address("127.0.0.1", listener.getsockname()[1])
         assert (await prober().accepts(REPLICA, address, 1)).passed
         assert (await prober(None).accepts(REPLICA, address, 1)).passed
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::", "::1"])
+def test_the_kernel_and_proc_tell_the_same_of_a_listener(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as listener:
+        expected = Listener(host, listener.getsockname()[1], os.fstat(listener.fileno()).st_ino)
+        assert expected in list(listeners_.listeners())
+
+        def unknown(family: int) -> Iterator[Listener]:
+            raise OSError(2, "sock_diag")
+
+        monkeypatch.setattr(listeners_, "_diagnosed", unknown)
+        assert expected in list(listeners_.listeners())
 
 
 async def test_another_process_on_the_port_is_named() -> None:

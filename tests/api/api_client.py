@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from scripted_engine import TOKEN
+from tests.api.scripted_engine import TOKEN
 
 
 @dataclass

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from api_client import Client
-from scripted_engine import ScriptedEngine, Served, served
+from tests.api.api_client import Client
+from tests.api.scripted_engine import ScriptedEngine, Served, served
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from rota.api import create_api
 from rota.core.errors import Conflict, NotFound, RotaError
 from rota.core.order import Order, Scale
 
-TOKEN = "a-token-of-the-tests"  # noqa: S105
+TOKEN = "a-token-of-the-tests"
 TOKEN_SHA256 = hashlib.sha256(TOKEN.encode()).hexdigest()
 
 View = dict[str, Any]
@@ -85,7 +85,7 @@ class ScriptedEngine:
     def apps(self) -> list[View]:
         return [app_view()]
 
-    def app(self, name: str) -> View:
+    async def app(self, name: str) -> View:
         last = next(reversed(self._rollouts.values()), None)
         return _known(name) | {"replicas": [replica_view(1), replica_view(2)], "rollout": last, "spec": {}}
 
@@ -104,11 +104,11 @@ class ScriptedEngine:
         }
         return {"app": name, "releases": [release]}
 
-    def rollouts(self, app: str | None, limit: int) -> list[View]:
+    async def rollouts(self, app: str | None, limit: int) -> list[View]:
         found = [view for view in self._rollouts.values() if app in (None, view["app"])]
         return [{key: value for key, value in view.items() if key != "steps"} for view in found[::-1][:limit]]
 
-    def rollout(self, id: str) -> View:
+    async def rollout(self, id: str) -> View:
         if id not in self._rollouts:
             raise NotFound(f"there is no rollout {id}")
         return self._rollouts[id]
@@ -136,7 +136,7 @@ class ScriptedEngine:
         view = rollout_view(app, len(self._rollouts) + 1, order.kind)
         self._rollouts[view["id"]] = view
         self.record(view, "phase", phase="progressing")
-        self.record(view, "step", replica="hello-4", step="EnableServer", phase="ready", reason="in rotation")
+        self.record(view, "step", replica="hello-4", step="EnableServer", phase="ready", reason="ready and stable")
         if not self.held:
             self.finish(view["id"])
         return view | {"phase": "progressing"}
@@ -147,13 +147,13 @@ class ScriptedEngine:
         self.record(view, "phase", phase=view["phase"], reason=view["reason"])
 
     async def pause(self, rollout: str) -> View:
-        return self._moved(rollout, "paused")
+        return await self._moved(rollout, "paused")
 
     async def resume(self, rollout: str) -> View:
-        return self._moved(rollout, "progressing")
+        return await self._moved(rollout, "progressing")
 
     async def abort(self, rollout: str) -> View:
-        return self._moved(rollout, "cancelled")
+        return await self._moved(rollout, "cancelled")
 
     async def shutdown(self, keep_apps: bool) -> None:
         self.shutdowns.append(keep_apps)
@@ -174,7 +174,7 @@ class ScriptedEngine:
         }
         self._events.append(event | more)
 
-    def events(self, *, app: str | None, rollout: str | None, after: int, limit: int) -> list[View]:
+    async def events(self, *, app: str | None, rollout: str | None, after: int, limit: int) -> list[View]:
         found = [e for e in self._events if e["seq"] > after and app in (None, e["app"])]
         return [e for e in found if rollout in (None, e["rollout"])][-limit:] if limit else []
 
@@ -184,7 +184,7 @@ class ScriptedEngine:
         self.streams += 1
         try:
             while True:
-                for event in self.events(app=app, rollout=rollout, after=after, limit=10_000):
+                for event in await self.events(app=app, rollout=rollout, after=after, limit=10_000):
                     after = event["seq"]
                     yield event
                 if rollout and self._rollouts[rollout]["finished_at"]:
@@ -209,8 +209,8 @@ class ScriptedEngine:
     async def remember(self, key: str, fingerprint: str, status: int, body: View) -> None:
         self._keys[key] = (fingerprint, status, body)
 
-    def _moved(self, rollout: str, phase: str) -> View:
-        view = self.rollout(rollout)
+    async def _moved(self, rollout: str, phase: str) -> View:
+        view = await self.rollout(rollout)
         if view["finished_at"]:
             raise Conflict(f"{rollout} has ended")
         view["phase"] = phase
@@ -309,6 +309,11 @@ class Served:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         await self._server.serve()
+
+    def leave(self) -> None:
+        """What a daemon does that is told to shut down: called on its own loop."""
+        self._closing.set()
+        self._server.should_exit = True
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._closing.set)

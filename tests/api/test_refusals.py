@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 import pytest
-from api_client import Client
-from scripted_engine import TOKEN, ScriptedEngine, Served
+from tests.api.api_client import Client
+from tests.api.scripted_engine import TOKEN, ScriptedEngine, Served
 
 from rota.core.errors import Problem, SpecError
 

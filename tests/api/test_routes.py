@@ -6,8 +6,8 @@ import hashlib
 import json
 
 import pytest
-from api_client import Client
-from scripted_engine import ScriptedEngine
+from tests.api.api_client import Client
+from tests.api.scripted_engine import ScriptedEngine
 
 from rota.core.errors import Missing, StepFailed
 from rota.core.order import Restart, Stop

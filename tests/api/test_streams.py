@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 import pytest
-from api_client import Client
-from scripted_engine import ScriptedEngine, Served
+from tests.api.api_client import Client
+from tests.api.scripted_engine import ScriptedEngine, Served
 
 from rota.api import sse
 

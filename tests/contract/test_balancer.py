@@ -72,12 +72,13 @@ def _over(rig: Rig) -> Subject:
 
 async def test_nothing_is_there_at_first(subject: Subject) -> None:
     assert await subject.balancer.observe() == {}
+    assert await subject.balancer.answering() is not None
 
 
 async def test_a_prepared_app_has_its_backend_hosts_and_route(subject: Subject) -> None:
     await subject.ready()
     seen = (await subject.balancer.observe())[APP]
-    assert seen.process is not None
+    assert seen.process == await subject.balancer.answering() is not None
     assert seen.backends == {POOL.name}
     assert seen.hosts == {HOST}
     assert seen.routes == {POOL.name: 100}

@@ -164,6 +164,12 @@ async def test_what_cannot_be_started_fails_in_words_and_leaves_nothing(bench: B
     assert await bench.replica() is None
 
 
+async def test_a_release_that_was_never_prepared_cannot_be_started(bench: Bench) -> None:
+    with pytest.raises(StartFailed, match="the files of release 1 of web are not there"):
+        await bench.runtime.start(start_order(1, app_spec()))
+    assert await bench.replica() is None
+
+
 async def test_a_replica_that_ends_by_itself_is_seen_with_its_exit_code(bench: Bench) -> None:
     started = await bench.started(app_spec("sh", "-c", "exit 3"))
     seen = await bench.exited()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from rota.cli.connection import Connection, Lost
+from rota.cli.connection import Connection
 from rota.core.errors import Unreachable
 
 PATIENCE_SECONDS = 60.0
@@ -48,16 +48,15 @@ class Follower:
                 self._lost_since = None
                 self._last = event.get("seq", self._last)
                 yield event
-        except Lost:
-            self.wait_after_loss()
         except Unreachable as error:
             self.wait_after_loss(error)
 
-    def wait_after_loss(self, error: Unreachable | None = None) -> None:
+    def wait_after_loss(self, error: Unreachable) -> None:
+        """A short pause before the next attempt; raises ``error`` when there were enough."""
         now = time.monotonic()
         if self._lost_since is None:
             self._lost_since = now
             self._on_loss()
         elif now - self._lost_since > PATIENCE_SECONDS:
-            raise error or Unreachable(f"{self._connection.address.url} has not answered for {PATIENCE_SECONDS:.0f} s")
+            raise error
         time.sleep(_RETRY_SECONDS)

@@ -8,9 +8,11 @@ from typing import Protocol
 
 from rota.cli import output, wording
 from rota.cli.connection import Connection, View
-from rota.cli.outcome import SETTLED
+from rota.cli.outcome import ENDED, SETTLED
 from rota.cli.stream import PATIENCE_SECONDS, Follower
 from rota.core.errors import NotFound, Unreachable
+
+_ABSENT = f"the server does not answer; what runs goes on without it, waiting for it up to {PATIENCE_SECONDS:.0f} s"
 
 
 class Display(Protocol):
@@ -46,24 +48,33 @@ class Lines:
 def watch(connection: Connection, rollout: View) -> View:
     """The rollout as it is once settled. Raises Unreachable when the server stays away for PATIENCE_SECONDS."""
     with _display(connection, rollout) as display:
-        return _until_settled(connection, rollout, display)
+        try:
+            return _until_settled(connection, rollout, display)
+        except NotFound:
+            if rollout["kind"] != "remove":
+                raise
+            return rollout | {"phase": "succeeded"}  # its record went with the app
 
 
 def _until_settled(connection: Connection, rollout: View, display: Display) -> View:
-    def on_loss() -> None:
-        display.notice(
-            f"the server does not answer; what runs goes on without it, waiting for it up to {PATIENCE_SECONDS:.0f} s"
-        )
-
-    follower = Follower(connection, f"/api/v1/rollouts/{rollout['id']}/events", on_loss)
+    follower = Follower(connection, f"/api/v1/rollouts/{rollout['id']}/events", lambda: display.notice(_ABSENT))
     while True:
-        for event in follower.once():
-            display.event(event)
-            if event["kind"] == "phase" and event.get("phase") in SETTLED:
-                break
+        seen = _show(follower, display)
         view = _now(connection, rollout, follower)
-        if view is not None and view["phase"] in SETTLED:
-            return view
+        if view is None or view["phase"] not in SETTLED:
+            continue
+        if not seen and view["phase"] in ENDED:
+            _show(follower, display)  # it ended while the stream was broken: this one has the rest
+        return view
+
+
+def _show(follower: Follower, display: Display) -> bool:
+    """Shows events until the stream ends, or the rollout is settled: then True."""
+    for event in follower.once():
+        display.event(event)
+        if event["kind"] == "phase" and event.get("phase") in SETTLED:
+            return True
+    return False
 
 
 def _now(connection: Connection, rollout: View, follower: Follower) -> View | None:
@@ -72,10 +83,6 @@ def _now(connection: Connection, rollout: View, follower: Follower) -> View | No
     except Unreachable as error:
         follower.wait_after_loss(error)
         return None
-    except NotFound:
-        if rollout["kind"] != "remove":
-            raise
-        return rollout | {"phase": "succeeded"}  # its record went with the app
 
 
 def _display(connection: Connection, rollout: View) -> Display:

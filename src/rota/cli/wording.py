@@ -13,6 +13,8 @@ _VERBS = {
     "paused": "is paused",
 }
 
+_FAILURES_SHOWN = 3
+
 _STEPS = {
     "PrepareRelease": "release being made ready",
     "StartReplica": "starting",
@@ -128,14 +130,15 @@ def _headline(rollout: dict[str, Any]) -> str:
 
 
 def _failures(rollout: dict[str, Any]) -> list[str]:
+    """Why, in a sentence; then the last failures, the very last with what the replica wrote."""
     if rollout["phase"] == "succeeded":
         return []
-    detail = rollout.get("detail")
-    lines = [str(detail)] if detail else []
-    for failure in rollout.get("failures") or []:
-        lines.append(f"{failure['replica']} {failure['reason']}: {failure['detail']}")
-        lines += [f"  | {text}" for text in failure.get("log") or []]
-    return lines
+    detail = str(rollout.get("detail") or "").partition("\n")[0]
+    failures = (rollout.get("failures") or [])[-_FAILURES_SHOWN:]
+    lines = [f"{failure['replica']} {failure['reason']}: {failure['detail']}" for failure in failures]
+    log = failures[-1].get("log") or [] if failures else []
+    said_again = any(failure["detail"] and failure["detail"] in detail for failure in failures)
+    return [*([detail] if detail and not said_again else []), *lines, *(f"  | {text}" for text in log)]
 
 
 def _serving(rollout: dict[str, Any]) -> list[str]:

@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import io
 import shutil
-import sys
 import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -15,14 +14,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from rota.adapters.clock import SystemClock
-from rota.adapters.runtime.process import Child, Children, ProcessRuntime
+from rota.adapters.keeper import Child, Children
+from rota.adapters.runtime.process import ProcessRuntime
 from rota.adapters.source import ArchiveDirectory
 from rota.core.names import ReplicaId
 from rota.core.observation import ArtefactState
 from rota.core.spec import AppSpec, Limits
 from rota.ports.runtime import ReleaseOrder, StartOrder
 
-_LAUNCH = "import sys; from rota.keeper import main; sys.exit(main(sys.argv[1:]))"
 _PATIENCE = 10.0
 
 
@@ -33,12 +32,11 @@ class Machine:
         self.data_dir = data_dir
         self.options = options
         self.sources = ArchiveDirectory(data_dir / "sources")
-        self.launch = [sys.executable, "-c", _LAUNCH, "--data-dir", str(data_dir)]
 
     async def open(self) -> Self:
         """What a daemon does when it starts."""
         self.clock = SystemClock(self.data_dir)
-        self.children = Children(self.data_dir, self.launch)
+        self.children = Children(self.data_dir)
         await self.children.open()
         self.runtime = ProcessRuntime(self.data_dir, self.children, self.sources, self.clock, **self.options)
         await self.runtime.open()
@@ -52,6 +50,8 @@ class Machine:
     async def end(self) -> None:
         """Nothing is left."""
         await self.runtime.close()
+        # A test may have ended the keeper; the next one has to be there before its children can be ended.
+        await self.children.until("", lambda child: True, _PATIENCE)
         for name, child in list(self.children.known.items()):
             await self.children.signal(name, "KILL", tree=True, restart=False)
             await self.children.until(name, _ended, _PATIENCE)

@@ -90,6 +90,9 @@ class FakeRuntime:
         self._ask(f"start {order.replica}")
         if order.replica in self._runs:
             return
+        artefact = self._artefacts.get((order.app, order.release))
+        if artefact is None or artefact.state is not ArtefactState.PREPARED:
+            raise StartFailed(f"the files of release {order.release} of {order.app} are not there; deploy again")
         self._run(order, Address("127.0.0.1", next(self._ports)), restarts=0)
 
     async def restart(self, order: StartOrder) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 
@@ -114,6 +115,14 @@ async def test_a_new_daemon_sees_what_the_old_one_did_and_disturbs_nobody(rig: R
         before.routes,
     )
     assert {n: s.state for n, s in after.servers.items()} == {n: s.state for n, s in before.servers.items()}
+
+
+async def test_a_daemon_with_another_address_moves_haproxy_there(rig: Rig) -> None:
+    await rig.ready(1, pool())
+    rig.port = free_port()
+    rig.settings = replace(rig.settings, binds=(f"127.0.0.1:{rig.port}",))
+    await rig.another_daemon()
+    assert await rig.client().ask() == (200, "hello-1")
 
 
 async def test_changes_that_arrive_together_are_one_reload(rig: Rig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,14 +57,21 @@ def init(file: File = DEFAULT_FILE) -> None:
     """Write a file to begin with; never over one that is there."""
     from rota.core import specfile
 
+    text = specfile.starter(_app_name(file.resolve().parent.name))
     try:
         with file.open("x", encoding="utf-8") as new:
-            new.write(specfile.starter())
+            new.write(text)
     except FileExistsError:
         raise UsageError(f"{file} is there already and stays as it is") from None
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}") from None
     output.answer(f"{file} written; change it to fit, then: rota deploy")
+
+
+def _app_name(directory: str) -> str:
+    """A directory's name, bent into the form of an app's."""
+    words = re.findall(r"[a-z0-9]+", directory.lower(), re.ASCII)
+    return "-".join(words)[:40].rstrip("-") or "app"
 
 
 def read(file: Path) -> AppSpec:

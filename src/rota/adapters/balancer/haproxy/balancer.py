@@ -55,11 +55,12 @@ class HaproxyBalancer:
         async with self._lock:
             self._state = self._disk.read()
             await self._disk.check(self._state)
+            outdated = await self.answering() is not None and self._disk.differs(self._state)
             self._disk.write(self._state)
             self._launcher.on_exit(self._lost.set)
             await self._launcher.ensure(self._argv)
-            await self._answering()
-            await self._agree()
+            await self._until_started()
+            await self._agree(reload=outdated)
         self._watcher = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
@@ -252,7 +253,7 @@ class HaproxyBalancer:
         await self._haproxy.replace_map(HOSTS_MAP, hosts_map(self._state))
         await self._haproxy.replace_map(ROUTES_MAP, routes_map(self._state))
 
-    async def _answering(self) -> None:
+    async def _until_started(self) -> None:
         try:
             await self._haproxy.until_answers(_START_DEADLINE)
         except StepFailed as error:
@@ -260,10 +261,10 @@ class HaproxyBalancer:
             reason = f"another program listens on {', '.join(taken)}; choose another address" if taken else str(error)
             raise StepFailed(f"HAProxy does not start: {reason}") from error
 
-    async def _agree(self) -> None:
+    async def _agree(self, reload: bool) -> None:
         """Brings a HAProxy found running to what the file says: a call may have been broken off half-way."""
         pools = {name for app in self._state.apps.values() for name in app.pools}
-        if not pools <= await self._haproxy.backends():
+        if reload or not pools <= await self._haproxy.backends():
             await self._reload_now()
         await self._send_maps()
         entries = await self._haproxy.entries()

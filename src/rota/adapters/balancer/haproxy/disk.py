@@ -43,6 +43,16 @@ class Disk:
         if program.returncode != 0:
             raise StepFailed(f"HAProxy does not accept its new file: {said.decode(errors='replace').strip()}")
 
+    def differs(self, state: State) -> bool:
+        """Whether the file is another than the state and the settings give now: written by another version of rota,
+        or with another address. Raises StepFailed."""
+        try:
+            return not self._settings.config.exists() or self._settings.config.read_text() != render(
+                state, self._settings
+            )
+        except (OSError, ValueError) as error:
+            raise StepFailed(f"{self._settings.config} cannot be read: {error}") from error
+
     def write(self, state: State, *, maps_first: bool = False) -> bool:
         """Writes what has changed and says whether a map has. An app is added with the file first and taken out with
         the maps first, so that at every moment the maps lead only to what the file has. Raises StepFailed."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from rota.adapters.balancer.haproxy.launcher import Run
 from rota.adapters.clock import SystemClock
-from rota.adapters.runtime.process.keeper_client import Child, ChildOrder, Children
+from rota.adapters.keeper.client import Child, ChildOrder, Children
 
 NAME = "haproxy"
 _STOP_TIMEOUT = 10.0  # seconds

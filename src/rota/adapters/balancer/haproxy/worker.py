@@ -122,12 +122,17 @@ class Haproxy:
             return False
         return number(info, "Stopping") == 1 or "Pid:" not in info
 
+    async def _settled_pid(self) -> int:
+        """The worker's pid once the master names it as its own: at a start it answers some milliseconds later."""
+        pid = await self.pid()
+        return pid if (await self.workers()).current == pid else 0
+
     async def _until(self, fulfilled: Callable[[int], bool], deadline: float, failure: str) -> int:
         try:
             async with asyncio.timeout(deadline):
                 while True:
                     try:
-                        pid = await self.pid()
+                        pid = await self._settled_pid()
                     except NotAnswering:
                         pid = 0
                     if fulfilled(pid):

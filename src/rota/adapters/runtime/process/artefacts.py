@@ -10,14 +10,14 @@ import asyncio
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 
 from rota.adapters.durable import write_durably
+from rota.adapters.keeper.client import Child, ChildOrder, Children
 from rota.adapters.runtime.process.cgroups import Cgroups
 from rota.adapters.runtime.process.command import build_environment, executable
 from rota.adapters.runtime.process.disk import flush, written_tail
-from rota.adapters.runtime.process.keeper_client import Child, ChildOrder, Children
 from rota.adapters.runtime.process.layout import Account, Layout, account, make
 from rota.adapters.unpack import unpack, written_disk_error
 from rota.core.errors import NotFound, StepFailed
@@ -77,6 +77,11 @@ class Artefacts:
             self._known[app, int(number)] = artefact
             self._made_from[app, int(number)] = kept.get("source")
 
+    async def end_strays(self) -> None:
+        """Ends the builds of an earlier daemon: nobody waits for them, and their release is made anew."""
+        for child in [child for child in self._children.known.values() if "rota.build" in child.meta]:
+            await self._end_build(child.name)
+
     async def close(self) -> None:
         for task in list(self._tasks.values()):
             task.cancel()
@@ -120,14 +125,14 @@ class Artefacts:
         releases, final = self._layout.releases(order.app), self._layout.release(order.app, order.release)
         make(releases)
         self._layout.open_to(owner, releases.parent, releases)
-        staging = releases / f".{order.release}.new"
+        staging = self._staging(order.app, order.release)
         await asyncio.to_thread(_remove, staging)
         if order.source is None:
             make(staging, owner)
         else:
             archive = self._sources.path(order.source)
             ids = (owner.uid, owner.gid) if owner else None
-            await asyncio.to_thread(unpack, archive, staging, owner=ids)
+            await _to_its_end(asyncio.to_thread(unpack, archive, staging, owner=ids))
         staging.rename(final)
         if order.spec.build_command is not None:
             await self._build(order, owner)
@@ -154,7 +159,7 @@ class Artefacts:
         )
         ended = await self._end_of_build(name)
         reason = self._reason(order, ended)
-        await self._end_build(order.app, order.release)
+        await self._end_build(name)
         await asyncio.to_thread(_remove, home)
         if reason:
             raise StepFailed(reason)
@@ -184,16 +189,16 @@ class Artefacts:
     async def _clear(self, app: str, release: int) -> None:
         """Nothing is left of the release; the marker goes first, and what still builds is ended."""
         await asyncio.to_thread(_remove, self._layout.marker(app, release))
-        await self._end_build(app, release)
+        await self._end_build(_build_name(app, release))
         for path in (
+            self._staging(app, release),
             self._layout.release(app, release),
             self._layout.build_home(app, release),
             self._layout.build_log(app, release),
         ):
             await asyncio.to_thread(_remove, path)
 
-    async def _end_build(self, app: str, release: int) -> None:
-        name = _build_name(app, release)
+    async def _end_build(self, name: str) -> None:
         child = self._children.known.get(name)
         if child is None:
             return
@@ -201,9 +206,12 @@ class Artefacts:
         try:
             await self._children.until(name, lambda found: found is None or not found.alive, _KILL_TIME)
         except TimeoutError:
-            raise StepFailed(f"the build of release {release} of {app} does not end, even by SIGKILL") from None
+            raise StepFailed(f"{name} does not end, even by SIGKILL") from None
         await self._children.forget(name)
         await self._cgroups().remove(child.cgroups)
+
+    def _staging(self, app: str, release: int) -> Path:
+        return self._layout.releases(app) / f".{release}.new"
 
     async def _mark(self, order: ReleaseOrder, artefact: Artefact) -> None:
         marker = self._layout.marker(order.app, order.release)
@@ -228,6 +236,16 @@ class Artefacts:
 
 def _build_name(app: str, release: int) -> str:
     return f"build.{app}.{release}"
+
+
+async def _to_its_end(work: Coroutine[None, None, None]) -> None:
+    """A thread cannot be cancelled: whoever cancels this waits until it has stopped writing."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def _remove(path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Iterator, Sequence
+import functools
+import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,8 @@ _UNLIMITED_V1 = 2**62  # what v1 shows for "no limit" is the largest page below 
 _LET_GO = 2.0  # seconds for the last of a tree to be reaped
 _LOOK_AGAIN = 0.02
 _CONTROLLERS = ("memory", "cpu", "pids")
+_MEMORY = ("memory.max", "memory.limit_in_bytes")  # v2's name, v1's
+_CPU = ("cpu.max", "cpu.cfs_quota_us")
 
 
 @dataclass(frozen=True)
@@ -72,24 +76,31 @@ def find(mount: Path, own: Path, name: str) -> Cgroups:
 
 def apply(directories: Sequence[str], limits: Limits) -> bool:
     """Sets the limits, live; True when all that is asked for is enforced now. Raises StepFailed when the tree uses more
-    memory than that."""
-    memory = _set_memory(directories, limits.memory)
-    cpus = _set_cpus(directories, limits.cpus)
-    return (limits.memory is None or memory) and (limits.cpus is None or cpus)
+    memory than that, or the kernel refuses."""
+    try:
+        _set_memory(tuple(directories), limits.memory)
+        _set_cpus(tuple(directories), limits.cpus)
+    except OSError as error:
+        raise StepFailed(f"the limit of {limits.written()} cannot be set: {error.strerror}") from error
+    return enforced(directories, limits)
 
 
 def enforced(directories: Sequence[str], limits: Limits) -> bool:
     """Whether these limits are watched over by the kernel here."""
-    has_memory = any(_files(directories, "memory.max", "memory.limit_in_bytes"))
-    has_cpus = any(_files(directories, "cpu.max", "cpu.cfs_quota_us"))
-    return (limits.memory is None or has_memory) and (limits.cpus is None or has_cpus)
+    group = tuple(directories)
+    return (limits.memory is None or _file(group, *_MEMORY) is not None) and (
+        limits.cpus is None or _file(group, *_CPU) is not None
+    )
 
 
 def limits_in_force(directories: Sequence[str], recorded: Limits) -> Limits:
     """What the kernel holds the tree to. The recorded value is given where the kernel rounded it, or has none."""
-    return Limits(
-        memory=_memory_in_force(directories, recorded.memory), cpus=_cpus_in_force(directories, recorded.cpus)
-    )
+    memory = _memory_in_force(tuple(directories), recorded.memory)
+    cpus = _cpus_in_force(tuple(directories), recorded.cpus)
+    if (memory, cpus) == (recorded.memory, recorded.cpus):
+        return recorded
+    # Not validated: what somebody else has set may be less than a file may ask for.
+    return Limits.model_construct(memory=memory, cpus=cpus)
 
 
 def members(directories: Sequence[str]) -> frozenset[int] | None:
@@ -104,23 +115,21 @@ def members(directories: Sequence[str]) -> frozenset[int] | None:
     return frozenset(found) if seen else None
 
 
-def _set_memory(directories: Sequence[str], memory: int | None) -> bool:
-    for file in _files(directories, "memory.max"):
-        used = _read(file.with_name("memory.current"))
-        # v2 would kill at once where v1 says no.
-        if memory is not None and used is not None and int(used) > memory:
-            raise _in_use(memory, int(used))
-        _write(file, "max" if memory is None else str(memory))
-        return True
-    for file in _files(directories, "memory.limit_in_bytes"):
-        try:
-            _write(file, "-1" if memory is None else str(memory))
-        except OSError as error:
-            if error.errno != errno.EBUSY or memory is None:
-                raise StepFailed(f"cannot limit memory in {file}: {error.strerror}") from error
-            raise _in_use(memory, int(_read(file.with_name("memory.usage_in_bytes")) or 0)) from error
-        return True
-    return False
+def _set_memory(group: tuple[str, ...], memory: int | None) -> None:
+    file = _file(group, *_MEMORY)
+    if file is None:
+        return
+    v2 = file.endswith(_MEMORY[0])
+    used = int(_read(_beside(file, "memory.current" if v2 else "memory.usage_in_bytes")) or 0)
+    # v2 would kill at once where v1 says no, after having tried to reclaim.
+    if v2 and memory is not None and used > memory:
+        raise _in_use(memory, used)
+    try:
+        _write(file, ("max" if v2 else "-1") if memory is None else str(memory))
+    except OSError as error:
+        if error.errno == errno.EBUSY and memory is not None:
+            raise _in_use(memory, used) from error
+        raise
 
 
 def _in_use(memory: int, used: int) -> StepFailed:
@@ -130,61 +139,71 @@ def _in_use(memory: int, used: int) -> StepFailed:
     )
 
 
-def _set_cpus(directories: Sequence[str], cpus: float | None) -> bool:
-    for file in _files(directories, "cpu.max"):
+def _set_cpus(group: tuple[str, ...], cpus: float | None) -> None:
+    file = _file(group, *_CPU)
+    if file is None:
+        return
+    if file.endswith(_CPU[0]):
         _write(file, f"{'max' if cpus is None else _quota(cpus)} {_PERIOD}")
-        return True
-    for file in _files(directories, "cpu.cfs_quota_us"):
-        if cpus is not None:
-            _write(file.with_name("cpu.cfs_period_us"), str(_PERIOD))
-        _write(file, "-1" if cpus is None else str(_quota(cpus)))
-        return True
-    return False
+        return
+    if cpus is not None:
+        _write(_beside(file, "cpu.cfs_period_us"), str(_PERIOD))
+    _write(file, "-1" if cpus is None else str(_quota(cpus)))
 
 
-def _memory_in_force(directories: Sequence[str], recorded: int | None) -> int | None:
-    for file in _files(directories, "memory.max", "memory.limit_in_bytes"):
-        text = _read(file)
-        if text is None:
-            break
-        value = None if text == "max" or int(text) >= _UNLIMITED_V1 else int(text)
-        rounded = None if recorded is None else recorded // _PAGE * _PAGE
-        return recorded if value == rounded else value
-    return recorded
+def _memory_in_force(group: tuple[str, ...], recorded: int | None) -> int | None:
+    file = _file(group, *_MEMORY)
+    text = _read(file) if file is not None else None
+    if text is None:
+        return recorded
+    value = None if text == "max" or int(text) >= _UNLIMITED_V1 else int(text)
+    rounded = None if recorded is None else recorded // _PAGE * _PAGE
+    return recorded if value == rounded else value
 
 
-def _cpus_in_force(directories: Sequence[str], recorded: float | None) -> float | None:
-    for file in _files(directories, "cpu.max", "cpu.cfs_quota_us"):
-        text = _read(file)
-        if text is None:
-            break
-        quota, _, period = text.partition(" ")
-        period = period or _read(file.with_name("cpu.cfs_period_us")) or str(_PERIOD)
-        value = None if quota in ("max", "-1") else int(quota) / int(period)
-        same = value is not None and recorded is not None and abs(value - _quota(recorded) / _PERIOD) < 1e-9
-        return recorded if same else value
-    return recorded
+def _cpus_in_force(group: tuple[str, ...], recorded: float | None) -> float | None:
+    file = _file(group, *_CPU)
+    text = _read(file) if file is not None else None
+    if file is None or text is None:
+        return recorded
+    quota, _, period = text.partition(" ")
+    if quota in ("max", "-1"):
+        return None
+    value = int(quota) / int(period or _read(_beside(file, "cpu.cfs_period_us")) or _PERIOD)
+    same = recorded is not None and abs(value - _quota(recorded) / _PERIOD) < 1e-9
+    return recorded if same else value
 
 
 def _quota(cpus: float) -> int:
     return max(_LEAST_QUOTA, round(cpus * _PERIOD))
 
 
-def _files(directories: Sequence[str], *names: str) -> Iterator[Path]:
-    for directory in directories:
-        for name in names:
-            if (file := Path(directory, name)).exists():
-                yield file
+@functools.lru_cache(maxsize=4096)
+def _file(directories: tuple[str, ...], *names: str) -> str | None:
+    """The first of these files that the group has. Remembered: a group's files come and go with it, and its name is
+    never used again; every look at all replicas asks for four of each."""
+    paths = (os.path.join(directory, name) for directory in directories for name in names)
+    return next((path for path in paths if os.path.exists(path)), None)
 
 
-def _read(file: Path) -> str | None:
+def _beside(file: str, name: str) -> str:
+    return os.path.join(os.path.dirname(file), name)
+
+
+def _read(file: str) -> str | None:
     try:
-        return file.read_text().strip()
+        descriptor = os.open(file, os.O_RDONLY)
     except OSError:
         return None
+    try:
+        return os.read(descriptor, 4096).decode().strip()
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
 
 
-def _write(file: Path, text: str) -> None:
+def _write(file: str, text: str) -> None:
     with open(file, "r+") as stream:
         stream.write(text)
 
@@ -192,9 +211,10 @@ def _write(file: Path, text: str) -> None:
 def _hand_down(root: Path) -> None:
     """v2: a group has only the controllers that those above pass on."""
     for parent in (root.parent, root):
+        control = str(parent / "cgroup.subtree_control")
+        passed_on = (_read(control) or "").split()
         for controller in _CONTROLLERS:
-            control = parent / "cgroup.subtree_control"
-            if control.exists() and controller not in (_read(control) or "").split():
+            if controller not in passed_on:
                 with suppress(OSError):
                     _write(control, f"+{controller}")
 

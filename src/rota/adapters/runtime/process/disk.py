@@ -22,32 +22,41 @@ def flush(directory: Path) -> None:
 
 
 def written_tail(path: Path, lines: int) -> tuple[str, ...]:
-    """The last lines of a text, read from its end, at most 16 MiB of it; empty when there is no such file."""
-    return tail(path, lines)[0]
+    """The last lines of a text, an unfinished one among them; empty when there is no such file."""
+    content, _ = _end_of(path, lines)
+    found = content.split(b"\n")
+    if not found[-1]:
+        found.pop()
+    return tuple(shown(line) for line in found[-lines:]) if lines else ()
 
 
-def tail(path: Path, lines: int) -> tuple[tuple[str, ...], int]:
-    """The last lines and the offset at which they end; a last line that is not complete yet is left out unless it is
-    all there is to come (that is the caller's to know), so it is given as well and the offset is the file's end."""
+def finished_tail(path: Path, lines: int) -> tuple[tuple[str, ...], int]:
+    """The last finished lines, and the offset behind them, from where a reader goes on."""
+    content, end = _end_of(path, lines + 1)
+    *found, unfinished = content.split(b"\n")
+    return tuple(shown(line) for line in found[-lines:]) if lines else (), end - len(unfinished)
+
+
+def _end_of(path: Path, lines: int) -> tuple[bytes, int]:
+    """The file's end from the beginning of a line on, at most 16 MiB of it, and its size."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except FileNotFoundError:
-        return (), 0
+        return b"", 0
     try:
-        end = offset = os.fstat(descriptor).st_size
-        content = b""
-        while offset > 0 and content.count(b"\n") <= lines and end - offset < _MOST_READ:
-            piece = min(_PIECE, offset)
-            offset -= piece
-            content = os.pread(descriptor, piece, offset) + content
+        size = offset = os.fstat(descriptor).st_size
+        pieces: list[bytes] = []
+        ends = 0
+        while offset > 0 and ends <= lines and size - offset < _MOST_READ:
+            length = min(_PIECE, offset)
+            offset -= length
+            pieces.append(os.pread(descriptor, length, offset))
+            ends += pieces[-1].count(b"\n")
     finally:
         os.close(descriptor)
-    found = content.split(b"\n")
-    if found and not found[-1]:
-        found.pop()
-    if offset > 0:
-        found = found[1:]  # its beginning was not read
-    return tuple(shown(line) for line in (found[-lines:] if lines else [])), end
+    content = b"".join(reversed(pieces))
+    # The first line's own beginning was not read, unless it is all there is.
+    return (content.partition(b"\n")[2] if offset > 0 and ends else content), size
 
 
 def shown(line: bytes) -> str:

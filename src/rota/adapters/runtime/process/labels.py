@@ -9,8 +9,8 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from rota.adapters.clock import SystemClock
+from rota.adapters.keeper.client import Child
 from rota.adapters.runtime.process.cgroups import enforced, limits_in_force
-from rota.adapters.runtime.process.keeper_client import Child
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, Exit, ObservedReplica, RunState
 from rota.core.spec import Limits

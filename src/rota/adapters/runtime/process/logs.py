@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from rota.adapters.runtime.process.disk import LONGEST_LINE, shown, tail
+from rota.adapters.runtime.process.disk import LONGEST_LINE, finished_tail, shown, written_tail
 from rota.adapters.runtime.process.layout import Layout, app_of
 from rota.core.names import ReplicaId
 from rota.ports.logs import LogLine
@@ -28,10 +28,10 @@ class FileLogs:
         if not app_of(replica):
             return ()
         log = self._layout.log(replica)
-        found, _ = await asyncio.to_thread(tail, log, lines)
-        if 0 < len(found) < lines:
+        found = await asyncio.to_thread(written_tail, log, lines)
+        if len(found) < lines:
             rotated = log.with_name(log.name + ".1")
-            earlier, _ = await asyncio.to_thread(tail, rotated, lines - len(found))
+            earlier = await asyncio.to_thread(written_tail, rotated, lines - len(found))
             return (*earlier, *found)
         return found
 
@@ -39,7 +39,7 @@ class FileLogs:
         if not app_of(replica):
             return
         log = self._layout.log(replica)
-        last, offset = await asyncio.to_thread(tail, log, lines)
+        last, offset = await asyncio.to_thread(finished_tail, log, lines)
         for line in last:
             yield LogLine(replica, line)
         follower = _Follower(log, offset)

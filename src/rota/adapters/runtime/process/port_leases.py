@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import socket
+import threading
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -29,7 +30,7 @@ class _Lease:
 
 class PortLeases:
     """Leases of one data directory; two data directories begin at different ports of the range. Outside of the
-    kernel's ephemeral range, so that no outgoing connection is in the way."""
+    kernel's ephemeral range, so that no outgoing connection is in the way. May be asked from several threads."""
 
     def __init__(
         self, path: Path, now: Callable[[], float], ports: range = range(20000, 30000), host: str = "127.0.0.1"
@@ -39,38 +40,21 @@ class PortLeases:
         self._ports = ports
         self._host = host
         self._leases = _read(path)
+        self._lock = threading.Lock()
         self._next = zlib.crc32(str(path.absolute()).encode()) % len(ports)
 
     def lease(self, replica: ReplicaId) -> int:
         """The replica's port, the same at each asking until it is given back. Raises StartFailed when all are taken."""
-        held = self.held(replica)
-        if held is not None:
-            return held
-        self._drop_rested()
-        for step in range(len(self._ports)):
-            place = (self._next + step) % len(self._ports)
-            port = self._ports[place]
-            if port not in self._leases and self._free(port):
-                self._leases[port] = _Lease(replica)
-                self._next = place + 1
-                self._write()
-                return port
-        raise StartFailed(
-            f"all ports from {self._ports.start} to {self._ports.stop - 1} are leased or in use on this machine"
-        )
-
-    def held(self, replica: ReplicaId) -> int | None:
-        """Its port, if it has one."""
-        return next(
-            (port for port, lease in self._leases.items() if lease.replica == replica and lease.until is None), None
-        )
+        with self._lock:
+            return self._lease(replica)
 
     def give_back(self, replica: ReplicaId) -> None:
         """Begins the rest of its port; one that has none is no error."""
-        port = self.held(replica)
-        if port is not None:
-            self._leases[port].until = self._now() + REST
-            self._write()
+        with self._lock:
+            port = self._held(replica)
+            if port is not None:
+                self._leases[port].until = self._now() + REST
+                self._write()
 
     def agree(self, running: Mapping[ReplicaId, int]) -> None:
         """At the start: what runs holds its port, even if the file was lost; what was leased for a replica that never
@@ -82,6 +66,35 @@ class PortLeases:
         self._leases.update({port: _Lease(replica) for replica, port in running.items()})
         if self._leases != before:
             self._write()
+
+    def _lease(self, replica: ReplicaId) -> int:
+        held = self._held(replica)
+        if held is not None:
+            return held
+        self._drop_rested()
+        for step in range(len(self._ports)):
+            place = (self._next + step) % len(self._ports)
+            port = self._ports[place]
+            if port not in self._leases and self._free(port):
+                self._next = place + 1
+                self._grant(port, replica)
+                return port
+        raise StartFailed(
+            f"all ports from {self._ports.start} to {self._ports.stop - 1} are leased or in use on this machine"
+        )
+
+    def _grant(self, port: int, replica: ReplicaId) -> None:
+        self._leases[port] = _Lease(replica)
+        try:
+            self._write()
+        except StartFailed:
+            del self._leases[port]  # a lease that is not durable is none
+            raise
+
+    def _held(self, replica: ReplicaId) -> int | None:
+        return next(
+            (port for port, lease in self._leases.items() if lease.replica == replica and lease.until is None), None
+        )
 
     def _drop_rested(self) -> None:
         now = self._now()

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Self
 
 from rota.adapters.clock import SystemClock
+from rota.adapters.keeper.client import Child, ChildOrder, Children, Refused
+from rota.adapters.keeper.launch import KeeperLost
 from rota.adapters.runtime.process import cgroups
 from rota.adapters.runtime.process.artefacts import BUILD_TIME, Artefacts
 from rota.adapters.runtime.process.command import DEFAULT_PATH, executable, replica_environment, with_port
-from rota.adapters.runtime.process.keeper_client import Child, ChildOrder, Children, Refused
-from rota.adapters.runtime.process.keeper_launch import KeeperLost
 from rota.adapters.runtime.process.labels import BrokenLabels, Labels, observed
 from rota.adapters.runtime.process.layout import Account, Layout, account, app_of, make
 from rota.adapters.runtime.process.logs import FileLogs
@@ -83,6 +83,7 @@ class ProcessRuntime:
         name = f"rota-{self._children.data_dir_id[:12]}"
         self._cgroups = cgroups.find(self._cgroup_mount, _OWN_CGROUPS, name)
         self._artefacts.load()
+        await self._artefacts.end_strays()
         self._leases.agree({labels.replica: labels.port for _, labels in self._replicas()})
         self._children.on_change(self._child_changed)
         return self

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from rota.adapters.runtime.process.keeper_launch import KeeperLost, ensure_keeper
+from rota.adapters.keeper.launch import KeeperLost, ensure_keeper
 from rota.core.errors import StepFailed
 
 _log = logging.getLogger(__name__)

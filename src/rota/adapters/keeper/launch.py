@@ -1,4 +1,4 @@
-"""Finds the keeper of a data directory, or starts one that outlives whoever started it; used by keeper_client."""
+"""Finds the keeper of a data directory, or starts one that outlives whoever started it; used by client."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def ensure_keeper(data_dir: Path, launch: Sequence[str] | None = None, pat
     try:
         return await _answering(socket, patience)
     except (OSError, TimeoutError):
-        pid = _spawn(data_dir, launch or [sys.executable, "-m", "rota", "keeper", "--data-dir", str(data_dir)])
+        pid = _spawned(data_dir, launch or [sys.executable, "-m", "rota", "keeper", "--data-dir", str(data_dir)])
     try:
         async with asyncio.timeout(patience):
             return await _first_answer(socket, pid, patience)
@@ -59,6 +59,13 @@ async def _first_answer(socket: Path, pid: int, patience: float) -> Connection:
         if ended:
             raise ChildProcessError(ended)
         await asyncio.sleep(_LOOK_AGAIN)
+
+
+def _spawned(data_dir: Path, argv: Sequence[str]) -> int:
+    try:
+        return _spawn(data_dir, argv)
+    except OSError as error:
+        raise KeeperLost(f"the keeper of {data_dir} cannot be started by {argv[0]}: {error.strerror}") from error
 
 
 def _spawn(data_dir: Path, argv: Sequence[str]) -> int:

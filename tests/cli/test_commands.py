@@ -1,0 +1,253 @@
+"""What each command asks of the server and prints."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.api.scripted_engine import RECEIPT, ScriptedEngine, Served
+from tests.cli.rota_command import RotaCommand
+
+from rota.cli import wording
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("argv", "kind", "fields"),
+    [
+        (["restart", "hello", "--simultaneous", "--supersede"], "restart", {"supersede": True}),
+        (["redeploy", "hello"], "redeploy", {}),
+        (["rollback", "hello"], "rollback", {"release": None}),
+        (["rollback", "hello", "3"], "rollback", {"release": 3}),
+        (["scale", "hello=5"], "scale", {"replicas": 5}),
+        (["limits", "hello", "--memory", "256MiB", "--cpus", "none"], "limits", {"memory": 256 * MIB, "cpus": None}),
+        (["limits", "hello", "--cloudlets", "2"], "limits", {"cloudlets": 2}),
+        (["stop", "hello"], "stop", {"remove": False}),
+        (["stop", "hello", "--remove-containers"], "stop", {"remove": True}),
+        (["start", "hello"], "start", {}),
+        (["remove", "hello", "--yes"], "remove", {}),
+    ],
+)
+def test_an_order(
+    rota: RotaCommand, engine: ScriptedEngine, argv: list[str], kind: str, fields: dict[str, Any]
+) -> None:
+    ended = rota(*argv)
+    assert ended.code == 0
+    assert ended.out.startswith(f"hello.1 {kind} succeeded in 4.2 s\n0 failed of 18,412 requests")
+    [(app, order)] = engine.orders
+    assert (app, order.kind) == ("hello", kind)
+    assert {name: getattr(order, name) for name in fields} == fields
+
+
+def test_the_policy_flags_reach_the_server(rota: RotaCommand, engine: ScriptedEngine) -> None:
+    rota(
+        *["restart", "hello", "--sequential", "--parallelism", "25%", "--delay", "10s", "--order", "stop-first"],
+        *["--min-available", "2", "--failure-action", "pause"],
+    )
+    [(_, order)] = engine.orders
+    assert order.policy.model_dump(mode="json", exclude_none=True) == {  # type: ignore[union-attr]
+        "mode": "sequential",
+        "parallelism": "25%",
+        "delay": 10.0,
+        "order": "stop-first",
+        "min_available": 2,
+        "failure_action": "pause",
+    }
+
+
+def test_a_deploy_packs_and_uploads_the_files_directory_once(
+    rota: RotaCommand, engine: ScriptedEngine, app: Path
+) -> None:
+    first = rota("deploy", "-f", str(app / "rota.yaml"))
+    assert first.code == 0
+    assert "uploading 2 files" in first.err
+    [digest] = engine.sources.sizes
+    second = rota("deploy", "--json")
+    assert "uploading" not in second.err
+    assert second.json["receipt"] == RECEIPT
+    assert [(order.spec.name, order.source) for _, order in engine.orders] == [("hello", digest)] * 2  # type: ignore[union-attr]
+
+
+def test_deploy_judges_its_flags_before_it_uploads(rota: RotaCommand, engine: ScriptedEngine, app: Path) -> None:
+    ended = rota("deploy", "--delay", "301")
+    assert ended.code == 2
+    assert "0 to 300 seconds, not 301" in ended.err
+    assert engine.sources.sizes == {}
+
+
+@pytest.mark.parametrize(
+    ("argv", "keys"),
+    [
+        (["ls"], {"apps"}),
+        (["ps"], {"app", "replicas"}),
+        (["ps", "hello"], {"app", "replicas"}),
+        (["status", "hello"], {"name", "replicas", "rollout"}),
+        (["status"], {"apps"}),
+        (["releases", "hello"], {"app", "releases"}),
+        (["logs", "hello"], {"app", "lines"}),
+        (["events"], {"events"}),
+        (["rollout", "ls"], {"rollouts"}),
+        (["rollout", "show"], {"id", "steps", "receipt"}),
+        (["rollout", "show", "hello"], {"id", "steps", "receipt"}),
+        (["rollout", "show", "hello.1"], {"id", "steps", "receipt"}),
+        (["rollout", "watch", "hello.1"], {"id", "steps", "receipt"}),
+        (["scale", "hello=2", "hello=3"], {"rollouts"}),
+        (["restart", "hello", "--detach"], {"id", "phase"}),
+    ],
+)
+def test_json_is_all_of_stdout(rota: RotaCommand, argv: list[str], keys: set[str]) -> None:
+    rota("restart", "hello")
+    ended = rota(*argv, "--json")
+    assert ended.code == 0
+    assert keys <= set(ended.json)
+
+
+def test_tables_have_a_line_for_each_thing(rota: RotaCommand) -> None:
+    assert [line.split()[:4] for line in rota("ps", "hello").out.splitlines()] == [
+        ["REPLICA", "SLOT", "RELEASE", "PHASE"],
+        ["hello-1", "1", "2", "ready"],
+        ["hello-2", "2", "2", "ready"],
+    ]
+    assert "hello  running  2/2" in rota("ls").out
+    assert "256 MiB, 0.5 CPU (not enforced)" in rota("ps", "hello").out
+
+
+def test_status_shows_the_app_its_replicas_and_the_last_receipt(rota: RotaCommand) -> None:
+    rota("restart", "hello")
+    out = rota("status").out
+    for text in ("hello: running, 2 of 2 ready", "http://hello.localhost:8080", "hello-2", "0 failed of 18,412"):
+        assert text in out
+
+
+def test_logs_of_the_first_replica_or_of_all(rota: RotaCommand) -> None:
+    first = rota("logs", "hello")
+    assert first.out == "hello-1 | listening\n"
+    assert first.err == "showing hello-1, one of 2 replicas; all of them: --all-containers\n"
+    assert rota("logs", "hello", "--all-containers").out == "hello-1 | listening\nhello-2 | listening, too\n"
+    assert rota("logs", "hello", "--replica", "hello-2").out == "hello-2 | listening, too\n"
+
+
+def test_following_shows_lines_as_they_come(rota: RotaCommand) -> None:
+    following = rota.start("logs", "hello", "--all-containers", "-f")
+    assert following.stdout is not None
+    assert [following.stdout.readline() for _ in range(2)] == ["hello-1 | listening\n", "hello-2 | listening, too\n"]
+    assert following.poll() is None
+
+
+def test_a_reader_that_goes_away_is_no_error(rota: RotaCommand) -> None:
+    process = rota.start("schema")
+    assert process.stdout is not None
+    process.stdout.close()
+    process.wait(30)
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stdout = None
+
+
+def test_steering(rota: RotaCommand, engine: ScriptedEngine) -> None:
+    engine.held = True
+    rota("restart", "hello", "--detach")
+    assert rota("rollout", "pause").out == "hello.1 restart paused\n"
+    assert rota("rollout", "resume", "hello").out == "hello.1 restart progressing\n"
+    assert rota("rollout", "abort", "hello.1").out == "hello.1 restart cancelled\n"
+
+
+def test_shutdown_returns_once_the_server_is_gone(rota: RotaCommand, engine: ScriptedEngine, server: Served) -> None:
+    engine.on_shutdown = server.leave
+    ended = rota("shutdown", "--keep-apps")
+    assert (ended.code, ended.out) == (0, "the server has stopped; the apps go on\n")
+    assert engine.shutdowns == [True]
+
+
+def test_init_writes_a_valid_file_and_never_over_one(rota: RotaCommand, tmp_path: Path) -> None:
+    directory = tmp_path / "My Shop"
+    directory.mkdir()
+    rota.directory = directory
+    assert rota("init").code == 0
+    text = (directory / "rota.yaml").read_text()
+    assert "name: my-shop" in text
+    assert rota("validate").out == "rota.yaml: ok\n"
+    again = rota("init")
+    assert again.code == 2
+    assert (directory / "rota.yaml").read_text() == text
+
+
+def test_the_schema_is_one_of_the_file(rota: RotaCommand) -> None:
+    schema = rota("schema").json
+    assert {"name", "command", "replicas", "rollout"} <= set(schema["properties"])
+    assert schema["additionalProperties"] is False
+
+
+def test_every_command_has_an_example_in_its_help(rota: RotaCommand) -> None:
+    for argv in (["deploy"], ["restart"], ["rollout", "watch"], ["limits"], ["ps"]):
+        ended = rota(*argv, "--help", COLUMNS="200")
+        assert ended.code == 0
+        assert f"Example: rota {' '.join(argv)}" in ended.out
+    out = rota("--help").out
+    for name in ("serve", "deploy", "shutdown", "rollout"):
+        assert f" {name} " in out
+
+
+def test_no_color_is_written_where_none_is_wanted(rota: RotaCommand) -> None:
+    assert "\x1b[" not in rota("--help", NO_COLOR="1").out
+
+
+@pytest.mark.parametrize("flag", ["--version", "-V"])
+def test_the_version_is_answered_without_loading_anything(flag: str) -> None:
+    code = (
+        f"import sys; sys.argv = ['rota', {flag!r}]\n"
+        "from rota.__main__ import main\n"
+        "code = main()\n"
+        "heavy = {'typer', 'pydantic', 'rich', 'http.client', 'yaml'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else code)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("rota ")
+
+
+def test_ps_loads_neither_typer_nor_pydantic(rota: RotaCommand) -> None:
+    code = (
+        "import sys; sys.argv = ['rota', 'ps', 'hello', '--json']\n"
+        "from rota.__main__ import main\n"
+        "code = main()\n"
+        "heavy = {'typer', 'pydantic', 'rich', 'yaml', 'asyncio'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else code)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False, env=rota.environment
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert json.loads(ended.stdout)["app"] == "hello"
+
+
+def test_of_many_failures_the_last_are_shown_with_the_last_log() -> None:
+    failures = [
+        {"replica": f"hello-{n}", "reason": "unhealthy", "detail": f"answered {500 + n}", "log": [f"line of {n}"]}
+        for n in range(20)
+    ]
+    view = {"id": "hello.3", "kind": "deploy", "phase": "failed", "reason": "unhealthy", "receipt": None}
+    assert wording.ending(view | {"detail": "too many failed\nsecond line", "failures": failures}) == [
+        "hello.3 deploy failed: unhealthy",
+        "too many failed",
+        "hello-17 unhealthy: answered 517",
+        "hello-18 unhealthy: answered 518",
+        "hello-19 unhealthy: answered 519",
+        "  | line of 19",
+    ]
+
+
+def test_a_receipt_tells_of_gaps_and_of_what_is_missing() -> None:
+    gap = {"since": "x", "until": "y", "seconds": 1.3, "reason": "no replica in service"}
+    lines = wording.receipt(RECEIPT | {"complete": False, "gaps": [gap], "app_errors": 4})
+    assert lines[1:] == [
+        "4 answered with an error by the app itself",
+        "release 1: 9,000, release 2: 9,412",
+        "no replica in service for 1.3 s",
+        "incomplete: the load balancer was lost for a time, so some requests may not be counted",
+    ]

@@ -1,0 +1,157 @@
+"""Waiting for a rollout: left, taken up again, and seen through a server that restarts."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tests.api.scripted_engine import ScriptedEngine, Served
+from tests.cli.rota_command import RotaCommand
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_ctrl_c_leaves_the_rollout_to_itself(rota: RotaCommand, engine: ScriptedEngine) -> None:
+    engine.held = True
+    waiting = rota.start("restart", "hello")
+    until(lambda: engine.streams == 1)
+    waiting.send_signal(signal.SIGINT)
+    out, err = waiting.communicate(timeout=20)
+    assert (waiting.returncode, out) == (130, "")
+    assert err.endswith("hello.1 goes on; come back with: rota rollout watch hello.1\n")
+    assert rota("rollout", "show", "hello.1", "--json").json["phase"] == "progressing"
+
+
+def test_coming_back_ends_with_the_rollouts_code(rota: RotaCommand, engine: ScriptedEngine) -> None:
+    engine.held = True
+    assert rota("restart", "hello", "--detach").out == "hello.1\n"
+    engine.ending = {"phase": "rolled_back", "reason": "unhealthy"}
+    waiting = rota.start("rollout", "watch", "hello.1")
+    until(lambda: engine.streams == 1)
+    engine.finish("hello.1")
+    out, _ = waiting.communicate(timeout=20)
+    assert waiting.returncode == 5
+    assert out.startswith("hello.1 restart was rolled back: unhealthy\n")
+
+
+def test_a_server_that_restarts_is_waited_for_and_no_event_is_shown_twice(
+    rota: RotaCommand, engine: ScriptedEngine, server: Served
+) -> None:
+    engine.held = True
+    waiting = rota.start("restart", "hello")
+    until(lambda: engine.streams == 1)
+    server.stop()
+    time.sleep(0.5)  # so that the client finds nobody there more than once
+    engine.finish("hello.1")
+    server.start()
+    out, err = waiting.communicate(timeout=30)
+    assert waiting.returncode == 0
+    assert out.startswith("hello.1 restart succeeded in 4.2 s\n")
+    assert err.splitlines() == [
+        "12:00:01 hello.1 progressing",
+        "12:00:01 hello-4 in rotation: ready and stable",
+        "the server does not answer; what runs goes on without it, waiting for it up to 60 s",
+        "12:00:01 hello.1 succeeded",
+    ]
+
+
+def test_a_paused_rollout_waits_for_a_person(rota: RotaCommand, engine: ScriptedEngine) -> None:
+    engine.held = True
+    waiting = rota.start("restart", "hello")
+    until(lambda: engine.streams == 1)
+    assert rota("rollout", "pause").code == 0
+    out, _ = waiting.communicate(timeout=20)
+    assert waiting.returncode == 8
+    assert "go on with: rota rollout resume hello.1" in out
+
+
+def test_a_terminal_sees_a_bar_and_the_replicas(rota: RotaCommand, engine: ScriptedEngine) -> None:
+    engine.held = True
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rota", "restart", "hello"],
+            env=rota.environment | {"TERM": "xterm", "COLUMNS": "100", "LINES": "30"},
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            text=True,
+        )
+        rota.started.append(process)
+        os.close(theirs)
+        seen = b""
+        while b"hello-2" not in seen or b"0/3" not in seen:
+            seen += os.read(ours, 4096)
+        engine.finish("hello.1")
+        while True:
+            try:
+                seen += os.read(ours, 4096)
+            except OSError:  # how a pseudo-terminal says that the other side is gone
+                break
+        out, _ = process.communicate(timeout=20)
+    finally:
+        os.close(ours)
+    assert process.returncode == 0
+    assert out.startswith("hello.1 restart succeeded")
+    assert b"hello-4 in rotation" in seen
+    assert b"Traceback" not in seen
+
+
+def test_an_order_whose_answer_is_lost_is_sent_again_and_carried_out_once(
+    rota: RotaCommand, engine: ScriptedEngine, server: Served
+) -> None:
+    """As when the server is killed between carrying an order out and answering."""
+    with losing_first_answer_to("POST", server.port) as port:
+        ended = rota("restart", "hello", ROTA_SERVER=f"http://127.0.0.1:{port}")
+    assert ended.code == 0
+    assert ended.out.startswith("hello.1 restart succeeded")
+    assert len(engine.orders) == 1
+
+
+@contextmanager
+def losing_first_answer_to(method: str, port: int) -> Iterator[int]:
+    """A relay to ``port`` that reads the first answer to such a request and passes nothing of it on."""
+    to_lose = [method.encode()]
+
+    class Relay(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection(("127.0.0.1", port)) as there:
+                lose = False
+                while ready := select.select([self.request, there], [], [])[0]:
+                    if self.request in ready:
+                        sent = self.request.recv(65536)
+                        if not sent:
+                            return
+                        lose = lose or any(sent.startswith(word) for word in to_lose)
+                        there.sendall(sent)
+                    if there in ready:
+                        answer = there.recv(65536)
+                        if lose:
+                            to_lose.clear()
+                        if lose or not answer:
+                            return
+                        self.request.sendall(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Relay) as relay:
+        thread = threading.Thread(target=relay.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield relay.server_address[1]
+        finally:
+            relay.shutdown()
+            thread.join()

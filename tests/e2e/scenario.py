@@ -1,0 +1,116 @@
+"""What the end-to-end tests under load share: hello deployed on a real server, and a load that counts every outcome."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rota.testing.load import LoadPlan, LoadProcess, LoadReport
+from rota.testing.server import Answer, RunningServer
+
+FULL = bool(os.environ.get("ROTA_FULL"))
+RATE = 1000.0 if FULL else 300.0  # requests a second
+SLOW = 5.0 if FULL else 1.0  # seconds that a slow request takes
+HELLO = Path(__file__).parents[2] / "examples/hello"
+
+
+class Hello:
+    """One app made of examples/hello, and its file to change."""
+
+    def __init__(self, server: RunningServer, name: str = "hello", **keys: Any) -> None:
+        self.server = server
+        self.name = name
+        self.host = f"{name}.localhost"
+        self.directory = server.directory / f"source-{name}"
+        shutil.copytree(HELLO, self.directory)
+        self.version = 1
+        self.keys: dict[str, Any] = {
+            "name": name,
+            "replicas": 3,
+            "domains": [{"domain": self.host}],
+            "health_check_path": "/health",
+            "command": [sys.executable, "app.py"],
+            **keys,
+        }
+
+    async def deploy(self, *flags: str, env: dict[str, str] | None = None, **keys: Any) -> Answer:
+        """Deploys with these keys and variables changed for good."""
+        self.keys |= keys
+        variables = {"HELLO_VERSION": str(self.version)} | (env or {})
+        written = self.keys | {"env": [{"name": name, "value": value} for name, value in variables.items()]}
+        (self.directory / "rota.yaml").write_text(yaml.safe_dump(written, sort_keys=False))
+        return await self.server.cli("deploy", "--json", *flags, cwd=self.directory)
+
+    async def deploy_ok(self, *flags: str, **keys: Any) -> dict[str, Any]:
+        return succeeded(await self.deploy(*flags, **keys))
+
+    async def deploy_new(self, *flags: str, env: dict[str, str] | None = None, **keys: Any) -> Answer:
+        """A new version."""
+        self.version += 1
+        return await self.deploy(*flags, env=env, **keys)
+
+    async def order(self, command: str, *words: str) -> dict[str, Any]:
+        """``rota COMMAND APP …``, which has to succeed; the rollout."""
+        return succeeded(await self.server.cli(command, self.name, *words, "--json"))
+
+    async def ready(self) -> list[str]:
+        return [replica["id"] for replica in await self.server.replicas(self.name) if replica["phase"] == "ready"]
+
+    async def settled(self, replicas: int, timeout: float = 30.0) -> None:
+        """Waits until exactly that many replicas exist, all ready."""
+
+        async def holds() -> bool:
+            phases = [replica["phase"] for replica in await self.server.replicas(self.name)]
+            return phases == ["ready"] * replicas
+
+        await self.server.until(holds, timeout)
+
+    async def rollout_ended(self, timeout: float = 90.0) -> dict[str, Any]:
+        """Waits for the end of the newest rollout and returns it."""
+        newest = (await self.server.get(f"/api/v1/rollouts?app={self.name}&limit=1"))["rollouts"][0]["id"]
+
+        async def holds() -> bool:
+            return (await self.server.get(f"/api/v1/rollouts/{newest}"))["finished_at"] is not None
+
+        await self.server.until(holds, timeout)
+        ended: dict[str, Any] = await self.server.get(f"/api/v1/rollouts/{newest}")
+        return ended
+
+    def plan(self, **changes: Any) -> LoadPlan:
+        """Open loop, new and kept connections mixed, GET and POST, slow requests among them."""
+        usual: dict[str, Any] = {"rate": RATE, "slow_seconds": SLOW, "slow_share": 0.05, "post_share": 0.2}
+        return LoadPlan(url=self.server.url, host=self.host, **(usual | changes))
+
+    @asynccontextmanager
+    async def load(self, **changes: Any) -> AsyncIterator[LoadProcess]:
+        """A load in a process of its own; the caller stops it and looks at its report."""
+        async with LoadProcess(self.plan(**changes)) as load:
+            await load.wait_started()
+            yield load
+
+
+def succeeded(answer: Answer) -> dict[str, Any]:
+    assert answer.code == 0, f"{answer.out}\n{answer.err}"
+    rollout: dict[str, Any] = answer.json
+    assert rollout["phase"] == "succeeded", rollout
+    return rollout
+
+
+def nothing_lost(report: LoadReport) -> None:
+    """0 lost. A run in which the generator could not keep its rate says nothing of the server: it is reported, and
+    its requests still may not be lost."""
+    assert report.lost == 0, f"{report.summary()}\n{report.samples[:10]}"
+    assert report.own_errors == 0, report.summary()
+    assert report.ok > 0
+
+
+def same_count(counted: int, sent: int) -> None:
+    """Within 1 % of each other (R1)."""
+    assert abs(counted - sent) <= max(2, sent * 0.01), f"the receipt has {counted}, the load generator {sent}"

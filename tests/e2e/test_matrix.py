@@ -1,0 +1,101 @@
+"""The main promise: every operation in every order, with 3 and 5 replicas, under load, and nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+import pytest_asyncio
+from tests.e2e.scenario import FULL, Hello, nothing_lost
+
+from rota.testing.server import RunningServer
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900 if FULL else 120)]
+
+ORDERS = {
+    "restart": ("start-first", "stop-first", "in-place"),
+    "redeploy": ("start-first", "stop-first"),
+    "deploy": ("start-first", "stop-first"),
+    "limits": ("start-first", "stop-first", "in-place"),
+    "rollback": ("start-first", "stop-first"),
+    "scale up": ("",),
+    "scale down": ("",),
+}
+ROUNDS = 20 if FULL else 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    operation: str
+    order: str
+    replicas: int
+
+    def __str__(self) -> str:
+        return f"{self.operation}-{self.order or 'any'}-{self.replicas}".replace(" ", "-")
+
+
+def cells() -> list[Cell]:
+    """All of them, or a pairwise cover: each operation in each order once, the replicas in turn."""
+    pairs = [(operation, order) for operation, orders in ORDERS.items() for order in orders]
+    if FULL:
+        return [Cell(operation, order, replicas) for operation, order in pairs for replicas in (3, 5)]
+    return [Cell(operation, order, (3, 5)[turn % 2]) for turn, (operation, order) in enumerate(pairs)]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def apps() -> AsyncIterator[dict[int, Hello]]:
+    """hello with 3 and with 5 replicas, two releases of each, so that there is one to go back to."""
+    async with RunningServer() as server:
+        found = {replicas: Hello(server, f"hello{replicas}", replicas=replicas) for replicas in (3, 5)}
+        for app in found.values():
+            await app.deploy_ok()
+            assert (await app.deploy_new()).code == 0
+        yield found
+
+
+@pytest.mark.feature("V2", "V6", "V8", "H4", "S1", "R1", "R2", "R11", "V9")
+@pytest.mark.parametrize("cell", cells(), ids=str)
+async def test_nothing_is_lost(cell: Cell, apps: dict[int, Hello]) -> None:
+    app = apps[cell.replicas]
+    for turn in range(ROUNDS):
+        async with app.load() as load:
+            receipts = [rollout["receipt"] for rollout in await operate(app, cell, turn)]
+            report = await load.stop()
+        nothing_lost(report)
+        for receipt in receipts:
+            assert receipt["failed"] == 0
+            assert receipt["complete"]
+            assert receipt["gaps"] == []
+            assert receipt["requests"] > 0
+        await app.settled(cell.replicas)
+
+
+async def operate(app: Hello, cell: Cell, turn: int) -> list[dict]:
+    """The cell's operation; scaling goes there and back, and the way in question is made under load as well."""
+    flags = ("--order", cell.order) if cell.order else ()
+    match cell.operation:
+        case "deploy":
+            app.version += 1
+            return [await app.deploy_ok(*flags)]
+        case "rollback":
+            releases = (await app.server.get(f"/api/v1/apps/{app.name}/releases"))["releases"]
+            other = next(release["number"] for release in releases if not release["current"])
+            return [await app.order("rollback", str(other), *flags)]
+        case "limits":
+            memory = f"{256 + 64 * (turn % 2) + (32 if cell.order == 'stop-first' else 0)}MiB"
+            return [await app.order("limits", "--memory", memory, *flags)]
+        case "scale up":
+            return [await scale(app, cell.replicas + 2), await scale(app, cell.replicas)]
+        case "scale down":
+            return [await scale(app, cell.replicas - 2), await scale(app, cell.replicas)]
+        case operation:
+            return [await app.order(operation, *flags)]
+
+
+async def scale(app: Hello, replicas: int) -> dict:
+    answer = await app.server.cli("scale", f"{app.name}={replicas}", "--json")
+    assert answer.code == 0, f"{answer.out}\n{answer.err}"
+    rollout = answer.json
+    assert rollout["phase"] == "succeeded", rollout
+    return rollout
