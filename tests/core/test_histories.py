@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from tests.conftest import FULL
 
 from rota.core.spec import FailureAction, Mode, Order, RolloutOptions
-from rota.testing.simulation_history import MOODS, Deed, History, Life
+from rota.testing.simulation_history import MOODS, Deed, History, Life, check_settled
 
 EXAMPLES = 10_000 if FULL else 500
 
@@ -73,6 +74,7 @@ waits = st.sampled_from([0.0, 0.05, 0.2, 0.6, 1.7, 5.0, 30.0])
 lives = st.lists(st.builds(lambda wait, deed: Deed(wait, *deed), waits, deeds), max_size=8)
 
 
+@pytest.mark.timeout(3600)
 @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 @given(st.builds(History, files(), lives, st.integers(0, 2**16)))
 def test_every_history_keeps_the_rules_and_ends_as_it_is_to_be(history: History) -> None:
@@ -80,4 +82,4 @@ def test_every_history_keeps_the_rules_and_ends_as_it_is_to_be(history: History)
     life.play()
     if life.is_to_work:
         event("it works in the end")
-        life.check_settled()
+        check_settled(life.simulation)

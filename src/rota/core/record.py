@@ -9,7 +9,7 @@ from dataclasses import replace
 from rota.core import steps as s
 from rota.core.observation import Gap, Row
 from rota.core.receipt import BALANCER_DOWN
-from rota.core.rollout import Cause, Failure, Phase, Rollout, Taken, check_move
+from rota.core.rollout import Cause, Failure, Kind, Phase, Rollout, Taken, check_move
 from rota.core.state import AppState, Desired, Recorded, ReplicaRecord, SlotRecord
 
 FAILURES_KEPT = 20  # a rollout's history names this many failed replicas, the newest
@@ -173,11 +173,14 @@ def _finished(state: AppState, step: s.FinishRollout, now: float) -> AppState:
         gaps=gaps + outages,
         finished_at=now,
     )
-    return replace(_with_rollout(state, ended), desired=_settled(state.desired, rollout, step.phase))
+    return replace(_with_rollout(state, ended), desired=_settled(state.desired, ended, step.phase))
 
 
 def _settled(desired: Desired, rollout: Rollout, phase: Phase) -> Desired:
-    """After success the rollout's target is everybody's, but for slots that were left behind."""
+    """After success the rollout's target is everybody's, but for slots that were left behind; a scale that was
+    aborted never was."""
+    if rollout.kind is Kind.SCALE and rollout.cause is Cause.CANCELLED:
+        desired = replace(desired, replicas=rollout.before_replicas)
     if phase is Phase.SUCCEEDED and rollout.target is not None:
         desired = replace(desired, current=rollout.target)
     kept = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rota.core.errors import Conflict
-from rota.core.rollout import Phase, Rollout, Taken, check_move
+from rota.core.rollout import Kind, Phase, Rollout, Taken, check_move
 
 
 def pause(rollout: Rollout, now: float) -> Rollout:
@@ -28,6 +28,8 @@ def resume(rollout: Rollout, now: float) -> Rollout:
 
 def abort(rollout: Rollout, now: float) -> Rollout:
     """It goes back and ends cancelled. Raises Conflict."""
+    if rollout.kind in {Kind.STOP, Kind.START, Kind.REMOVE}:
+        raise Conflict(f"{rollout.id} ({rollout.kind.value}) cannot be aborted; give the order that undoes it")
     if rollout.back:
         raise Conflict(f"{rollout.id} is going back already")
     return replace(rollout, abort_asked=True)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from rota.core import steps as s
 from rota.core.arrival import failed_start
-from rota.core.begin import begin
+from rota.core.begin import begin, given_way
 from rota.core.decide import Decision, decide
 from rota.core.errors import StepFailed
 from rota.core.names import ReplicaId
@@ -114,7 +114,10 @@ class Simulation:
 
     def order(self, order: Order, hosts: dict[str, str] | None = None) -> None:
         """As a person gives it. Raises what core.begin raises."""
-        self._keep(begin(self.state, order, self.app, self.now, hosts or {}))
+        after = begin(self.state, order, self.app, self.now, hosts or {})
+        ended = given_way(self.state, after, self.now) if self.state is not None else None
+        for state in (ended, after) if ended else (after,):
+            self._keep(state)
 
     def ask(self, change: Callable[[Rollout, float], Rollout]) -> None:
         """One of core.steering's. Raises Conflict."""

@@ -99,22 +99,6 @@ class Life:
         self._become_calm()
         self._finish()
 
-    def check_settled(self) -> None:
-        """The app is as it is to be, nothing is left over, and the loop has nothing to do."""
-        simulation = self.simulation
-        if simulation.state is None:
-            assert not simulation.seen()
-            assert not simulation.balancer.apps
-            return
-        here = simulation.here()
-        for slot in here.slots:
-            assert is_done(here, slot), f"slot {slot} did not become what it is to be: {here.of_slot(slot)}"
-        for member in here.members.values():
-            assert member.record.slot in here.slots or not member.running, f"{member.id} is left over"
-        assert set(simulation.seen()) <= set(here.recorded.replicas), "an orphan"
-        decision = simulation.turn()
-        assert not decision.steps, f"settled, and yet {decision.steps}"
-
     @property
     def is_to_work(self) -> bool:
         """Every slot is to run a release that can."""
@@ -271,3 +255,19 @@ class Life:
 
     def _opens(self, replica: ReplicaId) -> tuple[float, ...]:
         return self._dice("open", replica).choice([(), (0.05,), (0.1, 0.15), (30.0,)])
+
+
+def check_settled(simulation: Simulation) -> None:
+    """The app is as it is to be, nothing is left over, and the loop has nothing to do."""
+    if simulation.state is None:
+        assert not simulation.seen()
+        assert not simulation.balancer.apps
+        return
+    here = simulation.here()
+    for slot in here.slots:
+        assert is_done(here, slot), f"slot {slot} did not become what it is to be: {here.of_slot(slot)}"
+    for member in here.members.values():
+        assert member.record.slot in here.slots or not member.running, f"{member.id} is left over"
+    assert set(simulation.seen()) <= set(here.recorded.replicas), "an orphan"
+    decision = simulation.turn()
+    assert not decision.steps, f"settled, and yet {decision.steps}"

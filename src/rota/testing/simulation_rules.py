@@ -119,7 +119,7 @@ def _start(here: Situation, step: s.StartReplica) -> None:
     if rollout is None or step.slot not in rollout.in_hand or rollout.policy.order is Order.START_FIRST:
         return
     others = here.members.values() if rollout.policy.barrier else here.of_slot(step.slot)
-    old = [member.id for member in others if member.running and member.record.generation < step.generation]
+    old = [member.id for member in others if member.running and not member.kept]
     assert not old, f"{step.replica} is started before {old} are gone"
 
 
