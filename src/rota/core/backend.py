@@ -3,6 +3,7 @@ settings gets a pool of its own (design.md, "HAProxy's file"). Read by decide an
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import astuple, dataclass
 
@@ -24,8 +25,7 @@ class Backend:
     @property
     def name(self) -> str:
         """``<app>.<8 hex digits of its settings>``: an app's name holds no dot, so no two apps share one."""
-        digest = hashlib.sha256(repr(astuple(self)).encode()).hexdigest()
-        return f"{self.app}.{digest[:8]}"
+        return _name(self)
 
 
 def backend_of(spec: AppSpec) -> Backend:
@@ -33,3 +33,9 @@ def backend_of(spec: AppSpec) -> Backend:
     return Backend(
         spec.name, spec.check_path, check.interval, check.fast_interval, check.timeout, check.fall, check.rise
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def _name(backend: Backend) -> str:
+    digest = hashlib.sha256(repr(astuple(backend)).encode()).hexdigest()
+    return f"{backend.app}.{digest[:8]}"

@@ -67,8 +67,20 @@ def _free(state: AppState, supersede: bool, now: float) -> AppState:
         return state
     if not supersede:
         raise Conflict(f"{running.id} ({running.kind.value}) is under way; wait for it, abort it, or give --supersede")
-    superseded = FinishRollout("superseded", Phase.CANCELLED, Cause.SUPERSEDED, "another order took its place", ())
-    return record(state, superseded, now)
+    return _superseded(state, now)
+
+
+def given_way(before: AppState, after: AppState, now: float) -> AppState | None:
+    """``before`` with its rollout ended, when an order's other rollout took its place: the history keeps its end."""
+    running, following = before.recorded.running_rollout, after.recorded.rollout
+    if running is None or following is None or running.id == following.id:
+        return None
+    return _superseded(before, now)
+
+
+def _superseded(state: AppState, now: float) -> AppState:
+    end = FinishRollout("superseded", Phase.CANCELLED, Cause.SUPERSEDED, "another order took its place", ())
+    return record(state, end, now)
 
 
 def _deploy(state: AppState | None, order: o.Deploy, app: str, now: float, hosts: Mapping[str, str]) -> AppState:
@@ -179,19 +191,24 @@ def _rolling(state: AppState, change: Change, now: float) -> AppState:
 
 
 def _scaled_meanwhile(state: AppState, order: o.Scale) -> AppState:
-    """The count may change during a rollout, which then covers the new number of slots."""
+    """The count may change during a rollout, which then covers the new number of slots; it stays when a rollout that
+    takes slots up turns back."""
     if not state.desired.running:
         raise Conflict(f"{state.name} is stopped or about to be")
-    return replace(state, desired=replace(state.desired, replicas=order.replicas))
+    recorded = state.recorded
+    if recorded.rollout is not None and recorded.rollout.target is not None:
+        recorded = replace(recorded, rollout=replace(recorded.rollout, before_replicas=order.replicas))
+    return replace(state, desired=replace(state.desired, replicas=order.replicas), recorded=recorded)
 
 
 def _scale(state: AppState, order: o.Scale, now: float) -> AppState:
     if not state.desired.running:
         raise Conflict(f"{state.name} is stopped; rota start {state.name} starts it")
-    return _uncounted(replace(state, desired=replace(state.desired, replicas=order.replicas)), Kind.SCALE, now)
+    scaled = replace(state, desired=replace(state.desired, replicas=order.replicas))
+    return _uncounted(scaled, Kind.SCALE, now, before_replicas=state.desired.replicas)
 
 
-def _uncounted(state: AppState, kind: Kind, now: float) -> AppState:
+def _uncounted(state: AppState, kind: Kind, now: float, before_replicas: int = 0) -> AppState:
     """A rollout that takes no slot up: it is over when the app is as it is to be."""
     recorded, current = state.recorded, state.desired.current.release
     rollout = Rollout(
@@ -201,7 +218,7 @@ def _uncounted(state: AppState, kind: Kind, now: float) -> AppState:
         generation=recorded.next_generation,
         policy=_plain_policy(state),
         created_at=now,
-        before_replicas=state.desired.replicas,
+        before_replicas=before_replicas or state.desired.replicas,
         from_release=current,
         to_release=current,
         progress_at=now,

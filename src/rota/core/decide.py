@@ -13,7 +13,7 @@ from rota.core.rollout import Rollout
 from rota.core.situation import Draft, Member, Situation
 from rota.core.spec import Order
 from rota.core.state import AppState
-from rota.core.steps import DeleteReleases, DrainServer, ForgetApp, Step
+from rota.core.steps import AdoptReplica, DeleteReleases, DrainServer, ForgetApp, Step
 
 RELEASES_KEPT = 10  # to roll back to
 
@@ -34,8 +34,10 @@ def decide(state: AppState, observed: Observation, now: float) -> Decision:
     rolling.advance(here, routed=routed)
     staying = _staying(here)
     for member in here.members.values():
-        if member.exited:
-            _exited(here, member)
+        if not member.known:
+            _unknown(here, member)
+        elif member.exited:
+            _exited(here, member, staying)
         elif member.running and member.id in staying:
             _staying_on(here, member)
     _hand_off(here, staying, routed)
@@ -64,9 +66,22 @@ def _staying_on(here: Situation, member: Member) -> None:
         arrival.admit(here, member)
 
 
-def _exited(here: Situation, member: Member) -> None:
+def _unknown(here: Situation, member: Member) -> None:
+    """It has our labels and no record: one that runs is taken over, so that it can be handed off in order; what has
+    ended is left from a removal that a crash cut short."""
+    if member.running:
+        record = member.record
+        step = AdoptReplica(
+            member.id, "it has the app's labels", record.slot, record.release, record.generation, record.started_at
+        )
+        here.draft.add(step)
+    elif not member.busy:
+        handoff.clear_away(here, member, forget=True, reason="it has ended")
+
+
+def _exited(here: Situation, member: Member, staying: frozenset[ReplicaId]) -> None:
     record = member.record
-    if member.leaving and _in_place(here, member):
+    if _in_place(here, member, staying):
         arrival.start_again(here, member)
     elif record.failure is None and not member.leaving:
         _unexpected(here, member)
@@ -86,13 +101,20 @@ def _unexpected(here: Situation, member: Member) -> None:
         arrival.note_exit(here, member)
 
 
-def _in_place(here: Situation, member: Member) -> bool:
-    """It was stopped to be started again."""
+def _in_place(here: Situation, member: Member, staying: frozenset[ReplicaId]) -> bool:
+    """It was stopped to be started again: the newest such one of a slot that has no other to stay."""
+    slot = member.record.slot
+    if not _restartable(here, member) or any(other.id in staying for other in here.of_slot(slot)):
+        return False
+    return not any(_restartable(here, other) and other.number > member.number for other in here.of_slot(slot))
+
+
+def _restartable(here: Situation, member: Member) -> bool:
     rollout, slot = here.rollout, member.record.slot
     if rollout is None or rollout.policy.order is not Order.IN_PLACE or slot not in rollout.in_hand:
         return False
     fits = slot in here.slots and member.record.release == here.desired.target(slot).release
-    return fits and member.record.failure is None and member.seen is not None
+    return fits and member.exited and member.leaving and member.record.failure is None and member.seen is not None
 
 
 def _superseded(here: Situation, member: Member) -> bool:
@@ -107,9 +129,10 @@ def _superseded(here: Situation, member: Member) -> bool:
 
 def _hand_off(here: Situation, staying: frozenset[ReplicaId], routed: bool) -> None:
     """Hand-offs under way go on; new ones begin as far as the floor allows."""
-    room = max(0, here.serving - _floor(here))
+    staying_in = here.serving - sum(member.withdrawing for member in here.members.values())
+    room = max(0, staying_in - _floor(here))
     for member in here.members.values():
-        if not member.running or member.id in staying or here.draft.about(member.id):
+        if not member.running or not member.known or member.id in staying or here.draft.about(member.id):
             continue
         if member.leaving or not member.admitted:
             if member.leaving or _may_go(here, member, staying):
@@ -165,7 +188,7 @@ def _fill(here: Situation, slot: int, staying: frozenset[ReplicaId]) -> None:
         there = here.members.values() if rollout.policy.barrier else members
         if any((member.running or member.busy) and member.id not in staying for member in there):
             return
-        if any(member.exited and member.leaving and _in_place(here, member) for member in members):
+        if any(_in_place(here, member, staying) for member in members):
             return
     if not here.draft.about(f"slot {slot}"):
         arrival.start(here, slot, _need(members))

@@ -30,6 +30,8 @@ def retire(here: Situation, member: Member, reason: str) -> None:
         _out_of_rotation(here, member, reason)
     elif member.leaving:
         _await_exit(here, member)
+    elif _may_be_sent_to(here, member):
+        return
     elif _drained(here, member):
         assert member.seen is not None  # a running member is seen
         here.draft.add(StopReplica(member.id, reason, member.seen.run))
@@ -38,7 +40,7 @@ def retire(here: Situation, member: Member, reason: str) -> None:
 def clear_away(here: Situation, member: Member, *, forget: bool, reason: str) -> None:
     """The next step for a replica that has exited: out of HAProxy at once, its counters kept, then forgotten."""
     server = member.server
-    if server is not None and not here.balanced:
+    if _may_be_sent_to(here, member):
         return
     if server is not None and server.state is not ServerState.MAINT:
         here.draft.add(DisableServer(member.id, reason))
@@ -53,10 +55,13 @@ def adjust(here: Situation, member: Member, limits: Limits) -> None:
     here.draft.add(UpdateLimits(member.id, f"limits are to be {limits.written()}", limits))
 
 
+def _may_be_sent_to(here: Situation, member: Member) -> bool:
+    """While HAProxy does not answer it may go on, or come back from its file, with every replica that ever entered."""
+    return not here.balanced and member.record.enabled_at is not None
+
+
 def _out_of_rotation(here: Situation, member: Member, reason: str) -> None:
     assert member.server is not None  # asked by retire
-    if not here.balanced:
-        return
     if member.server.state is ServerState.READY:
         here.draft.add(DrainServer(member.id, reason))
     else:

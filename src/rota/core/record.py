@@ -9,7 +9,7 @@ from dataclasses import replace
 from rota.core import steps as s
 from rota.core.observation import Gap, Row
 from rota.core.receipt import BALANCER_DOWN
-from rota.core.rollout import Cause, Failure, Phase, Rollout, Taken, check_move
+from rota.core.rollout import Cause, Failure, Kind, Phase, Rollout, Taken, check_move
 from rota.core.state import AppState, Desired, Recorded, ReplicaRecord, SlotRecord
 
 FAILURES_KEPT = 20  # a rollout's history names this many failed replicas, the newest
@@ -17,9 +17,12 @@ FAILURES_KEPT = 20  # a rollout's history names this many failed replicas, the n
 
 def record(state: AppState, step: s.Step, now: float) -> AppState:
     """The state once ``step`` is permitted. Recording a step again changes nothing that a crash could have used."""
+    before = state
     match step:
         case s.StartReplica():
             state = _started(state, step, now)
+        case s.AdoptReplica():
+            state = _adopted(state, step)
         case s.FailReplica():
             state = _failed(state, step)
         case s.TakeSlot():
@@ -38,7 +41,7 @@ def record(state: AppState, step: s.Step, now: float) -> AppState:
             state = _replica_step(state, step, now)
         case _:
             state = _rollout_step(state, step, now)
-    return _progressed(state, step, now)
+    return _progressed(before, state, step, now)
 
 
 def _with(state: AppState, recorded: Recorded) -> AppState:
@@ -59,6 +62,14 @@ def _started(state: AppState, step: s.StartReplica, now: float) -> AppState:
         rollout = replace(rollout, releases={**rollout.releases, step.replica: step.release})
         recorded = replace(recorded, rollout=rollout)
     return _with(state, replace(recorded, replicas=replicas, next_replica=max(recorded.next_replica, number + 1)))
+
+
+def _adopted(state: AppState, step: s.AdoptReplica) -> AppState:
+    entry = ReplicaRecord(step.slot, step.release, step.generation, step.started_at, enabled_at=step.started_at)
+    recorded = state.recorded
+    following = max(recorded.next_replica, int(step.replica.rpartition("-")[2]) + 1)
+    replicas = {**recorded.replicas, step.replica: entry}
+    return _with(state, replace(recorded, replicas=replicas, next_replica=following))
 
 
 def _replica_step(state: AppState, step: s.Step, now: float) -> AppState:
@@ -162,11 +173,14 @@ def _finished(state: AppState, step: s.FinishRollout, now: float) -> AppState:
         gaps=gaps + outages,
         finished_at=now,
     )
-    return replace(_with_rollout(state, ended), desired=_settled(state.desired, rollout, step.phase))
+    return replace(_with_rollout(state, ended), desired=_settled(state.desired, ended, step.phase))
 
 
 def _settled(desired: Desired, rollout: Rollout, phase: Phase) -> Desired:
-    """After success the rollout's target is everybody's, but for slots that were left behind."""
+    """After success the rollout's target is everybody's, but for slots that were left behind; a scale that was
+    aborted never was."""
+    if rollout.kind is Kind.SCALE and rollout.cause is Cause.CANCELLED:
+        desired = replace(desired, replicas=rollout.before_replicas)
     if phase is Phase.SUCCEEDED and rollout.target is not None:
         desired = replace(desired, current=rollout.target)
     kept = {
@@ -210,11 +224,27 @@ def _by_key(rows: tuple[Row, ...]) -> dict[str, Row]:
     return {row.key: row for row in rows}
 
 
-_NO_PROGRESS = (s.RecordCounters, s.OpenGap, s.CloseGap, s.FailReplica, s.RouteApp)
+def _progressed(before: AppState, after: AppState, step: s.Step, now: float) -> AppState:
+    rollout = after.recorded.running_rollout
+    if rollout is None or not _advances(before.recorded, step):
+        return after
+    return _with_rollout(after, replace(rollout, progress_at=now))
 
 
-def _progressed(state: AppState, step: s.Step, now: float) -> AppState:
-    rollout = state.recorded.running_rollout
-    if rollout is None or isinstance(step, _NO_PROGRESS):
-        return state
-    return _with_rollout(state, replace(rollout, progress_at=now))
+def _advances(recorded: Recorded, step: s.Step) -> bool:
+    """Whether the rollout gets on: by what happens once, so that no call that is refused for ever, and no replica
+    that is tried for ever, holds up its progress deadline."""
+    entry = recorded.replicas.get(step.replica) if isinstance(step, s.ReplicaStep) else None
+    match step:
+        case s.BeginRollout() | s.TakeSlot() | s.FinishSlot() | s.TurnBack():
+            return True
+        case s.StartReplica() | s.RestartReplica():
+            return recorded.slots.get(step.slot, SlotRecord()).attempts == 0
+        case s.EnableServer():
+            return entry is not None and entry.enabled_at is None
+        case s.DrainServer() | s.DisableServer():
+            return entry is not None and entry.drain_began_at is None
+        case s.StopReplica():
+            return entry is not None and entry.stop_began_at is None
+        case _:
+            return False

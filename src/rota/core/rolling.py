@@ -34,8 +34,11 @@ def advance(here: Situation, *, routed: bool) -> None:
     if rollout.abort_asked and not rollout.back:
         _react(here, rollout, Cause.CANCELLED, "aborted by request")
         return
-    failing = None if rollout.phase is Phase.PAUSED else _failing(here, rollout)
-    if failing is not None:
+    if rollout.phase is Phase.PAUSED:
+        _finish_slots(here, rollout)
+        return
+    failing = _failing(here, rollout)
+    if failing is not None and not _leaves_behind(here, rollout, failing[0]):
         _react(here, rollout, *failing)
     elif rollout.target is None or (rollout.back and rollout.fresh):
         _settle(here, rollout)
@@ -43,7 +46,7 @@ def advance(here: Situation, *, routed: bool) -> None:
         _finish_slots(here, rollout)
         if rollout.back:
             _take_back(here, rollout)
-        elif rollout.phase is Phase.PROGRESSING:
+        else:
             _take_up(here, rollout, routed)
 
 
@@ -80,12 +83,28 @@ def _failing(here: Situation, rollout: Rollout) -> tuple[Cause, str] | None:
 def _too_many_failures(here: Situation, rollout: Rollout) -> bool:
     if rollout.target is None:
         return len(rollout.failures) >= rollout.policy.attempts
-    failed = sum(
-        taken.failures >= rollout.policy.attempts and taken.back == rollout.back for taken in rollout.taken.values()
-    )
-    if rollout.back:
-        return failed > 0
-    return failed / max(1, len(here.slots)) > rollout.policy.max_failure_ratio
+    spent = [taken.back for taken in rollout.taken.values() if taken.failures >= rollout.policy.attempts]
+    if rollout.back or any(spent):
+        return any(spent)
+    failed = len(spent) + sum(taken.back for taken in rollout.taken.values())
+    return not _continues(rollout) and failed / max(1, len(here.slots)) > rollout.policy.max_failure_ratio
+
+
+def _continues(rollout: Rollout) -> bool:
+    """Slots that fail keep what they had, and the others go on. A first deploy has nothing to keep, and a rollback
+    that fails is for a person to look at."""
+    first_or_last = rollout.fresh or rollout.kind is Kind.ROLLBACK
+    return rollout.policy.failure_action is FailureAction.CONTINUE and not first_or_last
+
+
+def _leaves_behind(here: Situation, rollout: Rollout, cause: Cause) -> bool:
+    """With ``continue`` the slots that do not get on are given up, not the rollout; returns whether there are any."""
+    if cause is not Cause.PROGRESS_DEADLINE or rollout.back or not _continues(rollout):
+        return False
+    stuck = [slot for slot in rollout.in_hand if not rollout.taken[slot].back and slot in here.slots]
+    for slot in stuck:
+        _give_up(here, rollout, slot)
+    return bool(stuck)
 
 
 def _stalled(here: Situation, rollout: Rollout) -> tuple[Cause, str] | None:
@@ -106,16 +125,21 @@ def _patience(spec: AppSpec) -> float:
 
 
 def _react(here: Situation, rollout: Rollout, cause: Cause, detail: str) -> None:
-    action = rollout.policy.failure_action
     if rollout.target is None:
         phase = Phase.CANCELLED if cause is Cause.CANCELLED else Phase.FAILED
         _end(here, rollout, phase, cause, detail)
     elif cause is Cause.CANCELLED:
         here.draft.add(TurnBack(detail, cause, detail))
-    elif rollout.back or action is FailureAction.PAUSE or (rollout.kind is Kind.ROLLBACK and not rollout.fresh):
+    elif rollout.back or _asks_a_person(rollout, cause):
         here.draft.add(PauseRollout(detail, cause, detail))
-    elif action is FailureAction.ROLLBACK or cause is Cause.BUILD_FAILED:
+    else:
         here.draft.add(TurnBack(detail, cause, detail))
+
+
+def _asks_a_person(rollout: Rollout, cause: Cause) -> bool:
+    if rollout.policy.failure_action is FailureAction.PAUSE or (rollout.kind is Kind.ROLLBACK and not rollout.fresh):
+        return True
+    return _continues(rollout) and cause is not Cause.BUILD_FAILED
 
 
 def _finish_slots(here: Situation, rollout: Rollout) -> None:
@@ -132,7 +156,7 @@ def _take_up(here: Situation, rollout: Rollout, routed: bool) -> None:
         if not rollout.in_hand:
             here.draft.add(PauseRollout("paused by request", None, "paused by request"))
     elif not untaken and not rollout.in_hand:
-        _end(here, rollout, Phase.SUCCEEDED, None, _left_behind(rollout))
+        _succeed(here, rollout)
     elif untaken and arrival.prepared(here, rollout.target.release) and routed:
         _take_next(here, rollout, rollout.target, untaken)
 
@@ -174,14 +198,24 @@ def _handed_back(here: Situation, slot: int) -> float:
 def _give_up_failed(here: Situation, rollout: Rollout) -> None:
     """Failures within max_failure_ratio, or with ``continue``: the slot keeps its old values."""
     for slot, taken in rollout.taken.items():
-        former = rollout.former(slot)
-        if taken.failures >= rollout.policy.attempts and not taken.back and former is not None:
-            here.draft.add(TakeSlot(f"slot {slot} keeps what it had", slot, former, back=True))
+        if taken.failures >= rollout.policy.attempts and not taken.back:
+            _give_up(here, rollout, slot)
 
 
-def _left_behind(rollout: Rollout) -> str:
-    left = [slot for slot, taken in rollout.taken.items() if taken.back]
-    return f"slots left as they were: {', '.join(map(str, sorted(left)))}" if left else ""
+def _give_up(here: Situation, rollout: Rollout, slot: int) -> None:
+    former = rollout.former(slot)
+    assert former is not None  # a first deploy turns back instead
+    here.draft.add(TakeSlot(f"slot {slot} keeps what it had", slot, former, back=True))
+
+
+def _succeed(here: Situation, rollout: Rollout) -> None:
+    left = sorted(slot for slot in here.slots if rollout.taken[slot].back)
+    detail = f"slots left as they were: {', '.join(map(str, left))}" if left else ""
+    if len(left) < len(here.slots):
+        _end(here, rollout, Phase.SUCCEEDED, None, detail)
+    else:
+        cause = rollout.failures[-1].cause if rollout.failures else Cause.PROGRESS_DEADLINE
+        _end(here, rollout, Phase.FAILED, cause, "no slot could be changed")
 
 
 def _take_back(here: Situation, rollout: Rollout) -> None:

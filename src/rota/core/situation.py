@@ -34,9 +34,11 @@ class ReplicaPhase(enum.Enum):
 
 @dataclass(frozen=True)
 class Member:
-    """One replica: what is recorded of it beside what is seen of it; either may be missing."""
+    """One replica: what is recorded of it beside what is seen of it; either may be missing. ``known``: there is a
+    record; else ``record`` is what its labels say."""
 
     id: ReplicaId
+    known: bool
     record: ReplicaRecord
     seen: ObservedReplica | None
     server: ObservedServer | None
@@ -87,6 +89,11 @@ class Member:
     @property
     def serving(self) -> bool:
         return self.running and self.server is not None and self.admitted and self.server.up
+
+    @property
+    def withdrawing(self) -> bool:
+        """It still serves, but the call that takes it out of rotation is under way."""
+        return self.serving and self.busy and self.record.drain_began_at is not None
 
     @property
     def number(self) -> int:
@@ -198,6 +205,7 @@ class Situation:
         target = self.desired.target(record.slot) if record.slot in self.slots else None
         return Member(
             id=name,
+            known=name in self.recorded.replicas,
             record=record,
             seen=seen,
             server=self.observed.balancer.servers.get(name),
@@ -214,7 +222,6 @@ class Situation:
 
 
 def _unrecorded(seen: ObservedReplica | None) -> ReplicaRecord:
-    """A replica that carries our labels and that no record knows: taken at its labels' word, generation 0, so that
-    it never counts as up to date after a restart was asked for, and is handed off where it is surplus."""
+    """A replica that carries our labels and that no record knows: taken at its labels' word. HAProxy may have it."""
     assert seen is not None  # a member is recorded or seen
-    return ReplicaRecord(seen.slot, seen.release, seen.generation, seen.started_at)
+    return ReplicaRecord(seen.slot, seen.release, seen.generation, seen.started_at, enabled_at=seen.started_at)

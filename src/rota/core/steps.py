@@ -150,6 +150,16 @@ class FinishSlot(AppStep):
 
 
 @dataclass(frozen=True)
+class AdoptReplica(ReplicaStep):
+    """A replica that runs and that no record knows is known from now on, by its labels."""
+
+    slot: int
+    release: int
+    generation: int
+    started_at: float
+
+
+@dataclass(frozen=True)
 class FailReplica(ReplicaStep):
     """``attempts`` and ``next_try`` are the slot's from now on; ``counted`` says whether it counts in the rollout."""
 
@@ -217,6 +227,7 @@ StoreStep = (
     BeginRollout
     | TakeSlot
     | FinishSlot
+    | AdoptReplica
     | FailReplica
     | RecordCounters
     | OpenGap

@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
+from rota.core import steering
 from rota.core.begin import begin
 from rota.core.errors import Conflict, Missing, NotFound
 from rota.core.events import EventKind
 from rota.core.order import Order
-from rota.core.rollout import Phase, Rollout, Taken
+from rota.core.rollout import Phase, Rollout
 from rota.core.state import AppState
 from rota.engine import views
 from rota.engine.reconciler import Reconciler
@@ -117,13 +118,13 @@ class Engine:
         return self._without_steps(rollout)
 
     async def pause(self, rollout: str) -> View:
-        return await self._ask(rollout, _pause)
+        return await self._ask(rollout, steering.pause)
 
     async def resume(self, rollout: str) -> View:
-        return await self._ask(rollout, _resume)
+        return await self._ask(rollout, steering.resume)
 
     async def abort(self, rollout: str) -> View:
-        return await self._ask(rollout, _abort)
+        return await self._ask(rollout, steering.abort)
 
     async def shutdown(self, keep_apps: bool) -> None:
         self._on_shutdown(keep_apps)
@@ -211,7 +212,7 @@ class Engine:
                         hosts.update(dict.fromkeys(release.spec.hosts, name))
         return hosts
 
-    async def _ask(self, id: str, ask: Callable[[Rollout], Rollout]) -> View:
+    async def _ask(self, id: str, ask: Callable[[Rollout, float], Rollout]) -> View:
         rollout = await self._kept_rollout(id)
         if rollout.phase.ended:
             raise Conflict(f"{id} has ended: {rollout.phase.value}")
@@ -221,7 +222,7 @@ class Engine:
             running = state.recorded.running_rollout
             if running is None or running.id != id:
                 raise Conflict(f"{id} has ended")
-            return replace(state, recorded=replace(state.recorded, rollout=ask(running)))
+            return replace(state, recorded=replace(state.recorded, rollout=ask(running, self._clock.now())))
 
         after = await app.change(change)
         assert after.recorded.rollout is not None  # asked by change
@@ -270,25 +271,3 @@ def _redacted(spec: View) -> View:
     """Values of environment variables may be secrets: their names are shown, never they."""
     spec["env"] = [{"name": entry["name"], "value": "(hidden)"} for entry in spec.get("env", [])]
     return spec
-
-
-def _pause(rollout: Rollout) -> Rollout:
-    if rollout.phase is not Phase.PROGRESSING or rollout.target is None:
-        raise Conflict(f"{rollout.id} is {rollout.phase.value}: only a rollout that takes replicas up can pause")
-    return replace(rollout, pause_asked=True)
-
-
-def _resume(rollout: Rollout) -> Rollout:
-    if rollout.phase is not Phase.PAUSED and not rollout.pause_asked:
-        raise Conflict(f"{rollout.id} is not paused")
-    phase = rollout.phase
-    if phase is Phase.PAUSED:
-        phase = Phase.ROLLING_BACK if rollout.back else Phase.PROGRESSING
-    taken = {slot: Taken(entry.at, entry.finished_at, entry.back) for slot, entry in rollout.taken.items()}
-    return replace(rollout, phase=phase, pause_asked=False, taken=taken, cause=None, detail="")
-
-
-def _abort(rollout: Rollout) -> Rollout:
-    if rollout.back:
-        raise Conflict(f"{rollout.id} is going back already")
-    return replace(rollout, abort_asked=True)

@@ -50,7 +50,7 @@ class Observer:
         balancer = (await self._balancer.observe()).get(state.name)
         if balancer is None:
             balancer = await self._unknown_to_balancer()
-        self._probing.watch(state.name, _to_probe(state, ours, balancer))
+        self._probing.watch(state.name, to_probe(state, ours, balancer))
         return Observation(
             replicas=ours,
             artefacts=_of_app(state.name, artefacts),
@@ -89,7 +89,7 @@ def _of_app(app: str, artefacts: Mapping[tuple[str, int], Artefact]) -> dict[int
     return {number: artefact for (name, number), artefact in artefacts.items() if name == app}
 
 
-def _to_probe(
+def to_probe(
     state: AppState, replicas: Mapping[ReplicaId, ObservedReplica], balancer: ObservedBalancer
 ) -> dict[ReplicaId, tuple[ObservedReplica, AppSpec]]:
     """Those that run, are not in rotation and have not been told to stop."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from rota.core import steps as s
 from rota.core.arrival import failed_start
+from rota.core.begin import given_way
 from rota.core.decide import Decision, decide
 from rota.core.errors import StepFailed
 from rota.core.events import Event, EventKind, phase_event, step_event
@@ -73,7 +74,9 @@ class Reconciler:
         """Changes the state by an order: durable when this returns. Whatever ``make`` raises changes nothing."""
         async with self.lock:
             after = make(self.state)
-            await self._keep(after, [])
+            ended = given_way(self.state, after, self._clock.now())
+            for state in (ended, after) if ended else (after,):
+                await self._keep(state, [])
         self.wake()
         return after
 

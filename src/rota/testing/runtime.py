@@ -173,6 +173,10 @@ class FakeRuntime:
         del self._artefacts[app, release]
         self._wake(app)
 
+    def faults_of(self, replica: ReplicaId) -> Faults:
+        """What was ordered for its present run."""
+        return self._runs[replica].faults
+
     def replica_at(self, address: Address) -> ReplicaId | None:
         """Whose address it is."""
         return next((replica for replica, run in self._runs.items() if run.seen.address == address), None)

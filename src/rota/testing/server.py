@@ -78,7 +78,7 @@ class RunningServer:
     @property
     def pid(self) -> int:
         """The daemon's."""
-        assert self._process is not None  # noqa: S101 - started
+        assert self._process is not None
         return self._process.pid
 
     @property
@@ -125,7 +125,7 @@ class RunningServer:
 
     async def ended(self, timeout: float = 60.0) -> int:
         """Waits until the daemon has ended by itself; its exit code (negative: a signal)."""
-        assert self._process is not None  # noqa: S101 - started
+        assert self._process is not None
         async with asyncio.timeout(timeout):
             return await self._process.wait()
 
@@ -139,7 +139,7 @@ class RunningServer:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        assert process.returncode is not None  # noqa: S101 - it was waited for
+        assert process.returncode is not None
         return Answer(process.returncode, out.decode(), err.decode())
 
     async def begin_cli(self, *words: str, cwd: Path | None = None, **environment: str) -> Process:
@@ -192,7 +192,7 @@ class RunningServer:
     async def _until_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
-            assert self._process is not None  # noqa: S101 - started
+            assert self._process is not None
             if self._process.returncode is not None:
                 raise ServerBroken(f"rota serve ended with {self._process.returncode}\n{self.log[-4000:]}")
             if await asyncio.to_thread(self._is_ready):

@@ -72,12 +72,12 @@ class LoadProcess:
 
         Raises TimeoutError or LoadProcessError.
         """
-        assert self._process.stdin is not None  # noqa: S101 - asked for above
+        assert self._process.stdin is not None
         self._process.stdin.close()
         return await self.wait_finished(timeout)
 
     async def _line(self, timeout: float) -> str:
-        assert self._process.stdout is not None  # noqa: S101 - asked for above
+        assert self._process.stdout is not None
         async with asyncio.timeout(timeout):
             return (await self._process.stdout.readline()).decode().strip()
 

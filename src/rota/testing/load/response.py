@@ -107,7 +107,7 @@ class ResponseReader:
             at += size + 2
 
     def _complete(self, body: bytes, excess: bool) -> Response:
-        assert self._headers is not None  # noqa: S101 - callers read the head first
+        assert self._headers is not None
         # Bytes beyond the answer belong to no request of ours: never send another there.
         return Response(self._status, self._headers, body, self._persistent and not excess)
 

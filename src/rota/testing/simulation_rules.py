@@ -1,0 +1,170 @@
+"""What must hold at every decision and before every call, whatever fails (design.md, "Rules that decide keeps");
+raises AssertionError for the tests that run a Simulation."""
+
+from __future__ import annotations
+
+from rota.core import steps as s
+from rota.core.decide import Decision
+from rota.core.names import ReplicaId
+from rota.core.observation import RunState, ServerState
+from rota.core.rollout import Rollout
+from rota.core.situation import Member, Situation
+from rota.core.spec import Order
+from rota.testing.simulation import Simulation
+
+SERVING_STEPS = (s.DrainServer, s.DisableServer, s.StopReplica, s.KillReplica, s.RestartReplica)
+
+MOST_TURNS = 10_000  # of one history
+
+
+class DesignRules:
+    """Holds one simulation to the rules."""
+
+    def __init__(self) -> None:
+        self._started: set[ReplicaId] = set()
+
+    def decided(self, simulation: Simulation, here: Situation, decision: Decision) -> None:
+        assert simulation.turns < MOST_TURNS, "it goes round without getting anywhere"
+        assert simulation.turns_at_once < 40 + 20 * max(5, here.desired.replicas), "it goes round without time passing"
+        abouts = [s.subject(step) for step in decision.steps]
+        assert len(abouts) == len(set(abouts)), f"two steps about one subject: {abouts}"
+        assert not set(abouts) & here.observed.busy, "a step about something that is busy"
+        self._floor(here, decision)
+        for step in decision.steps:
+            self._one(here, step)
+
+    def acting(self, simulation: Simulation, step: s.Step) -> None:
+        if isinstance(step, s.StopReplica | s.RestartReplica | s.KillReplica):
+            _nobody_is_sent_to(simulation, step.replica)
+        if isinstance(step, s.StartReplica):
+            assert step.replica not in self._started, f"{step.replica} is started again"
+            self._started.add(step.replica)
+            _one_run_a_slot(simulation, step)
+
+    def _one(self, here: Situation, step: s.Step) -> None:
+        member = here.members.get(step.replica) if isinstance(step, s.ReplicaStep) else None
+        match step:
+            case s.StartReplica():
+                assert _number(step) >= here.recorded.next_replica, f"{step.replica} was used before"
+                _start(here, step)
+            case s.EnableServer():
+                assert member is not None
+                assert member.running
+                assert member.ready.stage.value == "ready", f"{member.id} is enabled and not ready"
+            case s.DisableServer():
+                assert member is not None
+                assert member.server is not None
+                assert member.server.state is ServerState.DRAIN or not member.running, "maint before drain"
+            case s.StopReplica():
+                assert member is not None
+                _stop(here, member)
+            case s.KillReplica():
+                assert member is not None
+                assert member.leaving, "killed before it was asked to stop"
+            case s.RemoveServer():
+                assert member is not None
+                assert member.server is not None
+                assert member.server.state is ServerState.MAINT
+                assert not member.running, "its server is removed while it runs"
+            case s.RemoveReplica():
+                assert member is not None
+                assert not member.running
+                assert member.server is None, "its server is still there"
+            case s.RestartReplica():
+                assert member is not None
+                assert not member.running
+                assert member.server is None or member.server.state is ServerState.MAINT
+            case s.TakeSlot():
+                assert here.rollout is not None
+                _take(here, here.rollout, step)
+            case _:
+                pass
+
+    def _floor(self, here: Situation, decision: Decision) -> None:
+        """No voluntary step takes the serving below min(min_available, those serving before it)."""
+        serving = {member.id for member in here.members.values() if member.serving and not _going(member)}
+        steps = (step for step in decision.steps if isinstance(step, SERVING_STEPS))
+        lost = {step.replica for step in steps} & serving
+        if not lost:
+            return
+        floor = min(floor_of(here), len(serving))
+        assert len(serving - lost) >= floor, f"{lost} leave {len(serving - lost)} of {len(serving)}, not {floor}"
+
+
+def floor_of(here: Situation) -> int:
+    """design.md's min_available, as it stands at this moment."""
+    if not here.desired.active:
+        return 0
+    rollout = here.rollout
+    return here.desired.replicas if rollout is None else min(rollout.policy.min_available, here.desired.replicas)
+
+
+def _number(step: s.StartReplica) -> int:
+    return int(step.replica.rpartition("-")[2])
+
+
+def _going(member: Member) -> bool:
+    """A call that takes it out of rotation is under way."""
+    return member.busy and member.record.drain_began_at is not None
+
+
+def _start(here: Situation, step: s.StartReplica) -> None:
+    target = here.desired.target(step.slot)
+    assert step.slot in here.slots, f"slot {step.slot} is not to have a replica"
+    assert step.release == target.release
+    assert here.now >= here.recorded.slots[step.slot].next_try if step.slot in here.recorded.slots else True
+    there = [member for member in here.of_slot(step.slot) if member.kept]
+    assert not there, f"{step.replica} is started beside {[member.id for member in there]} in slot {step.slot}"
+    rollout = here.rollout
+    if rollout is None or step.slot not in rollout.in_hand or rollout.policy.order is Order.START_FIRST:
+        return
+    others = here.members.values() if rollout.policy.barrier else here.of_slot(step.slot)
+    old = [member.id for member in others if member.running and not member.kept]
+    assert not old, f"{step.replica} is started before {old} are gone"
+
+
+def _stop(here: Situation, member: Member) -> None:
+    server, record = member.server, member.record
+    if server is None:
+        return
+    assert server.state is ServerState.MAINT, f"{member.id} is stopped while its server is {server.state.value}"
+    assert not server.open or record.cut_at is not None, "open requests were not counted as cut"
+    if server.old_holders:
+        assert record.drain_began_at is not None
+        assert here.now >= record.drain_began_at + here.spec(record.release).drain.timeout, "an old process holds it"
+
+
+def _take(here: Situation, rollout: Rollout, step: s.TakeSlot) -> None:
+    serves = any(member.serving for member in here.of_slot(step.slot))
+    if step.back or (step.slot in rollout.taken and not rollout.taken[step.slot].back):
+        return
+    if serves:
+        assert len(rollout.in_hand) < rollout.policy.parallelism, "more slots in hand than parallelism"
+    for slot, taken in rollout.taken.items():
+        if taken.finished_at is not None and slot in here.slots:
+            enabled = [member.record.enabled_at or 0.0 for member in here.of_slot(slot)]
+            back = max([at for at in enabled if at >= taken.at], default=taken.finished_at)
+            assert here.now >= back + rollout.policy.delay - 1e-6, "the delay after a hand-back was not kept"
+
+
+def _nobody_is_sent_to(simulation: Simulation, replica: ReplicaId) -> None:
+    """The truth, whatever was observed: a HAProxy that is gone comes back with what its file has."""
+    for app in simulation.balancer.apps.values():
+        server = app.servers.get(replica)
+        assert server is None or server.state is ServerState.MAINT, f"{replica} is in rotation and is ended"
+        assert replica not in app.written, f"{replica} is in HAProxy's file and is ended"
+
+
+def _one_run_a_slot(simulation: Simulation, step: s.StartReplica) -> None:
+    """Beside the one that is replaced or goes, a slot never has two runs of one generation."""
+    assert simulation.state is not None, "started for an app that is gone"
+    records, target = simulation.state.recorded.replicas, simulation.state.desired.target(step.slot)
+    if step.release != target.release or step.generation < target.min_generation:
+        return  # of a rollout that has turned back since: it is to go
+    for name, seen in simulation.seen().items():
+        record = records.get(name)
+        if name == step.replica or seen.state is not RunState.RUNNING or seen.slot != step.slot or record is None:
+            continue
+        going = record.stop_began_at is not None or record.failure is not None
+        same = (record.release, record.generation) == (step.release, step.generation)
+        assert going or not same, f"{step.replica} is a duplicate of {name}"
