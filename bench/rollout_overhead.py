@@ -42,7 +42,7 @@ def main() -> int:
 
 async def _measure(replicas: int, rounds: int) -> dict[str, Any]:
     async with RunningServer() as server:
-        source = _source(server.directory, replicas)
+        source = hello(server.directory, replicas)
         await server.ok("deploy", cwd=source)
         command = yaml.safe_load((source / "rota.yaml").read_text())["command"]
         async with BareReplicas(command, source, HealthCheck(), "/health") as bare:
@@ -54,7 +54,7 @@ async def _measure(replicas: int, rounds: int) -> dict[str, Any]:
     return _results(replicas, results)
 
 
-def _source(directory: Path, replicas: int) -> Path:
+def hello(directory: Path, replicas: int) -> Path:
     """examples/hello, its command without whatever stands before Python in PATH."""
     source = directory / "hello"
     shutil.copytree(HELLO, source)
