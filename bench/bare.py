@@ -5,6 +5,7 @@ Used by rollout_overhead, which takes them off a rollout's time."""
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
 import tempfile
 import time
@@ -96,7 +97,7 @@ class BareReplicas:
         await self._cgroups.remove(order.cgroups)
         await asyncio.to_thread(shutil.rmtree, files)
         marks.append(time.monotonic())
-        return OwnTimes(*(after - before for before, after in zip(marks, marks[1:], strict=False)))
+        return OwnTimes(*(after - before for before, after in itertools.pairwise(marks)))
 
     async def _accepting(self, address: Address) -> None:
         async with asyncio.timeout(PATIENCE):

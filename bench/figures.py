@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -52,6 +53,6 @@ def times_between(steps: Iterable[Mapping[str, Any]], finished_at: str) -> dict[
     entries = [(str(step["step"]), moment(step["at"])) for step in steps]
     entries.append(("(end)", moment(finished_at)))
     found: dict[str, list[float]] = {}
-    for (name, at), (after, until) in zip(entries, entries[1:], strict=False):
+    for (name, at), (after, until) in itertools.pairwise(entries):
         found.setdefault(f"{name} → {after}", []).append((until - at) * 1000)
     return found

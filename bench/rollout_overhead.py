@@ -48,9 +48,7 @@ async def _measure(replicas: int, rounds: int) -> dict[str, Any]:
         async with BareReplicas(command, source, HealthCheck(), "/health") as bare:
             await bare.one()  # the disk's caches are warm from here on
             await _restart(server)
-            results = [
-                ([await bare.one() for _ in range(replicas)], await _restart(server)) for _ in range(rounds)
-            ]
+            results = [([await bare.one() for _ in range(replicas)], await _restart(server)) for _ in range(rounds)]
     return _results(replicas, results)
 
 

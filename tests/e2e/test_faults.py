@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import pytest
 import pytest_asyncio
+from tests.e2e.scenario import FULL, Hello, nothing_lost
 
 from rota.core.steps import STEP_TYPES
 from rota.testing.faults import POINTS, VARIABLE
 from rota.testing.server import RunningServer
-from tests.e2e.scenario import FULL, Hello, nothing_lost
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
@@ -55,6 +55,10 @@ async def deploy_bad(app: Hello) -> None:
 
 async def kill_replica(app: Hello) -> None:
     app.server.kill_child((await app.ready())[0])
+
+
+async def lose_record(app: Hello) -> None:
+    """A replica with the app's labels that no record knows: its row is taken out of the database by hand."""
 
 
 async def cut(app: Hello) -> None:
