@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 
@@ -52,6 +53,6 @@ def times_between(steps: Iterable[Mapping[str, Any]], finished_at: str) -> dict[
     entries = [(str(step["step"]), moment(step["at"])) for step in steps]
     entries.append(("(end)", moment(finished_at)))
     found: dict[str, list[float]] = {}
-    for (name, at), (after, until) in zip(entries, entries[1:], strict=False):
+    for (name, at), (after, until) in pairwise(entries):
         found.setdefault(f"{name} → {after}", []).append((until - at) * 1000)
     return found
