@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from bench.figures import Spread, overhead_each, quantile, times_between
 
 
