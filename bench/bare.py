@@ -5,11 +5,11 @@ Used by rollout_overhead, which takes them off a rollout's time."""
 from __future__ import annotations
 
 import asyncio
-import itertools
 import shutil
 import tempfile
 import time
 from dataclasses import astuple, dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -97,11 +97,11 @@ class BareReplicas:
         await self._cgroups.remove(order.cgroups)
         await asyncio.to_thread(shutil.rmtree, files)
         marks.append(time.monotonic())
-        return OwnTimes(*(after - before for before, after in itertools.pairwise(marks)))
+        return OwnTimes(*(after - before for before, after in pairwise(marks)))
 
     async def _accepting(self, address: Address) -> None:
         async with asyncio.timeout(PATIENCE):
-            while not (await self._prober.accepts(_NOBODY, address, 1.0)).passed:
+            while not (await self._prober.accepts(_NOBODY, address, 1.0)).passed:  # noqa: ASYNC110 - another process's
                 await asyncio.sleep(ACCEPT_POLL)
 
     async def _ready(self, address: Address) -> None:

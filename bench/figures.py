@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 
@@ -53,6 +53,6 @@ def times_between(steps: Iterable[Mapping[str, Any]], finished_at: str) -> dict[
     entries = [(str(step["step"]), moment(step["at"])) for step in steps]
     entries.append(("(end)", moment(finished_at)))
     found: dict[str, list[float]] = {}
-    for (name, at), (after, until) in itertools.pairwise(entries):
+    for (name, at), (after, until) in pairwise(entries):
         found.setdefault(f"{name} → {after}", []).append((until - at) * 1000)
     return found

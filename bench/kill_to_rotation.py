@@ -19,7 +19,7 @@ from typing import Any
 
 from bare import BareReplicas
 from figures import Spread
-from rollout_overhead import hello
+from rollout_overhead import hello, python
 
 from rota.core.spec import HealthCheck
 from rota.testing.load import LoadPlan, LoadProcess, LoadReport
@@ -51,8 +51,10 @@ async def _measure(kills: int, rate: float) -> dict[str, Any]:
         await server.ok("deploy", cwd=source)
         table = server.directory / "state/haproxy/stats.sock"
         plan = LoadPlan(url=server.url, host="hello.localhost", rate=rate, slow_share=0.0)
-        argv = ["/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable, "app.py"]
-        async with BareReplicas(argv, source, HealthCheck(), "/health") as bare, LoadProcess(plan) as load:
+        async with (
+            BareReplicas([python(), "app.py"], source, HealthCheck(), "/health") as bare,
+            LoadProcess(plan) as load,
+        ):
             await load.wait_started()
             for number in range(kills):
                 gone, replaced = await _one_kill(server, table, number)

@@ -44,8 +44,7 @@ async def _measure(replicas: int, rounds: int) -> dict[str, Any]:
     async with RunningServer() as server:
         source = hello(server.directory, replicas)
         await server.ok("deploy", cwd=source)
-        command = yaml.safe_load((source / "rota.yaml").read_text())["command"]
-        async with BareReplicas(command, source, HealthCheck(), "/health") as bare:
+        async with BareReplicas([python(), "app.py"], source, HealthCheck(), "/health") as bare:
             await bare.one()  # the disk's caches are warm from here on
             await _restart(server)
             results = [([await bare.one() for _ in range(replicas)], await _restart(server)) for _ in range(rounds)]
@@ -57,10 +56,14 @@ def hello(directory: Path, replicas: int) -> Path:
     source = directory / "hello"
     shutil.copytree(HELLO, source)
     spec = yaml.safe_load((source / "rota.yaml").read_text())
-    python = PYTHON if Path(PYTHON).exists() else sys.executable
-    spec |= {"replicas": replicas, "command": [python, "app.py"]}
+    spec |= {"replicas": replicas, "command": [python(), "app.py"]}
     (source / "rota.yaml").write_text(yaml.safe_dump(spec))
     return source
+
+
+def python() -> str:
+    """The system's own, where there is one: no version switcher's script stands before it."""
+    return PYTHON if Path(PYTHON).exists() else sys.executable
 
 
 async def _restart(server: RunningServer) -> Mapping[str, Any]:
@@ -73,7 +76,7 @@ async def _restart(server: RunningServer) -> Mapping[str, Any]:
         return seen["finished_at"] is not None
 
     async with asyncio.timeout(120):
-        while not await ended():
+        while not await ended():  # noqa: ASYNC110 - another process's
             await asyncio.sleep(0.2)  # rarely, so that the question itself costs the rollout nothing
     if seen["phase"] != "succeeded":
         raise RuntimeError(f"the restart ended as {seen['phase']}: {seen['detail']}")
@@ -132,7 +135,7 @@ def _report(results: Mapping[str, Any]) -> str:
             *(line(f"  bare {name}, one replica", spread) for name, spread in results["own_ms"].items()),
             f"  restart / bare                     {results['ratio']:.3f}",
             "between the rollout's steps:",
-            *(line(f"{name} ×{spread['times']}", spread) for name, spread in results["between_steps_ms"].items()),
+            *(line(f"{name} x{spread['times']}", spread) for name, spread in results["between_steps_ms"].items()),
             line("overhead, one replica", results["overhead_ms_a_replica"]) + f"   {verdict} {LIMIT_MS:g} ms",
         ]
     )
