@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from tests.core.scenario import deployed, empty, options, releases, running, serving, settled, told
 
 from rota.core import order as o
 from rota.core import steering
@@ -14,7 +15,6 @@ from rota.core.state import AppState
 from rota.testing.runtime import Faults
 from rota.testing.simulation import Simulation
 from rota.testing.simulation_history import MOODS, mood_of, spec_of
-from tests.core.scenario import deployed, empty, options, releases, running, serving, settled, told
 
 REASONS = [
     ("deaf", Cause.TIMEOUT),
@@ -152,7 +152,9 @@ def test_continue_with_no_slot_changed_has_failed(mood: str) -> None:
 
 def test_some_failures_are_allowed_by_max_failure_ratio_and_no_more() -> None:
     app = deployed(replicas=5)
-    app.runtime.faults = lambda order: MOODS["crashing" if order.slot == 2 else "good"] if order.release == 2 else Faults()
+    app.runtime.faults = lambda order: (
+        MOODS["crashing" if order.slot == 2 else "good"] if order.release == 2 else Faults()
+    )
     deploy(app, "good", replicas=5, max_failure_ratio=0.2)
     assert app.rollout.phase is Phase.SUCCEEDED
     assert releases(app) == [2, 1, 2, 2, 2]

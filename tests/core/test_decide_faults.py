@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import pytest
+from tests.core.scenario import deployed, empty, options, running, serving, settled, told
 
 from rota.core import order as o
 from rota.core.names import ReplicaId
 from rota.core.rollout import Phase
 from rota.core.spec import Limits
-from rota.ports.runtime import StartOrder
+from rota.ports.runtime import ReleaseOrder, StartOrder
 from rota.testing.runtime import Faults
 from rota.testing.simulation import Crash, Simulation
 from rota.testing.simulation_history import spec_of
-from tests.core.scenario import deployed, empty, options, running, serving, settled, told
 
 
 def stray(app: Simulation, number: int, slot: int, release: int = 1) -> ReplicaId:
     """A replica with the app's labels that no record knows."""
     name = ReplicaId(f"web-{number}")
+    with pytest.raises(StopIteration):
+        app.runtime.prepare(ReleaseOrder("web", release, None, spec_of())).send(None)
     order = StartOrder(name, "web", slot, release, 0, Limits(), spec_of())
     with pytest.raises(StopIteration):
         app.runtime.start(order).send(None)
@@ -269,7 +271,7 @@ def test_an_in_place_restart_takes_over_from_a_stop_first_one() -> None:
 
 def test_an_app_that_cannot_be_stopped_says_so() -> None:
     app = deployed(replicas=1)
-    app.refuses = lambda step: "before" if type(step).__name__ == "StopReplica" else ""
+    app.refuses = lambda step: "before" if type(step).__name__ in {"StopReplica", "KillReplica"} else ""
     app.order(o.Stop())
     app.run(2000.0)
     assert app.rollout.phase is Phase.FAILED
