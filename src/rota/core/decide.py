@@ -190,8 +190,13 @@ def _fill(here: Situation, slot: int, staying: frozenset[ReplicaId]) -> None:
             return
         if any(_in_place(here, member, staying) for member in members):
             return
-    if not here.draft.about(f"slot {slot}"):
+    if not here.draft.about(f"slot {slot}") and not any(_unexplained(member) for member in members):
         arrival.start(here, slot, _need(members))
+
+
+def _unexplained(member: Member) -> bool:
+    """It has died, and when its slot may try again is not written down yet."""
+    return member.known and member.exited and member.record.failure is None and not member.leaving
 
 
 def _need(members: tuple[Member, ...]) -> str:

@@ -219,7 +219,7 @@ def _succeed(here: Situation, rollout: Rollout) -> None:
 
 
 def _take_back(here: Situation, rollout: Rollout) -> None:
-    """Slots in hand go back at once, finished ones in waves as they came."""
+    """Slots in hand and those that do not serve go back at once, finished ones in waves as they came."""
     forward = [slot for slot, taken in rollout.taken.items() if not taken.back and slot in here.slots]
     returning = [slot for slot in rollout.in_hand if rollout.taken[slot].back]
     if not forward and not rollout.in_hand:
@@ -230,7 +230,7 @@ def _take_back(here: Situation, rollout: Rollout) -> None:
     for slot in sorted(forward, key=lambda slot: (rollout.taken[slot].finished_at is not None, slot)):
         former = rollout.former(slot)
         finished = rollout.taken[slot].finished_at is not None
-        if former is None or (finished and room <= 0):
+        if former is None or (finished and room <= 0 and _serves(here, slot)):
             continue
         here.draft.add(TakeSlot(f"slot {slot} goes back to release {former.release}", slot, former, back=True))
         room -= 1

@@ -167,7 +167,9 @@ class Situation:
         return self.observed.balancer.process is not None
 
     def spec(self, release: int) -> AppSpec:
-        return self.state.releases[release].spec
+        """A release's file; a stray's release may be one that nobody knows, then the current one's serves."""
+        known = self.state.releases.get(release) or self.state.releases[self.desired.current.release]
+        return known.spec
 
     @cached_property
     def slots(self) -> range:

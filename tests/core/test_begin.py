@@ -1,0 +1,136 @@
+"""Which orders are refused, with which words, and what the others change at once."""
+
+from __future__ import annotations
+
+import pytest
+from tests.core.scenario import deployed, empty, options
+
+from rota.core import order as o
+from rota.core import steering
+from rota.core.begin import begin
+from rota.core.errors import Conflict, DomainTaken, NotFound, UsageError
+from rota.core.rollout import Kind, Phase
+from rota.testing.simulation_history import spec_of
+
+
+@pytest.mark.parametrize("order", [o.Restart(), o.Scale(replicas=2), o.Stop(), o.Remove(), o.Rollback()])
+def test_nothing_can_be_asked_of_an_app_that_is_not_there(order: o.Order) -> None:
+    with pytest.raises(NotFound, match="there is no app 'web'; rota ls lists them"):
+        begin(None, order, "web", 0.0, {})
+
+
+def test_the_file_must_be_of_the_app_that_is_named() -> None:
+    with pytest.raises(UsageError, match="the file describes 'web', not 'other'"):
+        begin(None, o.Deploy(spec=spec_of()), "other", 0.0, {})
+
+
+def test_a_domain_of_another_app_is_refused() -> None:
+    spec = spec_of(domains=[{"domain": "example.org"}])
+    with pytest.raises(DomainTaken, match=r"example\.org belongs to the app 'shop'"):
+        begin(None, o.Deploy(spec=spec), "web", 0.0, {"example.org": "shop"})
+
+
+def test_a_second_rollout_is_refused_and_names_the_first() -> None:
+    app = deployed()
+    app.order(o.Restart())
+    with pytest.raises(Conflict, match=r"web\.2 \(restart\) is under way; wait for it, abort it, or give --supersede"):
+        app.order(o.Redeploy())
+
+
+def test_an_app_that_is_being_removed_takes_no_orders() -> None:
+    app = deployed()
+    app.order(o.Remove())
+    with pytest.raises(Conflict, match="web is being removed"):
+        app.order(o.Restart())
+
+
+@pytest.mark.parametrize("order", [o.Restart(), o.Redeploy(), o.Scale(replicas=2), o.ChangeLimits(memory=None)])
+def test_a_stopped_app_must_be_started_first(order: o.Order) -> None:
+    app = deployed()
+    app.order(o.Stop())
+    app.run(30.0)
+    with pytest.raises(Conflict, match="web is stopped; rota start web starts it"):
+        app.order(order)
+
+
+def test_an_app_about_to_stop_is_not_scaled() -> None:
+    app = deployed()
+    app.order(o.Stop())
+    with pytest.raises(Conflict, match="web is stopped or about to be"):
+        app.order(o.Scale(replicas=2))
+
+
+def test_an_app_that_runs_is_not_started() -> None:
+    app = deployed()
+    with pytest.raises(Conflict, match="web is not stopped"):
+        app.order(o.Start())
+
+
+def test_a_rollback_needs_a_release_before() -> None:
+    app = deployed()
+    with pytest.raises(NotFound, match="web has no release before 1 to go back to"):
+        app.order(o.Rollback())
+    with pytest.raises(NotFound, match="web has no release 7; kept are 1"):
+        app.order(o.Rollback(release=7))
+
+
+def test_a_deploy_to_a_stopped_app_starts_it_all_at_once() -> None:
+    app = deployed()
+    app.order(o.Stop(remove=True))
+    app.run(30.0)
+    app.order(o.Deploy(spec=spec_of(replicas=3)))
+    assert app.rollout.fresh
+    assert app.rollout.policy.parallelism == 3
+    app.run(30.0)
+    assert app.rollout.phase is Phase.SUCCEEDED
+
+
+def test_the_plain_kinds_do_not_stumble_over_the_files_policy() -> None:
+    app = deployed(replicas=2, rollout={"order": "stop-first", "min_available": 1})
+    app.order(o.Scale(replicas=1))
+    assert app.rollout.kind is Kind.SCALE
+
+
+def test_a_scale_during_a_rollout_stays_when_it_turns_back() -> None:
+    app = deployed(replicas=2)
+    app.order(o.Deploy(spec=spec_of("deaf", replicas=2)))
+    app.run(1.0)
+    app.order(o.Scale(replicas=3))
+    app.run(120.0)
+    assert app.rollout.phase is Phase.ROLLED_BACK
+    assert app.state is not None
+    assert app.state.desired.replicas == 3
+
+
+class TestSteering:
+    def test_only_a_rollout_that_takes_replicas_up_can_pause(self) -> None:
+        app = deployed()
+        app.order(o.Restart())
+        with pytest.raises(Conflict, match=r"web\.2 is pending: only a rollout that takes replicas up can pause"):
+            app.ask(steering.pause)
+
+    def test_only_a_paused_rollout_can_resume(self) -> None:
+        app = deployed()
+        app.order(o.Restart())
+        with pytest.raises(Conflict, match=r"web\.2 is not paused"):
+            app.ask(steering.resume)
+
+    def test_a_rollout_that_goes_back_is_not_aborted(self) -> None:
+        app = deployed()
+        app.order(o.Deploy(spec=spec_of("crashing", replicas=3), policy=options(order="stop-first")))
+        app.run(30.0, until=lambda: app.rollout.back)
+        with pytest.raises(Conflict, match=r"web\.2 is going back already"):
+            app.ask(steering.abort)
+
+    @pytest.mark.parametrize("order", [o.Stop(), o.Remove()])
+    def test_a_stop_is_not_aborted(self, order: o.Order) -> None:
+        app = deployed()
+        app.order(order)
+        with pytest.raises(Conflict, match="cannot be aborted; give the order that undoes it"):
+            app.ask(steering.abort)
+
+
+def test_a_rollout_waits_pending_until_it_is_looked_at() -> None:
+    app = empty()
+    app.order(o.Deploy(spec=spec_of()))
+    assert app.rollout.phase is Phase.PENDING

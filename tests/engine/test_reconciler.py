@@ -1,0 +1,107 @@
+"""The loop: written down before it acts, woken at once, and never ended by a port that refuses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from tests.engine.daemon import World, quick
+
+from rota.core import order as o
+from rota.core.names import ReplicaId
+from rota.core.rollout import Phase
+from rota.engine.executor import Executor
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    made = World()
+    try:
+        await made.start()
+        await made.order(o.Deploy(spec=quick()))
+        await made.until_over()
+        yield made
+    finally:
+        await made.close()
+
+
+async def test_every_call_was_written_down_before_it_was_made(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[str, bool]] = []
+    carry_out = Executor.carry_out
+
+    async def look(self: Executor, state, step) -> None:  # type: ignore[no-untyped-def]
+        events = await world.store.events(app="web")
+        replica = getattr(step, "replica", None)
+        written = any(event.step == type(step).__name__ and event.replica == replica for event in events)
+        made.append((type(step).__name__, written))
+        await carry_out(self, state, step)
+
+    monkeypatch.setattr(Executor, "carry_out", look)
+    await world.order(o.Restart())
+    await world.until_over()
+    assert len(made) > 10
+    assert [name for name, written in made if not written] == []
+
+
+async def test_a_refused_call_is_noted_and_made_again(world: World) -> None:
+    world.balancer.fail("drain", times=1, message="HAProxy says no")
+    await world.order(o.Restart())
+    await world.until_over()
+    assert world.rollout is not None
+    assert world.rollout.phase is Phase.SUCCEEDED
+    failed = [event for event in await world.store.events(app="web") if event.kind.value == "step-failed"]
+    assert [(event.step, event.detail or event.reason) for event in failed] == [("DrainServer", "HAProxy says no")]
+
+
+async def test_a_replica_that_cannot_be_started_counts_as_failed(world: World) -> None:
+    world.runtime.prepare_faults["web", 2] = "no compiler"
+    await world.order(o.Deploy(spec=quick(build_command=["make"])))
+    await world.until_over()
+    assert world.rollout is not None
+    assert (world.rollout.phase, world.rollout.detail) == (Phase.ROLLED_BACK, "no compiler")
+
+
+async def test_a_dead_replica_wakes_the_loop(world: World) -> None:
+    world.runtime.crash(ReplicaId("web-1"))
+    await asyncio.wait_for(world.until(lambda: "start web-3" in world.runtime.calls), 5.0)
+
+
+async def test_a_store_that_cannot_write_stops_the_act_and_not_the_loop(world: World) -> None:
+    world.store.fail_next(2)
+    calls = len(world.runtime.calls)
+    world.runtime.crash(ReplicaId("web-1"))
+    await world.until(lambda: not world.store._faults)
+    assert len(world.runtime.calls) == calls
+    await world.until_over()
+
+
+async def test_a_runtime_that_cannot_be_asked_is_asked_again(world: World) -> None:
+    world.runtime.unavailable = "no answer"
+    world.runtime.crash(ReplicaId("web-1"))
+    await asyncio.sleep(0)
+    world.runtime.unavailable = ""
+    await world.until_over()
+
+
+async def test_an_order_is_durable_when_it_has_been_taken(world: World) -> None:
+    await world.order(o.Scale(replicas=3))
+    assert world.store.saved[-1].desired.replicas == 3
+
+
+async def test_a_superseded_rollout_ends_in_the_history(world: World) -> None:
+    await world.order(o.Restart())
+    await world.order(o.Restart(supersede=True))
+    kept = await world.store.rollout("web.2")
+    assert kept is not None
+    assert kept.phase is Phase.CANCELLED
+    await world.until_over()
+
+
+async def test_suspended_apps_stop_and_run_again_with_the_next_daemon(world: World) -> None:
+    assert world.supervisor is not None
+    await world.supervisor.suspend()
+    assert world.running() == []
+    await world.close()
+    await world.start()
+    await world.until(lambda: len(world.running()) == 2)
