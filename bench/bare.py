@@ -101,7 +101,7 @@ class BareReplicas:
 
     async def _accepting(self, address: Address) -> None:
         async with asyncio.timeout(PATIENCE):
-            while not (await self._prober.accepts(_NOBODY, address, 1.0)).passed:  # noqa: ASYNC110 - another process's
+            while not (await self._prober.accepts(_NOBODY, address, 1.0)).passed:
                 await asyncio.sleep(ACCEPT_POLL)
 
     async def _ready(self, address: Address) -> None:

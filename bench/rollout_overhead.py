@@ -76,7 +76,7 @@ async def _restart(server: RunningServer) -> Mapping[str, Any]:
         return seen["finished_at"] is not None
 
     async with asyncio.timeout(120):
-        while not await ended():  # noqa: ASYNC110 - another process's
+        while not await ended():
             await asyncio.sleep(0.2)  # rarely, so that the question itself costs the rollout nothing
     if seen["phase"] != "succeeded":
         raise RuntimeError(f"the restart ended as {seen['phase']}: {seen['detail']}")

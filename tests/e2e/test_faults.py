@@ -5,7 +5,10 @@ The fault points come from the step types; a step type without a scenario here f
 from __future__ import annotations
 
 import asyncio
+import json
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import closing, suppress
 
 import pytest
 import pytest_asyncio
@@ -13,7 +16,7 @@ from tests.e2e.scenario import FULL, Hello, nothing_lost
 
 from rota.core.steps import STEP_TYPES
 from rota.testing.faults import POINTS, VARIABLE
-from rota.testing.server import RunningServer
+from rota.testing.server import RunningServer, ServerBroken
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
@@ -57,8 +60,17 @@ async def kill_replica(app: Hello) -> None:
     app.server.kill_child((await app.ready())[0])
 
 
-async def lose_record(app: Hello) -> None:
-    """A replica with the app's labels that no record knows: its row is taken out of the database by hand."""
+async def wait_for_it(app: Hello) -> None:
+    """Nothing to do: what was arranged before makes the step by itself."""
+
+
+def lose_record(app: Hello) -> None:
+    """A replica with the app's labels that no record knows: its record is taken out of the store by hand."""
+    with closing(sqlite3.connect(app.server.directory / "state/rota.db")) as store, store:
+        (body,) = store.execute("SELECT body FROM apps WHERE name = ?", (app.name,)).fetchone()
+        state = json.loads(body)
+        state["recorded"]["replicas"].popitem()
+        store.execute("UPDATE apps SET body = ? WHERE name = ?", (json.dumps(state), app.name))
 
 
 async def cut(app: Hello) -> None:
@@ -105,7 +117,9 @@ LOSSLESS: Mapping[str, Scenario] = {
     "FailReplica": kill_replica,
     "TurnBack": deploy_bad,
     "PauseRollout": pause,
+    "AdoptReplica": wait_for_it,
 }
+ARRANGED = {"AdoptReplica": lose_record}
 LOSSY: Mapping[str, Scenario] = {
     "OpenGap": simultaneous,
     "CloseGap": simultaneous,
@@ -174,7 +188,11 @@ async def test_a_daemon_killed_at_a_step_goes_on(step: str, point: str, server: 
 async def die_at(server: RunningServer, fault: str, scenario: Scenario, app: Hello) -> None:
     """A daemon that will die there takes over, the scenario makes it, and the next one takes over."""
     await server.kill()
-    await server.start(**{VARIABLE: fault})
+    arrange = ARRANGED.get(fault.partition(":")[2])
+    if arrange is not None:
+        arrange(app)
+    with suppress(ServerBroken):  # it may die before it is ready
+        await server.start(**{VARIABLE: fault})
     work = asyncio.create_task(scenario(app))
     code = await server.ended(60.0)
     assert code == -9, f"{fault} was not reached: the daemon ended with {code}"
