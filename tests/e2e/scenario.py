@@ -72,12 +72,13 @@ class Hello:
 
         await self.server.until(holds, timeout)
 
-    async def rollout_ended(self, timeout: float = 90.0) -> dict[str, Any]:
-        """Waits for the end of the newest rollout and returns it."""
+    async def rollout_ended(self, timeout: float = 90.0, phase: str | None = None) -> dict[str, Any]:
+        """Waits for the newest rollout's end, or for a phase of it, and returns it."""
         newest = (await self.server.get(f"/api/v1/rollouts?app={self.name}&limit=1"))["rollouts"][0]["id"]
 
         async def holds() -> bool:
-            return (await self.server.get(f"/api/v1/rollouts/{newest}"))["finished_at"] is not None
+            found = await self.server.get(f"/api/v1/rollouts/{newest}")
+            return found["phase"] == phase if phase else found["finished_at"] is not None
 
         try:
             await self.server.until(holds, timeout)

@@ -29,7 +29,7 @@ from .conftest import StartHello
 
 async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - the counts have no event to wait on
+        while not condition():
             await asyncio.sleep(0.01)
 
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 import functools
 import hashlib
 from dataclasses import astuple, dataclass
+from functools import cached_property, lru_cache
 
-from rota.core.spec import AppSpec
+from rota.core.spec import AppSpec, HealthCheck
 
 
 @dataclass(frozen=True)
@@ -22,17 +23,19 @@ class Backend:
     fall: int
     rise: int
 
-    @property
+    @cached_property
     def name(self) -> str:
         """``<app>.<8 hex digits of its settings>``: an app's name holds no dot, so no two apps share one."""
         return _name(self)
 
 
 def backend_of(spec: AppSpec) -> Backend:
-    check = spec.health_check
-    return Backend(
-        spec.name, spec.check_path, check.interval, check.fast_interval, check.timeout, check.fall, check.rise
-    )
+    return _backend(spec.name, spec.check_path, spec.health_check)
+
+
+@lru_cache(maxsize=4096)  # asked several times a decision
+def _backend(app: str, path: str | None, check: HealthCheck) -> Backend:
+    return Backend(app, path, check.interval, check.fast_interval, check.timeout, check.fall, check.rise)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -9,11 +9,19 @@ from dataclasses import dataclass
 from rota.core import arrival, handoff, rolling, routes
 from rota.core.names import ReplicaId
 from rota.core.observation import Observation
-from rota.core.rollout import Rollout
+from rota.core.rollout import Phase, Rollout
 from rota.core.situation import Draft, Member, Situation
 from rota.core.spec import Order
 from rota.core.state import AppState
-from rota.core.steps import AdoptReplica, DeleteReleases, DrainServer, ForgetApp, Step
+from rota.core.steps import (
+    AdoptReplica,
+    DeleteReleases,
+    DrainServer,
+    ForgetApp,
+    PauseRollout,
+    Step,
+    TurnBack,
+)
 
 RELEASES_KEPT = 10  # to roll back to
 
@@ -190,8 +198,17 @@ def _fill(here: Situation, slot: int, staying: frozenset[ReplicaId]) -> None:
             return
         if any(_in_place(here, member, staying) for member in members):
             return
+    if rollout is not None and slot in rollout.in_hand and _given_up(here, rollout, slot):
+        return
     if not here.draft.about(f"slot {slot}") and not any(_unexplained(member) for member in members):
         arrival.start(here, slot, _need(members))
+
+
+def _given_up(here: Situation, rollout: Rollout, slot: int) -> bool:
+    """The rollout turns back in this very decision, or a person is to say how the slot goes on."""
+    turning = any(isinstance(step, TurnBack | PauseRollout) for step in here.draft.steps)
+    failed = rollout.taken[slot].failures >= rollout.policy.attempts
+    return turning or (rollout.phase is Phase.PAUSED and failed)
 
 
 def _unexplained(member: Member) -> bool:

@@ -89,7 +89,10 @@ def _await_exit(here: Situation, member: Member) -> None:
     record = member.record
     assert record.stop_began_at is not None  # a leaving member was told to stop
     deadline = record.stop_began_at + here.spec(record.release).stop_grace_period
-    if here.now < deadline:
+    if here.now < deadline and member.seen is not None and not member.seen.told_to_stop:
+        # A daemon died between writing the stop down and carrying it out.
+        here.draft.add(StopReplica(member.id, "its stop is on record and was not sent", member.seen.run))
+    elif here.now < deadline:
         here.draft.wake(deadline)
     elif record.killed_at is None or here.now >= record.killed_at + 1.0:
         here.draft.add(KillReplica(member.id, "stop_grace_period has passed"))

@@ -56,7 +56,8 @@ class Exit:
 @dataclass(frozen=True)
 class ObservedReplica:
     """One replica as its runtime shows it. ``run`` is the identity of its present run (boot id + pid + start
-    ticks, or container id + start): it differs after a restart in place. Times are seconds of rota's clock."""
+    ticks, or container id + start): it differs after a restart in place. ``told_to_stop``: this run was sent its stop
+    signal, as far as the runtime knows; read only once a stop is on record. Times are seconds of rota's clock."""
 
     id: ReplicaId
     app: str
@@ -71,6 +72,7 @@ class ObservedReplica:
     limits: Limits = field(default_factory=Limits)
     limits_enforced: bool = True
     restarts: int = 0
+    told_to_stop: bool = True
     node: str = "local"
 
 

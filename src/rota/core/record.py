@@ -99,7 +99,8 @@ def _entry_after(entry: ReplicaRecord, step: s.Step, now: float) -> ReplicaRecor
         case s.CutConnections():
             return replace(entry, cut_at=now)
         case s.StopReplica():
-            return replace(entry, stop_began_at=now, run_before=step.run, killed_at=None)
+            began = entry.stop_began_at if entry.run_before == step.run and entry.stop_began_at is not None else now
+            return replace(entry, stop_began_at=began, run_before=step.run, killed_at=None)
         case s.KillReplica():
             return replace(entry, killed_at=now)
         case s.RestartReplica():

@@ -16,6 +16,7 @@ from rota.core.observation import (
     RunState,
     ServerState,
 )
+from rota.core.readiness import Stage, readiness
 from rota.core.spec import AppSpec
 from rota.core.state import AppState
 from rota.engine.probing import Probing
@@ -41,6 +42,7 @@ class Observer:
         self._runtime = runtime
         self._balancer = balancer
         self._logs = logs
+        self._clock = clock
         self._probing = Probing(prober, clock, wake)
 
     async def observe(self, state: AppState, busy: frozenset[str]) -> Observation:
@@ -80,9 +82,18 @@ class Observer:
             record = state.recorded.replicas.get(name)
             settled = record is not None and (record.failure is not None or record.stop_began_at is not None)
             ready = record is not None and record.enabled_at is not None and seen.state is RunState.RUNNING
-            if not settled and not ready:
+            waiting = seen.state is RunState.RUNNING and not self._overdue(state, seen)
+            if not settled and not ready and not waiting:
                 lines[name] = await self._logs.tail(name, LOG_LINES)
         return lines
+
+    def _overdue(self, state: AppState, seen: ObservedReplica) -> bool:
+        """Whether this look is the one on which it fails."""
+        release = state.releases.get(seen.release)
+        if release is None:
+            return False
+        now = self._clock.now()
+        return readiness(release.spec, seen, self._probing.seen(seen.id), now).stage is Stage.FAILED
 
 
 def _of_app(app: str, artefacts: Mapping[tuple[str, int], Artefact]) -> dict[int, Artefact]:

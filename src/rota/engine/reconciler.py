@@ -96,7 +96,9 @@ class Reconciler:
             decision = await self._decide(observed)
             while any(isinstance(step, s.StoreStep) for step in decision.steps) and not self.forgotten:
                 # Facts alone change nothing that can be seen: the same look is good for the decisions they allow.
-                observed = replace(observed, busy=observed.busy | frozenset(self._under_way))
+                # What a step changed that began since, even if it has ended, is not in it: its subject stays busy.
+                begun = {s.subject(step) for step in decision.steps if not isinstance(step, s.StoreStep)}
+                observed = replace(observed, busy=observed.busy | begun)
                 decision = await self._decide(observed)
         except StepFailed as error:
             log.warning("%s: %s; trying again", self.state.name, error)

@@ -22,7 +22,8 @@ they are matched by `id`.
 
 `start` needs `name` and `argv`, the rest has defaults (`cwd` `/`, `log` /dev/null). It is idempotent by name
 while the child lives; after that it is a new run that keeps the list of runs. `restart: false` in `signal`
-takes the mark away, whatever the signal. `tree` reaches all processes of the child; N may be 0, of an ended
+takes the mark away, whatever the signal; `signalled` in the record is the last one that the main process got.
+`tree` reaches all processes of the child; N may be 0, of an ended
 child too. What is left of a tree is killed when its main process ends. A child of an earlier boot is `exited`
 and not restarted: its cgroups and files may be gone, the caller starts it again.
 

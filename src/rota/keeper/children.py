@@ -128,9 +128,17 @@ class Children:
             child.record.restart = False
             self._save(child.record)
         try:
-            return self._signal_tree(child, signum) if whole_tree else self._signal_main(child, signum)
+            if whole_tree:
+                return self._signal_tree(child, signum)
+            count = self._signal_main(child, signum)
         except PermissionError as error:
             raise RefusedError("denied", f"{name}: {error.strerror}") from error
+        if count:
+            # Whoever asked may die before it knows that the signal was sent: the next one sees it here.
+            child.record = replace(child.record, signalled=signum)
+            self._save(child.record)
+            self._publish("updated", child.record)
+        return count
 
     def forget(self, name: str) -> None:
         """Drop the record; the tree is gone when it returns. RefusedError: alive, disk."""

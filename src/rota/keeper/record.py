@@ -28,7 +28,8 @@ _MOVES = {
 
 @dataclass
 class Record:
-    """One child. The first nine fields are the caller's, the others are facts; times are RFC 3339 UTC."""
+    """One child. The first nine fields are the caller's, the others are facts; times are RFC 3339 UTC. `signalled` is
+    the last signal that the present run's main process was sent by request."""
 
     name: str
     argv: list[str]
@@ -48,6 +49,7 @@ class Record:
     signal: int | None = None
     exited_at: str | None = None
     exit_unknown: bool = False
+    signalled: int | None = None
     oom_hint: bool = False
     oom_kills_before: int = 0
     error: str | None = None
@@ -63,7 +65,7 @@ class Record:
         if self.state is not State.INTENDED:
             self._move(State.INTENDED)
         self.pid = self.start_ticks = self.started_at = None
-        self.exit_code = self.signal = self.exited_at = self.error = None
+        self.exit_code = self.signal = self.exited_at = self.error = self.signalled = None
         self.exit_unknown = self.oom_hint = False
         self.boot_id, self.oom_kills_before = boot_id, oom_kills
 

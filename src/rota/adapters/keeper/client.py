@@ -47,6 +47,7 @@ class Child:
     exit_code: int | None = None
     signal: int | None = None
     exited_at: str | None = None
+    signalled: int | None = None
     oom_hint: bool = False
     restarts: int = 0
     error: str | None = None

@@ -81,6 +81,7 @@ def observed(child: Child, labels: Labels, clock: SystemClock) -> ObservedReplic
         limits=limits_in_force(child.cgroups, labels.limits),
         limits_enforced=enforced(child.cgroups, labels.limits),
         restarts=child.restarts,
+        told_to_stop=child.signalled is not None,
     )
 
 
