@@ -79,9 +79,17 @@ class Hello:
         async def holds() -> bool:
             return (await self.server.get(f"/api/v1/rollouts/{newest}"))["finished_at"] is not None
 
-        await self.server.until(holds, timeout)
+        try:
+            await self.server.until(holds, timeout)
+        except TimeoutError:
+            raise AssertionError(await self._state_of_affairs(newest)) from None
         ended: dict[str, Any] = await self.server.get(f"/api/v1/rollouts/{newest}")
         return ended
+
+    async def _state_of_affairs(self, rollout: str) -> str:
+        found = await self.server.get(f"/api/v1/rollouts/{rollout}")
+        replicas = await self.server.replicas(self.name)
+        return f"{rollout} does not end\n{found}\n{replicas}\n{self.server.log[-3000:]}"
 
     def plan(self, **changes: Any) -> LoadPlan:
         """Open loop, new and kept connections mixed, GET and POST, slow requests among them."""

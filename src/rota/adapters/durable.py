@@ -7,20 +7,23 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def write_durably(path: Path, text: str) -> None:
-    """Temporary file (mode 0600), fsync, rename, fsync of the directory. Raises OSError, the old file being whole."""
+def write_durably(path: Path, text: str, *, sync: bool = True) -> None:
+    """Temporary file (mode 0600), fsync, rename, fsync of the directory. Raises OSError, the old file being whole.
+    Without ``sync`` it outlives this process, not the machine, and waits for no disk."""
     temporary = path.with_name(f".{path.name}.new")
     try:
         with open(temporary, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except OSError:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+    if sync:
+        sync_directory(path.parent)
 
 
 def sync_directory(directory: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from rota.core import steps as s
 from rota.core.arrival import failed_start
@@ -66,9 +67,7 @@ class Reconciler:
         """Until the app is forgotten or the task is cancelled; steps under way end by themselves then."""
         while not self.forgotten:
             self._woken.clear()
-            wake_at = await self._turn()
-            if wake_at is not None:
-                await self._rest(wake_at)
+            await self._rest(await self._turn())
 
     async def change(self, make: Callable[[AppState], AppState]) -> AppState:
         """Changes the state by an order: durable when this returns. Whatever ``make`` raises changes nothing."""
@@ -90,26 +89,33 @@ class Reconciler:
         if self._under_way:
             await asyncio.gather(*self._under_way.values(), return_exceptions=True)
 
-    async def _turn(self) -> float | None:
-        """One turn; returns when to look again, or None to look at once."""
+    async def _turn(self) -> float:
+        """One turn; returns when to look again at the latest: the end of each step under way wakes the loop."""
         try:
             observed = await self._observer.observe(self.state, self._busy())
-            async with self.lock:
-                self.observation = observed
-                decision = decide(self.state, observed, self._clock.now())
-                await self._write_down(decision)
+            decision = await self._decide(observed)
+            while any(isinstance(step, s.StoreStep) for step in decision.steps) and not self.forgotten:
+                # Facts alone change nothing that can be seen: the same look is good for the decisions they allow.
+                observed = replace(observed, busy=observed.busy | frozenset(self._under_way))
+                decision = await self._decide(observed)
         except StepFailed as error:
             log.warning("%s: %s; trying again", self.state.name, error)
             return self._clock.now() + RETRY
-        for step in decision.steps:
-            self._start(step)
         if self._is_empty():
             async with self._emptied:
                 self._emptied.notify_all()
-        if decision.steps:
-            return None
         limit = self._clock.now() + FULL_OBSERVATION
         return min([limit, *self._refused.values(), *([decision.wake_at] if decision.wake_at is not None else [])])
+
+    async def _decide(self, observed: Observation) -> Decision:
+        """Decides, writes down, and has the steps begun."""
+        async with self.lock:
+            self.observation = observed
+            decision = decide(self.state, observed, self._clock.now())
+            await self._write_down(decision)
+        for step in decision.steps:
+            self._start(step)
+        return decision
 
     def _is_empty(self) -> bool:
         seen = self.observation

@@ -204,7 +204,7 @@ async def test_a_port_that_cannot_be_put_on_record_is_not_leased(box: Machine, m
     app = app_spec()
     await box.unpacked(app)
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as full:

@@ -16,6 +16,7 @@ from rota.ports.prober import ProbeResult
 
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: |\r|\n|$)")
 _MOST_READ = 8192
+_LOOK_AGAIN = 0.5  # seconds
 _HEADER_END = (b"\r\n\r\n", b"\n\n")
 
 
@@ -24,6 +25,7 @@ class SocketProber:
 
     def __init__(self, pids_of: Callable[[ReplicaId], frozenset[int] | None]) -> None:
         self._pids_of = pids_of
+        self._looked: dict[ReplicaId, tuple[float, str]] = {}
 
     async def accepts(self, replica: ReplicaId, address: Address, timeout: float) -> ProbeResult:
         try:
@@ -32,7 +34,7 @@ class SocketProber:
         except TimeoutError:
             return _too_late(timeout)
         except ConnectionRefusedError:
-            return ProbeResult(f"connection refused{self._listens_elsewhere(replica, address)}")
+            return ProbeResult(f"connection refused{self._elsewhere(replica, address)}")
         except OSError as error:
             return ProbeResult(_written(error))
         return self._owned(replica, address)
@@ -58,6 +60,15 @@ class SocketProber:
         if not strangers:
             return ProbeResult()
         return ProbeResult(f"port {address.port} is held by another process ({holder_of(min(strangers))})")
+
+    def _elsewhere(self, replica: ReplicaId, address: Address) -> str:
+        """Looked up twice a second at most: a refused connection costs next to nothing, and the look at all that
+        listens would take the processor from the very replica that is starting."""
+        now = asyncio.get_running_loop().time()
+        if replica not in self._looked or self._looked[replica][0] <= now:
+            self._looked = {name: seen for name, seen in self._looked.items() if seen[0] > now}
+            self._looked[replica] = (now + _LOOK_AGAIN, self._listens_elsewhere(replica, address))
+        return self._looked[replica][1]
 
     def _listens_elsewhere(self, replica: ReplicaId, address: Address) -> str:
         pids = self._pids_of(replica)

@@ -48,6 +48,7 @@ class HaproxyBalancer:
         self._reloads = Reloads(self._haproxy, settings.reload_interval, self._carry_out_reload)
         self._wakes: list[Callable[[str], None]] = []
         self._lost = asyncio.Event()
+        self._old_workers = True  # until the master has said that there are none; then not before the next reload
         self._watcher: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -116,16 +117,17 @@ class HaproxyBalancer:
 
     async def drain(self, replica: ReplicaId) -> None:
         async with self._lock:
-            await self._set_state(replica, "drain")
+            await self._set_state(await self._path(replica), "drain")
 
     async def disable(self, replica: ReplicaId) -> None:
         async with self._lock:
+            path = await self._path(replica)
             try:
-                await self._set_state(replica, "maint")
+                await self._set_state(path, "maint")
             finally:
                 self._forget(replica)
             # A HAProxy that was started again between the two read the file that still had the server.
-            await self._set_state(replica, "maint")
+            await self._set_state(path, "maint")
 
     async def cut(self, replica: ReplicaId) -> None:
         async with self._lock:
@@ -173,15 +175,14 @@ class HaproxyBalancer:
     async def _observe(self, gaps: tuple[Gap, ...]) -> Mapping[str, ObservedBalancer]:
         try:
             reading = await self._haproxy.read()
-            backends = await self._haproxy.backends()
-            old = await self._read_old()
+            old = await self._read_old() if self._old_workers else {}
         except NotAnswering:
             return {name: _unanswered(app, gaps) for name, app in self._state.apps.items()}
         process = process_id(reading.pid)
         if process is None:  # killed since it answered
             return {name: _unanswered(app, gaps) for name, app in self._state.apps.items()}
         self._ended.note(process, reading)
-        return View((process, reading), backends, old, self._ended.rows, gaps).of_apps(self._state)
+        return View((process, reading), frozenset(reading.backends), old, self._ended.rows, gaps).of_apps(self._state)
 
     def _app(self, name: str) -> App:
         if name not in self._state.apps:
@@ -219,20 +220,22 @@ class HaproxyBalancer:
         address = (server.address.host, server.address.port)
         if present is None:
             words = server_words(app.pools[server.backend], server.address)
-            await self._haproxy.tell(f"add server {path} {words}", accept=["New server registered"])
-            await self._haproxy.tell(f"enable health {path};enable server {path}")
+            enable = f"enable health {path};enable server {path}"
+            await self._haproxy.tell(f"add server {path} {words};{enable}", accept=["New server registered"])
         elif present.state is not ServerState.READY or present.address != address:
             host, port = address
             move = f"set server {path} addr {host} port {port}"
             await self._haproxy.tell(f"{move};set server {path} state ready", accept=_STATE_SAID)
 
-    async def _set_state(self, replica: ReplicaId, state: str) -> None:
-        path = await self._path(replica)
+    async def _set_state(self, path: str | None, state: str) -> None:
         if path is not None:
             await self._haproxy.tell(f"set server {path} state {state}", accept=_GONE)
 
     async def _path(self, replica: ReplicaId) -> str | None:
-        """``backend/server`` as the current worker has it; None when it does not."""
+        """``backend/server`` by the file, else as the current worker has it; None when neither does."""
+        owner = self._state.owner(replica)
+        if owner is not None:
+            return f"{word(owner.servers[replica].backend)}/{word(replica)}"
         entry = (await self._haproxy.entries()).get(replica)
         return None if entry is None else f"{word(entry.backend)}/{word(replica)}"
 
@@ -283,6 +286,7 @@ class HaproxyBalancer:
         await self._disk.check(state)
         self._disk.write(state)
         before = await self._haproxy.read()
+        self._old_workers = True
         witness = await self._haproxy.reload()
         self._state = state
         self._ended.follow(witness, before.pid)
@@ -302,7 +306,9 @@ class HaproxyBalancer:
 
     async def _read_old(self) -> dict[str, Reading]:
         readings = {}
-        for pid in (await self._haproxy.workers()).old:
+        workers = await self._haproxy.workers()
+        self._old_workers = workers.current is None or bool(workers.old)
+        for pid in workers.old:
             process, reading = process_id(pid), await self._haproxy.read_old(pid)
             if process is not None and reading is not None:
                 self._ended.note(process, reading)
@@ -327,6 +333,7 @@ class HaproxyBalancer:
             lost = self._lost.is_set()
             self._lost.clear()
             now = await self._workers()
+            self._old_workers = self._old_workers or bool(now.old)
             if lost or (before is not None and now != before):
                 self._wake_all()
             before = now

@@ -83,7 +83,8 @@ class Disk:
 
 
 def _replace(path: Path, text: str) -> bool:
-    """Puts a file in place whole, durably; says whether it differs from what was there."""
+    """Puts a file in place whole; says whether it differs from what was there. The directory is not flushed: what a
+    power cut could bring back is the file before, and it ends the replicas as well, which the daemon then compares."""
     if path.exists() and path.read_text() == text:
         return False
     temporary = path.with_name(path.name + ".new")
@@ -93,9 +94,4 @@ def _replace(path: Path, text: str) -> bool:
         file.flush()
         os.fsync(file.fileno())
     temporary.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
     return True

@@ -4,6 +4,7 @@ that a reload left, reached through the master; used by balancer.py and reloads.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from rota.core.errors import StepFailed
 _ROWS = "show stat -1 6 -1"  # any proxy, backends (2) and servers (4), any server
 _PAYLOAD = 8_000  # bytes of map entries a command: HAProxy takes 16 kB (tune.bufsize) in all
 _POLL = 0.005
+_OLD_DEADLINE, _OLD_TRIES = 0.25, 20  # seconds: the master says nothing for a worker that ends while it is asked
 _RELOAD_DEADLINE = 10.0  # seconds; 44 ms measured
 
 
@@ -67,11 +69,14 @@ class Haproxy:
 
     async def read_old(self, pid: int) -> Reading | None:
         """An old worker's rows; None when it has ended."""
-        try:
-            servers, backends = read_stat(await call(self._settings.master_socket, f"@!{pid} {_ROWS}"))
-        except NotAnswering:
-            return None
-        return Reading(servers, backends, pid=pid) if backends else None
+        for _ in range(_OLD_TRIES):
+            if process_id(pid) is None:
+                return None
+            with contextlib.suppress(NotAnswering):
+                answer = await call(self._settings.master_socket, f"@!{pid} {_ROWS}", _OLD_DEADLINE)
+                servers, backends = read_stat(answer)
+                return Reading(servers, backends, pid=pid) if backends else None
+        return None
 
     async def cut_old(self, pid: int, backend: str, server: str) -> None:
         """Ends a server's connections in an old worker, one by one: it refuses commands about servers ("Proxy is

@@ -27,13 +27,7 @@ class FileLogs:
     async def tail(self, replica: ReplicaId, lines: int) -> tuple[str, ...]:
         if not app_of(replica):
             return ()
-        log = self._layout.log(replica)
-        found = await asyncio.to_thread(written_tail, log, lines)
-        if len(found) < lines:
-            rotated = log.with_name(log.name + ".1")
-            earlier = await asyncio.to_thread(written_tail, rotated, lines - len(found))
-            return (*earlier, *found)
-        return found
+        return await asyncio.to_thread(_written, self._layout.log(replica), lines)
 
     async def follow(self, replica: ReplicaId, lines: int) -> AsyncIterator[LogLine]:
         if not app_of(replica):
@@ -63,6 +57,13 @@ class FileLogs:
         for log in gone[KEPT:]:
             for file in (log, *logs.glob(f"{log.name}.*")):
                 file.unlink(missing_ok=True)
+
+
+def _written(log: Path, lines: int) -> tuple[str, ...]:
+    found = written_tail(log, lines)
+    if len(found) < lines:
+        return (*written_tail(log.with_name(log.name + ".1"), lines - len(found)), *found)
+    return found
 
 
 class _Follower:

@@ -107,7 +107,8 @@ class PortLeases:
     def _write(self) -> None:
         content: dict[str, Any] = {str(port): vars(lease) for port, lease in self._leases.items()}
         try:
-            write_durably(self._path, json.dumps(content))
+            # What was leased is to outlive the daemon; a machine that stops ends those who had the ports as well.
+            write_durably(self._path, json.dumps(content), sync=False)
         except OSError as error:
             raise StartFailed(f"the port cannot be put on record in {self._path}: {error.strerror}") from error
 

@@ -220,12 +220,14 @@ class ProcessRuntime:
     async def _discard(self, replica: ReplicaId, groups: Sequence[str]) -> None:
         """Nothing is left of it but its log."""
         await self._children.forget(replica)
-        await asyncio.to_thread(self._leases.give_back, replica)
         if not await self._cgroups.remove(groups):
             _log.warning("the control group of %s is still in use and stays", replica)
-        files = self._layout.replica_files(replica)
-        await asyncio.to_thread(shutil.rmtree, files, ignore_errors=True)
-        await asyncio.to_thread(self.logs.prune, app_of(replica))
+        await asyncio.to_thread(self._discard_files, replica)
+
+    def _discard_files(self, replica: ReplicaId) -> None:
+        self._leases.give_back(replica)
+        shutil.rmtree(self._layout.replica_files(replica), ignore_errors=True)
+        self.logs.prune(app_of(replica))
 
     def _groups_of(self, replica: ReplicaId) -> tuple[str, ...]:
         return tuple(str(root / replica) for root in self._cgroups.roots)
