@@ -113,13 +113,20 @@ def test_a_replica_shows_its_phase_on_its_way() -> None:
         words = [f"{name} {member.phase.value}" for name, member in app.here().members.items()]
         shown += [word for word in words if word not in shown]
     phases = {word.split()[1] for word in shown}
-    assert phases == {phase.value for phase in ReplicaPhase} - {"failed"}
+    assert phases == {phase.value for phase in ReplicaPhase} - {"failed", "stopped"}
     assert [word for word in shown if word.startswith("web-3")] == [
         "web-3 pending",
         "web-3 starting",
         "web-3 warming",
         "web-3 ready",
     ]
+
+
+def test_a_stopped_replica_that_is_kept_shows_as_stopped() -> None:
+    app = deployed(replicas=1)
+    app.order(o.Stop())
+    app.run(20.0)
+    assert [member.phase for member in app.here().members.values()] == [ReplicaPhase.STOPPED]
 
 
 def test_an_address_is_written_as_a_url_has_it() -> None:
