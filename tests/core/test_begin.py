@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.core.scenario import deployed, empty, options
+from tests.core.scenario import deployed, empty, options, serving
 
 from rota.core import order as o
 from rota.core import steering
@@ -100,6 +100,16 @@ def test_a_scale_during_a_rollout_stays_when_it_turns_back() -> None:
     assert app.rollout.phase is Phase.ROLLED_BACK
     assert app.state is not None
     assert app.state.desired.replicas == 3
+
+
+def test_a_scale_may_be_changed_while_it_goes_on() -> None:
+    app = deployed(replicas=2)
+    app.order(o.Scale(replicas=4))
+    app.order(o.Scale(replicas=3))
+    app.run(30.0)
+    assert app.rollout.phase is Phase.SUCCEEDED
+    assert app.rollout.before_replicas == 2
+    assert serving(app) == 3
 
 
 class TestSteering:

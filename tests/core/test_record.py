@@ -104,26 +104,33 @@ def test_a_replica_shows_its_phase_on_its_way() -> None:
     app = deployed(replicas=2, min_ready_seconds=1, drain={"timeout": 5})
     shown: list[str] = []
 
-    def look() -> bool:
-        for name, member in app.here().members.items():
-            word = f"{name} {member.phase.value}"
-            if word not in shown:
-                shown.append(word)
-        return False
-
     app.runtime.faults = lambda order: Faults(listens_after=0.2, healthy_after=0.4, stop_takes=0.1)
     app.opens = lambda replica: (0.5,)
     app.takes = lambda step: 0.01
     app.order(o.Restart())
-    app.run(20.0, look)
+    for _ in range(1500):
+        app.run(0.004)
+        words = [f"{name} {member.phase.value}" for name, member in app.here().members.items()]
+        shown += [word for word in words if word not in shown]
     phases = {word.split()[1] for word in shown}
-    assert phases == {phase.value for phase in ReplicaPhase} - {"failed"}
+    assert phases == {phase.value for phase in ReplicaPhase} - {"failed", "stopped"}
     assert [word for word in shown if word.startswith("web-3")] == [
         "web-3 pending",
         "web-3 starting",
         "web-3 warming",
         "web-3 ready",
     ]
+
+
+def test_a_stopped_replica_that_is_kept_shows_as_stopped() -> None:
+    app = deployed(replicas=1)
+    app.order(o.Stop())
+    app.run(20.0)
+    assert [member.phase for member in app.here().members.values()] == [ReplicaPhase.STOPPED]
+
+
+def test_an_address_is_written_as_a_url_has_it() -> None:
+    assert str(Address("127.0.0.1", 20000)) == "127.0.0.1:20000"
 
 
 def test_limits_are_said_in_words() -> None:

@@ -152,7 +152,7 @@ def _nothing_is_left_over(world: World) -> None:
         assert world.running() == []
         assert world.balancer.apps == {}
         return
-    slots = [seen.slot for seen in world.running()]
+    slots = [(seen.slot, seen.release) for seen in world.running()]
     assert len(slots) == len(set(slots))
     started = [call for call in world.runtime.calls if call.startswith("start ")]
     assert len(started) == len(set(started)), "a replica was started twice"

@@ -136,7 +136,7 @@ def _change(state: AppState, order: o.Restart | o.Redeploy | o.Rollback | o.Chan
             release = state.releases[_earlier(state, order.release)]
             target = SlotTarget(release.number, generation, release.spec.limits)
             return Change(Kind.ROLLBACK, target, order.policy, release.spec, count)
-        case o.ChangeLimits():
+        case _:
             by_rollout = order.policy.order is not None or order.policy.mode is Mode.SIMULTANEOUS
             least = generation if by_rollout else current.min_generation
             target = SlotTarget(current.release, least, order.applied_to(current.limits))

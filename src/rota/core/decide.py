@@ -143,8 +143,7 @@ def _hand_off(here: Situation, staying: frozenset[ReplicaId], routed: bool) -> N
         if not member.running or not member.known or member.id in staying or here.draft.about(member.id):
             continue
         if member.leaving or not member.admitted:
-            if member.leaving or _may_go(here, member, staying):
-                handoff.retire(here, member, _why(here, member))
+            handoff.retire(here, member, _why(here, member))
         elif _may_go(here, member, staying) and routed and (room > 0 or not member.serving):
             handoff.retire(here, member, _why(here, member))
             room -= member.serving and any(
