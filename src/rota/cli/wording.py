@@ -144,8 +144,10 @@ def _failures(rollout: dict[str, Any]) -> list[str]:
     lines = [f"{failure['replica']} {failure['reason']}: {failure['detail']}" for failure in failures]
     log = failures[-1].get("log") or [] if failures else []
     said_again = any(failure["detail"] and failure["detail"] in detail for failure in failures)
-    if said_again or not detail:
-        detail, told = "", []
+    if said_again or failures:
+        told = []  # the replicas' own lines tell more
+    if said_again:
+        detail = ""
     return [*([detail] if detail else []), *(f"  | {text}" for text in told), *lines, *(f"  | {text}" for text in log)]
 
 
