@@ -204,9 +204,10 @@ class _Web(uvicorn.Server):
 class _Server:
     """Everything that a daemon is made of, and how it ends."""
 
-    def __init__(self, options: Options, program: Binary, children: Children, clock: SystemClock) -> None:
-        directory = options.data_dir / "haproxy"
-        directory.mkdir(mode=0o700, exist_ok=True)
+    def __init__(
+        self, options: Options, program: Binary, settings: Settings, children: Children, clock: SystemClock
+    ) -> None:
+        settings.directory.mkdir(mode=0o700, exist_ok=True)
         self.keep_apps = True
         self._options = options
         self._started_at = clock.now()
@@ -223,18 +224,19 @@ class _Server:
             ports=options.ports,
             process_user=options.process_user,
         )
-        self._haproxy = KeptHaproxy(children, clock, directory)
-        self._balancer = HaproxyBalancer(Settings(directory, (options.http,)), program.path, self._haproxy)
+        self._haproxy = KeptHaproxy(children, clock, settings.directory)
+        self._balancer = HaproxyBalancer(settings, program.path, self._haproxy)
 
     @classmethod
     async def open(cls, options: Options, stack: contextlib.AsyncExitStack) -> _Server:
         """In charge when it returns; ``stack`` lets go of everything, and everything goes on."""
         program = haproxy_binary.find()
+        settings = Settings(options.data_dir / "haproxy", (options.http,))
         children = Children(options.data_dir)
         stack.push_async_callback(children.close)
         await children.open()
         stack.push_async_exit(_leave_no_idle_keeper(children))
-        server = cls(options, program, children, SystemClock(options.data_dir))
+        server = cls(options, program, settings, children, SystemClock(options.data_dir))
         if HAPROXY not in children.known or not children.known[HAPROXY].alive:
             _refuse_port_in_use(options.http)
         stack.push_async_callback(server._runtime.close)

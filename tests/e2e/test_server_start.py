@@ -59,6 +59,14 @@ def test_a_wrong_option_is_named(data_dir: Path, options: list[str], code: int, 
     assert said in answer.err
 
 
+def test_a_data_directory_with_too_long_a_path_is_refused(tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 100)
+    answer = serve("--data-dir", str(deep), "--api", f"127.0.0.1:{free_port()}", "--http", f"127.0.0.1:{free_port()}")
+    assert answer.code == 2
+    assert "too long for a Unix socket; choose a shorter data directory" in answer.err
+    assert not (deep / "keeper.log").exists()
+
+
 def test_a_second_daemon_on_a_data_directory_names_the_first(server: Server) -> None:
     state = str(server.running.directory / "state")
     answer = serve("--data-dir", state, "--api", f"127.0.0.1:{free_port()}")
