@@ -16,7 +16,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,17 +25,19 @@ import uvicorn
 import rota
 from rota.adapters.balancer.haproxy import binary as haproxy_binary
 from rota.adapters.balancer.haproxy.balancer import HaproxyBalancer
+from rota.adapters.balancer.haproxy.binary import Binary
 from rota.adapters.balancer.haproxy.kept import NAME as HAPROXY
 from rota.adapters.balancer.haproxy.kept import KeptHaproxy
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.clock import SystemClock
 from rota.adapters.keeper.client import Children
 from rota.adapters.prober.prober import SocketProber
+from rota.adapters.runtime.process.layout import account
 from rota.adapters.runtime.process.runtime import ProcessRuntime
 from rota.adapters.source import ArchiveDirectory
 from rota.adapters.store.sqlite import SqliteStore
 from rota.api.application import create_api
-from rota.core.errors import Missing, RotaError, UsageError
+from rota.core.errors import Missing, RotaError, StartFailed, UsageError
 from rota.engine.engine import Engine
 from rota.engine.reconciler import Fault, no_fault
 from rota.engine.supervisor import Supervisor
@@ -94,7 +96,11 @@ def _options(argv: Sequence[str]) -> Options:
     add("--ports", default="20000-29999", help="ports for replicas (default: %(default)s)")
     given = parser.parse_args(list(argv))
     return Options(
-        given.data_dir.absolute(), _api_address(given.api), given.http, given.process_user, _ports(given.ports)
+        given.data_dir.absolute(),
+        _api_address(given.api),
+        _http_address(given.http),
+        _process_user(given.process_user),
+        _ports(given.ports),
     )
 
 
@@ -114,6 +120,28 @@ def _api_address(text: str) -> tuple[str, int]:
     return "127.0.0.1" if host == "localhost" else host, int(port)
 
 
+def _http_address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    wrong = UsageError(f"--http {text}: write it as 0.0.0.0:8080 or [::]:8080")
+    if not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535):
+        raise wrong
+    if host not in ("", "*"):
+        try:
+            ipaddress.ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
+        except ValueError:
+            raise wrong from None
+    return text
+
+
+def _process_user(name: str | None) -> str | None:
+    """Refused now, not at the first deploy."""
+    try:
+        account(name)
+    except StartFailed as error:
+        raise UsageError(f"--process-user: {error}") from error
+    return name
+
+
 def _ports(text: str) -> range:
     first, _, last = text.partition("-")
     if not (first.isdigit() and last.isdigit() and 1024 <= int(first) <= int(last) <= 65535):
@@ -124,9 +152,15 @@ def _ports(text: str) -> range:
 @contextlib.contextmanager
 def _only_daemon(data_dir: Path) -> Iterator[None]:
     """Holds the data directory's lock. Raises Missing naming the daemon that has it."""
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = data_dir / "daemon.lock"
-    with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+") as lock:
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Missing(
+            f"the data directory {data_dir} cannot be used ({error.strerror}); give --data-dir another"
+        ) from error
+    with open(descriptor, "r+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -170,10 +204,10 @@ class _Web(uvicorn.Server):
 class _Server:
     """Everything that a daemon is made of, and how it ends."""
 
-    def __init__(self, options: Options, children: Children, clock: SystemClock) -> None:
-        program = haproxy_binary.find()
-        directory = options.data_dir / "haproxy"
-        directory.mkdir(mode=0o700, exist_ok=True)
+    def __init__(
+        self, options: Options, program: Binary, settings: Settings, children: Children, clock: SystemClock
+    ) -> None:
+        settings.directory.mkdir(mode=0o700, exist_ok=True)
         self.keep_apps = True
         self._options = options
         self._started_at = clock.now()
@@ -190,16 +224,19 @@ class _Server:
             ports=options.ports,
             process_user=options.process_user,
         )
-        self._haproxy = KeptHaproxy(children, clock, directory)
-        self._balancer = HaproxyBalancer(Settings(directory, (options.http,)), program.path, self._haproxy)
+        self._haproxy = KeptHaproxy(children, clock, settings.directory)
+        self._balancer = HaproxyBalancer(settings, program.path, self._haproxy)
 
     @classmethod
     async def open(cls, options: Options, stack: contextlib.AsyncExitStack) -> _Server:
         """In charge when it returns; ``stack`` lets go of everything, and everything goes on."""
+        program = haproxy_binary.find()
+        settings = Settings(options.data_dir / "haproxy", (options.http,))
         children = Children(options.data_dir)
         stack.push_async_callback(children.close)
         await children.open()
-        server = cls(options, children, SystemClock(options.data_dir))
+        stack.push_async_exit(_leave_no_idle_keeper(children))
+        server = cls(options, program, settings, children, SystemClock(options.data_dir))
         if HAPROXY not in children.known or not children.known[HAPROXY].alive:
             _refuse_port_in_use(options.http)
         stack.push_async_callback(server._runtime.close)
@@ -268,6 +305,16 @@ class _Server:
             "limits_enforced": self._runtime.contains,
             "started_at": moment(self._started_at),
         }
+
+
+def _leave_no_idle_keeper(children: Children) -> Callable[[object, BaseException | None, object], Awaitable[None]]:
+    """At the end of a daemon that could not start: a keeper of nothing would stay behind."""
+
+    async def leave(kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, RotaError | OSError) and not children.known:
+            await children.shutdown()
+
+    return leave
 
 
 def _fault() -> Fault:

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from rota.core.errors import NotFound, Problem, RotaError, SpecError, UsageError
+from rota.core.quantities import quoted
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -74,11 +75,21 @@ async def _on_unexpected(request: Request, error: Exception) -> JSONResponse:
     return problem(500, "unexpected", "the server failed at this request; its log says why")
 
 
+_BOUNDS = {
+    "greater_than_equal": ("ge", "at least"),
+    "greater_than": ("gt", "more than"),
+    "less_than_equal": ("le", "at most"),
+}
+
+
 def _message(entry: Any) -> str:
-    text = str(entry["msg"]).removeprefix(_VALUE_ERROR)
-    return (
-        f"the body is not JSON: {entry.get('ctx', {}).get('error', text)}" if entry["type"] == "json_invalid" else text
-    )
+    text, context = str(entry["msg"]).removeprefix(_VALUE_ERROR), entry.get("ctx", {})
+    if entry["type"] == "json_invalid":
+        return f"the body is not JSON: {context.get('error', text)}"
+    if entry["type"] in _BOUNDS:
+        name, words = _BOUNDS[entry["type"]]
+        return f"{words} {context[name]:g} is expected, not {quoted(entry['input'])}"
+    return text
 
 
 def _key(location: Iterable[object]) -> str:

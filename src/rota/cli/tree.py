@@ -20,6 +20,7 @@ def run(argv: Sequence[str], serve: Callable[[list[str]], int]) -> int:
     except typer.Abort:
         return FAILED
     except ClickException as error:
+        error.message = error.message.replace("Value error, ", "")  # pydantic's, of no use to a person
         error.show()
         return error.exit_code
     return code if isinstance(code, int) else 0

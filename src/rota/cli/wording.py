@@ -82,10 +82,16 @@ def event(view: dict[str, Any]) -> str | None:
     said = _said(view)
     if said is None:
         return None
-    why = view.get("detail") if view["kind"] != "failure" else None
-    why = str(why or view.get("reason") or "").partition("\n")[0]
+    why = _why(view).partition("\n")[0]
     who = view.get("replica") or view.get("rollout") or view.get("app")
     return f"{clock(view.get('at'))} {who} {said}" + (f": {why}" if why else "")
+
+
+def _why(view: dict[str, Any]) -> str:
+    if view.get("phase") == "rolled_back":
+        return ""  # said when it turned back, and once more at the end
+    why = view.get("detail") if view["kind"] != "failure" else None
+    return str(why or view.get("reason") or "")
 
 
 def _said(view: dict[str, Any]) -> str | None:
@@ -94,7 +100,7 @@ def _said(view: dict[str, Any]) -> str | None:
         return _STEPS.get(step)
     if view["kind"] == "step-failed":
         return f"{step} failed and is tried again"
-    return "failed" if view["kind"] == "failure" else str(view.get("phase") or "")
+    return "failed" if view["kind"] == "failure" else str(view.get("phase") or "").replace("_", " ")
 
 
 def ending(rollout: dict[str, Any]) -> list[str]:
@@ -133,12 +139,16 @@ def _failures(rollout: dict[str, Any]) -> list[str]:
     """Why, in a sentence; then the last failures, the very last with what the replica wrote."""
     if rollout["phase"] == "succeeded":
         return []
-    detail = str(rollout.get("detail") or "").partition("\n")[0]
+    detail, *told = str(rollout.get("detail") or "").splitlines() or [""]
     failures = (rollout.get("failures") or [])[-_FAILURES_SHOWN:]
     lines = [f"{failure['replica']} {failure['reason']}: {failure['detail']}" for failure in failures]
     log = failures[-1].get("log") or [] if failures else []
     said_again = any(failure["detail"] and failure["detail"] in detail for failure in failures)
-    return [*([detail] if detail and not said_again else []), *lines, *(f"  | {text}" for text in log)]
+    if said_again or failures:
+        told = []  # the replicas' own lines tell more
+    if said_again:
+        detail = ""
+    return [*([detail] if detail else []), *(f"  | {text}" for text in told), *lines, *(f"  | {text}" for text in log)]
 
 
 def _serving(rollout: dict[str, Any]) -> list[str]:

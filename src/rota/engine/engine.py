@@ -27,6 +27,8 @@ from rota.ports.source import Sources
 from rota.ports.store import Answer, Store
 
 STEPS_SHOWN = 2000  # of one rollout, the newest
+ALL_LINES = 1000  # of a replica that starts while its app's logs are followed
+LOOK_AGAIN = 0.1  # seconds
 
 
 class Engine:
@@ -248,18 +250,23 @@ class Engine:
         lines: asyncio.Queue[View],
     ) -> None:
         for name in self._replicas_of(app, replica):
-            followers[name] = asyncio.create_task(self._copy(name, tail, lines))
+            followers[name] = asyncio.create_task(self._copy(app, name, tail, lines))
         newest = await self._store.events(app=app, after=-1, limit=1)
         after = newest[-1].seq if newest else 0
         async for event in self._supervisor.journal.follow(app=app, rollout=None, after=after):
             started = event.step == "StartReplica" and event.replica is not None
             if started and event.replica not in followers and replica in {None, event.replica}:
                 assert event.replica is not None  # asked by started
-                followers[event.replica] = asyncio.create_task(self._copy(event.replica, tail, lines))
+                followers[event.replica] = asyncio.create_task(self._copy(app, event.replica, ALL_LINES, lines))
 
-    async def _copy(self, name: Any, tail: int, lines: asyncio.Queue[View]) -> None:
-        async for line in self._logs.follow(name, tail):
-            await lines.put({"replica": line.replica, "text": line.text})
+    async def _copy(self, app: str, name: Any, tail: int, lines: asyncio.Queue[View]) -> None:
+        """Its start is on record before the act: until the runtime knows it there is nothing to follow yet."""
+        begun = False
+        while not begun and name in self._replicas_of(app, None):
+            async for line in self._logs.follow(name, tail):
+                begun = True
+                await lines.put({"replica": line.replica, "text": line.text})
+            await asyncio.sleep(LOOK_AGAIN)
 
 
 def _target_of(state: AppState) -> int:

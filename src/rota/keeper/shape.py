@@ -77,7 +77,7 @@ CHECKS: dict[str, Callable[[object], bool]] = {
     "meta": lambda value: isinstance(value, dict),
     "restart": lambda value: isinstance(value, bool),
     "state": lambda value: value in list(State),
-    **dict.fromkeys(("pid", "start_ticks", "exit_code", "signal"), _or_none(_is_count)),
+    **dict.fromkeys(("pid", "start_ticks", "exit_code", "signal", "signalled"), _or_none(_is_count)),
     **dict.fromkeys(("boot_id", "started_at", "exited_at", "error"), _or_none(_is_text)),
     **dict.fromkeys(("exit_unknown", "oom_hint"), lambda value: isinstance(value, bool)),
     **dict.fromkeys(("restarts", "oom_kills_before"), _is_count),

@@ -130,6 +130,8 @@ def _app_and_count(text: str) -> tuple[str, int]:
     app, _, count = text.partition("=")
     if not app or not (count.isascii() and count.isdigit()):
         raise UsageError(f"{text!r} is not APP=N, such as hello=3")
+    if not int(count):
+        raise UsageError(f"{text}: 1 replica is the fewest; to have none: rota stop {app}")
     return app, int(count[:9])
 
 

@@ -54,15 +54,15 @@ def schema() -> None:
 
 
 def init(file: File = DEFAULT_FILE) -> None:
-    """Write a file to begin with; never over one that is there."""
+    """Write a file to begin with; never over one that holds something."""
     from rota.core import specfile
 
     text = specfile.starter(_app_name(file.resolve().parent.name))
     try:
-        with file.open("x", encoding="utf-8") as new:
+        with file.open("a", encoding="utf-8") as new:
+            if new.tell():
+                raise UsageError(f"{file} is there already and stays as it is")
             new.write(text)
-    except FileExistsError:
-        raise UsageError(f"{file} is there already and stays as it is") from None
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}") from None
     output.answer(f"{file} written; change it to fit, then: rota deploy")

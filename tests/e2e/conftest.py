@@ -1,0 +1,38 @@
+"""One real server for all tests of a session that leave it as it was, and apps on it, each with a name of its own."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.e2e.running import Hello, Server
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples/hello"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def server(component: Callable[[str], Path]) -> Iterator[Server]:
+    component("haproxy")
+    running = Server()
+    try:
+        running.start()
+        yield running
+    finally:
+        running.end()
+
+
+@pytest.fixture
+def hello(server: Server, tmp_path: Path) -> Iterator[Hello]:
+    """Not deployed yet; removed in the end."""
+    app = new_hello(server, tmp_path / "hello")
+    yield app
+    server.rota("remove", app.name, "--yes", "--supersede")
+
+
+def new_hello(server: Server, directory: Path) -> Hello:
+    shutil.copytree(EXAMPLE, directory)
+    return Hello(server, directory, f"hello{next(_numbers)}")
