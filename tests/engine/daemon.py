@@ -108,7 +108,7 @@ class World:
 
     async def until(self, condition: Callable[[], Any]) -> None:
         async with asyncio.timeout(PATIENCE):
-            while not condition():  # noqa: ASYNC110 (fakes and states tell nobody of a change)
+            while not condition():
                 await asyncio.sleep(0.005)
 
     async def until_over(self) -> None:

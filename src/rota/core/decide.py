@@ -207,7 +207,7 @@ def _given_up(here: Situation, rollout: Rollout, slot: int) -> bool:
     """The rollout turns back in this very decision, or a person is to say how the slot goes on."""
     turning = any(isinstance(step, TurnBack | PauseRollout) for step in here.draft.steps)
     failed = rollout.taken[slot].failures >= rollout.policy.attempts
-    return turning or (rollout.phase is Phase.PAUSED and failed)
+    return turning or (rollout.phase is Phase.PAUSED and not rollout.back and failed)
 
 
 def _unexplained(member: Member) -> bool:

@@ -47,7 +47,7 @@ class FakeBalancer:
         self._answers = True
 
     @property
-    def process(self) -> str:
+    def process_name(self) -> str:
         return f"fake-{self._lives}"
 
     def fail(self, call: str, times: int = 1, message: str = "HAProxy refused") -> None:
@@ -87,14 +87,14 @@ class FakeBalancer:
         """Adds to a server's row and to its backend's, as requests that this server got would."""
         server = self._with(replica).servers[replica]
         app = server.backend.partition(".")[0]
-        self._add(Row(self.process, f"{server.backend}/{replica}", app, replace(counters, failed=0), replica))
-        self._add(Row(self.process, server.backend, app, counters))
+        self._add(Row(self.process_name, f"{server.backend}/{replica}", app, replace(counters, failed=0), replica))
+        self._add(Row(self.process_name, server.backend, app, counters))
 
     async def observe(self) -> Mapping[str, ObservedBalancer]:
         return {name: self._observed(name, app) for name, app in self.apps.items()}
 
     async def answering(self) -> str | None:
-        return self.process if self._answers else None
+        return self.process_name if self._answers else None
 
     def on_change(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)
@@ -149,7 +149,7 @@ class FakeBalancer:
                 raise StepFailed(f"HAProxy does not let {replica} go: only servers in maintenance can be deleted")
             app.servers.pop(replica, None)
             app.written.discard(replica)
-            self._rows.pop(f"{self.process}/{server.backend}/{replica}" if server else "", None)
+            self._rows.pop(f"{self.process_name}/{server.backend}/{replica}" if server else "", None)
 
     async def unroute(self, app: str) -> None:
         self._begin("unroute", app)
@@ -188,7 +188,7 @@ class FakeBalancer:
             return seen
         return replace(
             seen,
-            process=self.process,
+            process=self.process_name,
             servers=dict(app.servers),
             backends=frozenset(app.backends),
             rows=tuple(row for row in self._rows.values() if row.app == name),

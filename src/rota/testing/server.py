@@ -180,8 +180,12 @@ class RunningServer:
     def kill_child(self, name: str) -> int:
         """SIGKILL to the main process of a replica or of HAProxy; returns its pid."""
         pid = int(self.child(name)["pid"])
-        os.kill(pid, signal.SIGKILL)
+        self.kill_pid(pid)
         return pid
+
+    def kill_pid(self, pid: int) -> None:
+        """SIGKILL to a process of this server."""
+        os.kill(pid, signal.SIGKILL)
 
     def _get(self, path: str) -> Any:
         token = (self.directory / "state/admin.token").read_text().strip()

@@ -1,0 +1,163 @@
+"""Replicas, HAProxy and the keeper killed under load; simultaneous and replace; and the receipt's own honesty."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from tests.e2e.scenario import FULL, Hello, nothing_lost, same_count
+
+from rota.testing.server import RunningServer, keeper_pid
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+
+KILLS = 30 if FULL else 4
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def app() -> AsyncIterator[Hello]:
+    async with RunningServer() as server:
+        hello = Hello(server, replicas=3)
+        await hello.deploy_ok()
+        yield hello
+
+
+@pytest.mark.feature("W1", "W2", "V6")
+async def test_a_killed_replica_costs_no_get(app: Hello) -> None:
+    """Only GET: a POST that was in a killed replica's hands may not be sent twice."""
+    async with app.load(post_share=0.0, slow_share=0.0) as load:
+        for _ in range(KILLS):
+            victim = (await app.ready())[0]
+            app.server.kill_child(victim)
+            await replaced(app, victim)
+        report = await load.stop()
+    nothing_lost(report)
+
+
+@pytest.mark.feature("W1")
+async def test_a_replica_killed_in_a_rollout_does_not_stop_it(app: Hello) -> None:
+    async with app.load(post_share=0.0, slow_share=0.0) as load:
+        order = asyncio.create_task(app.order("restart"))
+        await app.server.until(lambda: in_hand(app))
+        app.server.kill_child((await app.ready())[-1])
+        rollout = await order
+        report = await load.stop()
+    nothing_lost(report)
+    assert rollout["receipt"]["failed"] == 0
+    await app.settled(3)
+
+
+@pytest.mark.feature("R4")
+@pytest.mark.parametrize("daemon_lives", [True, False], ids=["daemon-alive", "daemon-dead"])
+async def test_haproxy_killed_in_a_rollout_serves_again_from_its_file(app: Hello, daemon_lives: bool) -> None:
+    before = app.server.child("haproxy")["pid"]
+    restart = asyncio.create_task(app.server.cli("restart", app.name, "--detach", "--delay", "0.5s"))
+    await restart
+    await app.server.until(lambda: in_hand(app))
+    if not daemon_lives:
+        await app.server.kill()
+    app.server.kill_child("haproxy")
+
+    async def back() -> bool:
+        return app.server.child("haproxy")["pid"] != before and await answers(app)
+
+    await app.server.until(back, timeout=10.0)
+    if not daemon_lives:
+        await app.server.start()
+    ended = await app.rollout_ended()
+    assert ended["phase"] == "succeeded", ended
+    assert not ended["receipt"]["complete"]
+    assert [gap for gap in ended["receipt"]["gaps"] if "HAProxy" in gap["reason"] and gap["seconds"] is not None]
+    await app.settled(3)
+    async with app.load(seconds=2.0) as load:
+        nothing_lost(await load.wait_finished(30.0))
+
+
+@pytest.mark.feature("R4")
+async def test_the_keeper_killed_in_a_rollout_costs_nothing(app: Hello) -> None:
+    state = app.server.directory / "state"
+    async with app.load() as load:
+        order = asyncio.create_task(app.order("restart"))
+        await app.server.until(lambda: in_hand(app))
+        before = keeper_pid(state)
+        assert before is not None
+        app.server.kill_pid(before)
+        rollout = await order
+        report = await load.stop()
+    nothing_lost(report)
+    assert rollout["receipt"]["failed"] == 0
+    assert keeper_pid(state) not in {None, before}
+    await app.settled(3)
+
+
+@pytest.mark.feature("V3", "H5")
+@pytest.mark.parametrize("how", ["simultaneous", "replace"])
+async def test_a_full_restart_says_what_its_gap_was(app: Hello, how: str) -> None:
+    if how == "simultaneous":
+        rollout = await app.order("restart", "--simultaneous")
+    else:
+        rollout = await app.deploy_ok(deployment_strategy="replace")
+        app.version += 1
+        rollout = await app.deploy_ok()
+        app.keys.pop("deployment_strategy")
+    (gap,) = rollout["receipt"]["gaps"]
+    assert gap["seconds"] > 0
+    assert gap["reason"]
+    assert rollout["policy"]["mode"] == "simultaneous"
+    await app.settled(3)
+
+
+@pytest.mark.feature("R1")
+async def test_the_receipt_counts_what_the_users_side_counts(app: Hello) -> None:
+    """All of the load falls into one rollout: its delay keeps it going until the load has ended."""
+    await app.server.ok("restart", app.name, "--detach", "--delay", "6s")
+    await app.server.until(lambda: in_hand(app))
+    async with app.load(seconds=4.0) as load:
+        report = await load.wait_finished(60.0)
+    assert (await app.server.get(f"/api/v1/rollouts?app={app.name}&limit=1"))["rollouts"][0]["finished_at"] is None
+    receipt = (await app.rollout_ended())["receipt"]
+    nothing_lost(report)
+    same_count(receipt["requests"], report.requests)
+    assert receipt["failed"] == 0
+    assert sum(receipt["by_release"].values()) == pytest.approx(report.requests, rel=0.01)
+
+
+@pytest.mark.feature("V7", "R1")
+async def test_what_stays_open_beyond_the_deadline_is_cut_and_counted(app: Hello) -> None:
+    await app.deploy_ok(drain={"timeout": 0.5})
+    async with app.load(rate=20.0, slow_share=0.0, websockets=6) as load:
+        rollout = await app.order("restart")
+        report = await load.stop()
+    app.keys.pop("drain")
+    nothing_lost(report)
+    assert rollout["receipt"]["cut"] >= 6
+    assert rollout["receipt"]["failed"] == 0
+
+
+async def replaced(app: Hello, victim: str) -> None:
+    async def holds() -> bool:
+        replicas = await app.server.replicas(app.name)
+        return [replica["phase"] for replica in replicas] == ["ready"] * 3 and victim not in str(replicas)
+
+    await app.server.until(holds)
+
+
+async def in_hand(app: Hello) -> bool:
+    """A rollout is in the middle: a replica is neither ready nor gone."""
+    phases = [replica["phase"] for replica in await app.server.replicas(app.name)]
+    return any(phase in {"starting", "warming", "draining"} for phase in phases)
+
+
+async def answers(app: Hello) -> bool:
+    """Whether a user gets an answer of a replica."""
+    try:
+        async with asyncio.timeout(1.0):
+            reader, writer = await asyncio.open_connection("127.0.0.1", app.server.http_port)
+            writer.write(f"GET / HTTP/1.1\r\nHost: {app.host}\r\nConnection: close\r\n\r\n".encode())
+            line = await reader.readline()
+            writer.close()
+            return line.split()[1:2] == [b"200"]
+    except (OSError, TimeoutError):
+        return False
