@@ -107,6 +107,40 @@ def test_what_is_open_at_the_deadline_is_counted_and_cut() -> None:
     assert told(app, "CutConnections") == ["CutConnections web-1", "CutConnections web-2"]
 
 
+def test_a_cut_that_a_crash_kept_from_being_made_is_made_again_and_counted_once() -> None:
+    app = deployed(replicas=1, drain={"timeout": 1})
+    app.opens = lambda replica: (60.0, 60.0)
+    app.order(o.Restart())
+    app.run(60.0, until=lambda: "DisableServer" in app.kinds())
+    app.crash = Crash(0)
+    app.run(60.0)
+    assert app.rollout.cut == 2
+    assert set(told(app, "CutConnections")) == {"CutConnections web-1"}
+    assert len(told(app, "CutConnections")) == 2
+    settled(app)
+
+
+def test_what_cannot_be_cut_does_not_hold_the_hand_off_for_ever() -> None:
+    app = deployed(replicas=1, drain={"timeout": 1})
+    app.opens = lambda replica: (600.0,)
+    app.order(o.Restart())
+    app.refuses = lambda step: "before" if type(step).__name__ == "CutConnections" else ""
+    app.run(60.0, until=lambda: bool(told(app, "StopReplica")))
+    drained = next(done.at for done in app.steps if type(done.step).__name__ == "DrainServer")
+    assert app.now - drained == pytest.approx(6.0, abs=0.1)
+
+
+def test_a_stop_that_a_crash_kept_from_being_sent_is_sent_at_once() -> None:
+    app = deployed(replicas=1, stop_grace_period=30)
+    app.order(o.Restart())
+    app.run(60.0, until=lambda: bool(told(app, "DisableServer")))
+    app.crash = Crash(0)
+    app.run(60.0)
+    assert "KillReplica" not in app.kinds()
+    assert told(app, "StopReplica") == ["StopReplica web-1"] * 2
+    settled(app)
+
+
 def test_an_old_haproxy_process_is_waited_for_until_the_deadline() -> None:
     app = deployed(replicas=1, drain={"timeout": 3})
     app.old_process_ends_after = 100.0

@@ -23,6 +23,9 @@ from rota.core.steps import (
 
 POLL = 0.01  # seconds between two looks at a draining server: HAProxy reports no event when its last request ends
 
+CUT_AGAIN = 1.0  # seconds after which a cut that did not end everything is made again
+CUT_TIME = 5.0  # seconds after the deadline in which HAProxy has to have ended what is open
+
 
 def retire(here: Situation, member: Member, reason: str) -> None:
     """The next step on the way out of a replica that runs."""
@@ -79,10 +82,23 @@ def _drained(here: Situation, member: Member) -> bool:
     if here.now < deadline:
         here.draft.wake(min(deadline, here.now + POLL))
         return False
-    if server.open and member.record.cut_at is None:
-        here.draft.add(CutConnections(member.id, "drain.timeout has passed", server.open))
-        return False
-    return True
+    return not server.open or _cut(here, member, deadline)
+
+
+def _cut(here: Situation, member: Member, deadline: float) -> bool:
+    """Asks for the end of what is open at the deadline; whether that has been tried for long enough. A daemon that
+    died between writing a cut down and making it is why it is asked for again, and not counted again."""
+    assert member.server is not None  # asked by _drained
+    cut_at = member.record.cut_at
+    if here.now >= deadline + CUT_TIME:
+        return True
+    if cut_at is None:
+        here.draft.add(CutConnections(member.id, "drain.timeout has passed", member.server.open))
+    elif here.now >= cut_at + CUT_AGAIN:
+        here.draft.add(CutConnections(member.id, "what was to be cut is still open", 0))
+    else:
+        here.draft.wake(min(cut_at + CUT_AGAIN, here.now + POLL))
+    return False
 
 
 def _await_exit(here: Situation, member: Member) -> None:

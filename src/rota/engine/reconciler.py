@@ -67,7 +67,9 @@ class Reconciler:
         """Until the app is forgotten or the task is cancelled; steps under way end by themselves then."""
         while not self.forgotten:
             self._woken.clear()
-            await self._rest(await self._turn())
+            again_at = await self._turn()
+            if not self.forgotten:
+                await self._rest(again_at)
 
     async def change(self, make: Callable[[AppState], AppState]) -> AppState:
         """Changes the state by an order: durable when this returns. Whatever ``make`` raises changes nothing."""

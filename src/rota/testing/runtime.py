@@ -114,7 +114,10 @@ class FakeRuntime:
     async def stop(self, replica: ReplicaId) -> None:
         self._ask(f"stop {replica}")
         run = self._runs.get(replica)
-        if run is None or run.faults.stop_takes is None:
+        if run is None:
+            return
+        self._see(run, replace(run.seen, told_to_stop=True))
+        if run.faults.stop_takes is None:
             return
         seen = run.seen
         if run.faults.stop_takes:
@@ -212,6 +215,7 @@ class FakeRuntime:
             limits=order.limits,
             limits_enforced=self.enforces_limits or order.limits == Limits(),
             restarts=restarts,
+            told_to_stop=False,
         )
         lines = self._runs[order.replica].lines if order.replica in self._runs else []
         self._runs[order.replica] = _Run(order, faults, seen, lines)
