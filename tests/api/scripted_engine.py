@@ -129,9 +129,7 @@ class ScriptedEngine:
             raise self.failure
         running = next((view["id"] for view in self._rollouts.values() if view["phase"] == "progressing"), None)
         if running and not order.supersede and not isinstance(order, Scale):
-            conflict = Conflict(f"{running} is under way")
-            conflict.rollout = running  # type: ignore[attr-defined]
-            raise conflict
+            raise Conflict(f"{running} is under way", rollout=running)
         self.orders.append((app, order))
         view = rollout_view(app, len(self._rollouts) + 1, order.kind)
         self._rollouts[view["id"]] = view
