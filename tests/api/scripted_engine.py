@@ -71,6 +71,7 @@ class ScriptedEngine:
         self.not_ready: RotaError | None = None
         self.streams = 0
         self.shutdowns: list[bool] = []
+        self.pid: int | None = None
         self.on_shutdown = lambda: None
         self._rollouts: dict[str, View] = {}
         self._events: list[View] = []
@@ -116,7 +117,7 @@ class ScriptedEngine:
     def server(self) -> View:
         if self.failure:
             raise self.failure
-        return {"version": "0.1.0", "runtime": "process", "apps": 1}
+        return {"version": "0.1.0", "runtime": "process", "apps": 1, "pid": self.pid}
 
     async def ready(self) -> None:
         if self.not_ready:
