@@ -104,7 +104,7 @@ def _check(flags: Policy) -> None:
     try:
         RolloutOptions.model_validate(flags.options())
     except ValidationError as error:
-        mistakes = [f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in error.errors()]
+        mistakes = [f"--{str(entry['loc'][0]).replace('_', '-')}: {entry['msg']}" for entry in error.errors()]
         raise UsageError("\n".join(text.replace("Value error, ", "") for text in mistakes)) from None
 
 
