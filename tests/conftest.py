@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +50,18 @@ def _root() -> Path | None:
     return Path("/") if os.geteuid() == 0 else None
 
 
+@functools.cache
+def _mounts() -> Path | None:
+    """The root, where a file system may be mounted: a container's root often may not."""
+    if os.geteuid() != 0:
+        return None
+    with tempfile.TemporaryDirectory(prefix="rota-") as place:
+        for argv in (["mount", "-t", "tmpfs", "-o", "size=1m", "rota-test", place], ["umount", place]):
+            if subprocess.run(argv, capture_output=True, check=False).returncode != 0:
+                return None
+    return Path("/")
+
+
 def _cgroups() -> Path | None:
     """The directory under which limits can be set: version 2's root, or version 1's memory controller."""
     for place, sign in (("/sys/fs/cgroup", "cgroup.controllers"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")):
@@ -66,6 +81,7 @@ COMPONENTS: dict[str, tuple[Callable[[], Path | None], str]] = {
 
 CONDITIONS: dict[str, tuple[Callable[[], Path | None], str]] = {
     "root": (_root, "run as root"),
+    "mounts": (_mounts, "run as root that may mount file systems"),
     "cgroups": (_cgroups, "a machine whose cgroups are writable"),
 }
 """What the machine itself gives or not: missing it is listed, never a failure."""

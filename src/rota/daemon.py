@@ -62,6 +62,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         options = _options(argv)
         with _only_daemon(options.data_dir):
+            _name_missing_isolation(options.process_user)
             asyncio.run(_serve(options))
     except RotaError as error:
         sys.stderr.write(f"rota serve: {error}\n")
@@ -173,6 +174,15 @@ def _only_daemon(data_dir: Path) -> Iterator[None]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield
+
+
+def _name_missing_isolation(process_user: str | None) -> None:
+    """design.md, "The process runtime": as root without a user for the apps, ``serve`` says what that means."""
+    if os.geteuid() == 0 and account(process_user) is None:
+        log.warning(
+            "apps run as root: they are not isolated from each other, nor rota from them; "
+            "give --process-user, or user: in an app's file"
+        )
 
 
 async def _serve(options: Options) -> None:

@@ -71,6 +71,7 @@ class ScriptedEngine:
         self.not_ready: RotaError | None = None
         self.streams = 0
         self.shutdowns: list[bool] = []
+        self.pid: int | None = None
         self.on_shutdown = lambda: None
         self._rollouts: dict[str, View] = {}
         self._events: list[View] = []
@@ -116,7 +117,7 @@ class ScriptedEngine:
     def server(self) -> View:
         if self.failure:
             raise self.failure
-        return {"version": "0.1.0", "runtime": "process", "apps": 1}
+        return {"version": "0.1.0", "runtime": "process", "apps": 1, "pid": self.pid}
 
     async def ready(self) -> None:
         if self.not_ready:
@@ -129,9 +130,7 @@ class ScriptedEngine:
             raise self.failure
         running = next((view["id"] for view in self._rollouts.values() if view["phase"] == "progressing"), None)
         if running and not order.supersede and not isinstance(order, Scale):
-            conflict = Conflict(f"{running} is under way")
-            conflict.rollout = running  # type: ignore[attr-defined]
-            raise conflict
+            raise Conflict(f"{running} is under way", rollout=running)
         self.orders.append((app, order))
         view = rollout_view(app, len(self._rollouts) + 1, order.kind)
         self._rollouts[view["id"]] = view

@@ -164,6 +164,22 @@ def test_shutdown_returns_once_the_server_is_gone(rota: RotaCommand, engine: Scr
     assert engine.shutdowns == [True]
 
 
+def test_shutdown_waits_for_the_process_to_end(rota: RotaCommand, engine: ScriptedEngine, server: Served) -> None:
+    engine.on_shutdown = server.leave
+    code = "import sys; print('up', flush=True); sys.stdin.read()"
+    argv = [sys.executable, "-c", code, "serve"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        engine.pid = process.pid
+        stopping = rota.start("shutdown")
+        server._thread.join(20)
+        with pytest.raises(subprocess.TimeoutExpired):
+            stopping.wait(1.0)
+        process.communicate()
+        assert stopping.wait(20) == 0
+
+
 def test_init_writes_a_valid_file_and_never_over_one(rota: RotaCommand, tmp_path: Path) -> None:
     directory = tmp_path / "My Shop"
     directory.mkdir()
@@ -251,3 +267,10 @@ def test_a_receipt_tells_of_gaps_and_of_what_is_missing() -> None:
         "no replica in service for 1.3 s",
         "incomplete: the load balancer was lost for a time, so some requests may not be counted",
     ]
+
+
+def test_a_port_that_means_nothing_here_is_named(rota: RotaCommand, app: Path) -> None:
+    (app / "rota.yaml").write_text('name: hello\ncommand: ["python3", "app.py"]\nport: 8080\n')
+    checked = rota("validate")
+    assert (checked.code, checked.out) == (0, "rota.yaml: ok\n")
+    assert checked.err == "rota.yaml: note: port: 8080 is not used on the process runtime: the app listens on $PORT\n"

@@ -80,6 +80,30 @@ def test_a_paused_rollout_waits_for_a_person(rota: RotaCommand, engine: Scripted
     assert "go on with: rota rollout resume hello.1" in out
 
 
+def test_an_old_pause_is_shown_and_passed_over(rota: RotaCommand, engine: ScriptedEngine) -> None:
+    engine.held = True
+    assert rota("restart", "hello", "--detach").code == 0
+    assert rota("rollout", "pause").code == 0
+    assert rota("rollout", "resume").code == 0
+    waiting = rota.start("rollout", "watch", "hello.1")
+    until(lambda: engine.streams == 1)
+    engine.finish("hello.1")
+    out, err = waiting.communicate(timeout=20)
+    assert out.startswith("hello.1 restart succeeded")
+    phases = [line.split()[-1] for line in err.splitlines() if " hello.1 " in line]
+    assert phases == ["progressing", "paused", "progressing", "succeeded"]
+
+
+def test_the_second_pause_ends_the_waiting_and_not_the_first(rota: RotaCommand, engine: ScriptedEngine) -> None:
+    engine.held = True
+    assert rota("restart", "hello", "--detach").code == 0
+    for verb in ("pause", "resume", "pause"):
+        assert rota("rollout", verb, "hello.1").code == 0
+    ended = rota("rollout", "watch", "hello.1")
+    assert ended.code == 8
+    assert ended.err.count(" paused") == 2
+
+
 def test_a_terminal_sees_a_bar_and_the_replicas(rota: RotaCommand, engine: ScriptedEngine) -> None:
     engine.held = True
     ours, theirs = pty.openpty()

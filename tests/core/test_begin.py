@@ -33,8 +33,10 @@ def test_a_domain_of_another_app_is_refused() -> None:
 def test_a_second_rollout_is_refused_and_names_the_first() -> None:
     app = deployed()
     app.order(o.Restart())
-    with pytest.raises(Conflict, match=r"web\.2 \(restart\) is under way; wait for it, abort it, or give --supersede"):
+    told = r"web\.2 \(restart\) is under way; wait for it, abort it, or give --supersede"
+    with pytest.raises(Conflict, match=told) as refused:
         app.order(o.Redeploy())
+    assert refused.value.rollout == "web.2"
 
 
 def test_an_app_that_is_being_removed_takes_no_orders() -> None:
@@ -58,6 +60,18 @@ def test_an_app_about_to_stop_is_not_scaled() -> None:
     app.order(o.Stop())
     with pytest.raises(Conflict, match="web is stopped or about to be"):
         app.order(o.Scale(replicas=2))
+
+
+def test_names_go_on_where_those_of_a_removed_app_ended() -> None:
+    app = deployed(replicas=2)
+    app.order(o.Restart())
+    app.run(30.0)
+    app.order(o.Remove())
+    app.run(30.0)
+    assert app.state is None
+    state = begin(None, o.Deploy(spec=spec_of()), "web", app.now, {}, app.rollout)
+    assert state.recorded.rollout is not None
+    assert (state.recorded.rollout.id, state.recorded.next_replica) == ("web.4", 5)
 
 
 def test_an_app_that_runs_is_not_started() -> None:

@@ -323,6 +323,23 @@ def test_a_slot_whose_replicas_die_waits_longer_and_longer() -> None:
     assert starts[-1] - starts[-2] > 4.0
 
 
+@pytest.mark.parametrize("mood", ["crashing", "refused"])
+def test_a_slot_is_given_up_after_its_last_attempt_where_the_file_says_so(mood: str) -> None:
+    app = deployed(replicas=2, restart={"attempts": 3, "delay": 0.1, "max_delay": 1, "give_up": True})
+    app.runtime.faults = lambda order: MOODS[mood]
+    app.runtime.crash("web-1")  # type: ignore[arg-type]
+    app.run(300.0)
+    assert len(told(app, "StartReplica")) == 3
+    assert app.state is not None
+    ends = [record.failure.detail for record in app.state.recorded.replicas.values() if record.failure]
+    assert ends[-1].endswith("; given up after 3 attempts (restart.give_up), until a restart or deploy")
+    app.runtime.faults = lambda order: Faults()
+    app.order(o.Restart())
+    app.run(60.0)
+    assert app.rollout.phase is Phase.SUCCEEDED
+    assert serving(app) == 2
+
+
 def test_a_slot_whose_replicas_die_in_rotation_waits_too() -> None:
     app = deployed(replicas=1)
     app.runtime.faults = lambda order: MOODS["flapping"]

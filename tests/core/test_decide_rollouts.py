@@ -311,3 +311,15 @@ def test_an_abort_of_a_scale_goes_back_to_the_count_before() -> None:
     assert app.rollout.phase is Phase.CANCELLED
     assert running(app) == ["web-1", "web-2", "web-3"]
     settled(app)
+
+
+def test_the_reasons_are_sentences_for_people() -> None:
+    app = empty()
+    app.order(o.Deploy(spec=spec_of(replicas=2)))
+    app.run(60.0)
+    app.order(o.Scale(replicas=1))
+    app.run(60.0)
+    reasons = {type(done.step).__name__: done.step.reason for done in app.steps}
+    assert reasons["DrainServer"] == "there is 1 slot now"
+    assert reasons["DisableServer"] == "no new requests from now on"
+    assert reasons["PrepareBackend"] == "waiting for HAProxy's next reload (at most one in 10 s)"

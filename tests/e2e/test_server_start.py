@@ -109,7 +109,7 @@ def small_disk(place: Path) -> Iterator[None]:
 
 
 def test_a_full_disk_refuses_a_deploy_and_what_serves_goes_on(component: Callable[[str], Path], tmp_path: Path) -> None:
-    component("root")
+    component("mounts")
     directory = Path(tempfile.mkdtemp(prefix="rota-"))
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)

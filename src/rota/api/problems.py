@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from rota.core.errors import NotFound, Problem, RotaError, SpecError, UsageError
+from rota.core.errors import Conflict, NotFound, Problem, RotaError, SpecError, UsageError
 from rota.core.quantities import quoted
 
 MEDIA_TYPE = "application/problem+json"
@@ -32,9 +32,8 @@ def problem_of(error: RotaError, status: int | None = None) -> JSONResponse:
     more: dict[str, Any] = {}
     if isinstance(error, SpecError):
         more["problems"] = [_written(entry) for entry in error.problems]
-    rollout = getattr(error, "rollout", None)  # a Conflict may name the rollout that is in the way
-    if rollout is not None:
-        more["rollout"] = rollout
+    if isinstance(error, Conflict) and error.rollout is not None:
+        more["rollout"] = error.rollout
     return problem(status or error.status, error.code, error.message, exit_code=error.exit_code, **more)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from http import HTTPStatus
@@ -17,6 +18,8 @@ from rota.core.errors import NotAllowed, NotFound, Problem, RotaError, SpecError
 View = dict[str, Any]
 
 TIMEOUT_SECONDS = 30.0
+_POLICY_KEY = re.compile(r"^policy\.(\w+):", re.MULTILINE)  # a key of the body that the command's flags gave
+
 SILENCE_SECONDS = 45.0  # three of the server's heartbeats
 
 
@@ -104,6 +107,8 @@ class Connection:
         kind = {"not-found": NotFound, "usage": UsageError}.get(str(view.get("code")))
         if kind is None and answer.status == HTTPStatus.NOT_FOUND:
             kind = NotFound  # a HEAD has no body
+        if kind is UsageError:
+            detail = _POLICY_KEY.sub(_flag, detail)
         return kind(detail) if kind else Refused(detail, view)
 
     def _token_advice(self) -> str:
@@ -111,6 +116,11 @@ class Connection:
         if self.address.token is None:
             return f"{self.address.url} wants a token and {place} cannot be read; set ROTA_TOKEN or ROTA_DATA_DIR"
         return f"{self.address.url} does not accept the token of {place}; set ROTA_TOKEN or ROTA_DATA_DIR"
+
+
+def _flag(key: re.Match[str]) -> str:
+    """``--min-available:`` for ``policy.min_available:``."""
+    return f"--{key[1].replace('_', '-')}:"
 
 
 def _problem(answer: http.client.HTTPResponse) -> View:

@@ -53,14 +53,14 @@ def releases(app: str, as_json: bool = False) -> None:
     rows = [
         (
             release["number"],
-            "current" if release["current"] else "",
+            "*" if release["current"] else "",
             wording.day_and_clock(release["created_at"]),
             release["rollout"],
             " ".join(release["command"]),
         )
         for release in view["releases"]
     ]
-    output.answer(table(("RELEASE", "", "CREATED", "ROLLOUT", "COMMAND"), rows))
+    output.answer(table(("RELEASE", "CURRENT", "CREATED", "ROLLOUT", "COMMAND"), rows))
 
 
 COMMANDS: Mapping[str, Callable[[str | None, bool], None]] = {

@@ -23,6 +23,10 @@ class ServerAddress:
     token: str | None
     token_place: str
 
+    @property
+    def is_loopback(self) -> bool:
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
 
 def server_address() -> ServerAddress:
     """``ROTA_SERVER``, ``ROTA_TOKEN`` and ``ROTA_DATA_DIR`` (design.md, "Environment"). Raises UsageError."""

@@ -7,7 +7,7 @@ import sys
 from typing import Protocol
 
 from rota.cli import output, wording
-from rota.cli.connection import Connection, View
+from rota.cli.connection import Connection, View, quoted
 from rota.cli.outcome import ENDED, SETTLED
 from rota.cli.stream import PATIENCE_SECONDS, Follower
 from rota.core.errors import NotFound, Unreachable
@@ -59,30 +59,37 @@ def watch(connection: Connection, rollout: View) -> View:
 def _until_settled(connection: Connection, rollout: View, display: Display) -> View:
     follower = Follower(connection, f"/api/v1/rollouts/{rollout['id']}/events", lambda: display.notice(_ABSENT))
     while True:
-        seen = _show(follower, display)
+        for event in follower.once():
+            display.event(event)
+            if event["kind"] == "phase" and event.get("phase") in SETTLED:
+                view = _now(connection, rollout, follower)
+                if _is_last(connection, view, event):
+                    return view
         view = _now(connection, rollout, follower)
-        if view is None or view["phase"] not in SETTLED:
-            continue
-        if not seen and view["phase"] in ENDED:
-            _show(follower, display)  # it ended while the stream was broken: this one has the rest
-        return view
+        if view["phase"] in ENDED:
+            for event in follower.once():  # it ended while the stream was broken: this one has the rest
+                display.event(event)
+        if view["phase"] in SETTLED:
+            return view
 
 
-def _show(follower: Follower, display: Display) -> bool:
-    """Shows events until the stream ends, or the rollout is settled: then True."""
-    for event in follower.once():
-        display.event(event)
-        if event["kind"] == "phase" and event.get("phase") in SETTLED:
-            return True
-    return False
+def _is_last(connection: Connection, view: View, event: View) -> bool:
+    """Whether the rollout is now as the event says: one that was resumed has older pauses among its events."""
+    if view["phase"] != event["phase"]:
+        return False
+    if view["phase"] in ENDED:
+        return True
+    newest = connection.get(f"/api/v1/events?app={quoted(view['app'])}")["events"]
+    moves = [entry["seq"] for entry in newest if (entry["rollout"], entry["kind"]) == (view["id"], "phase")]
+    return bool(event["seq"] >= max(moves, default=0))
 
 
-def _now(connection: Connection, rollout: View, follower: Follower) -> View | None:
-    try:
-        return connection.get(f"/api/v1/rollouts/{rollout['id']}")
-    except Unreachable as error:
-        follower.wait_after_loss(error)
-        return None
+def _now(connection: Connection, rollout: View, follower: Follower) -> View:
+    while True:
+        try:
+            return connection.get(f"/api/v1/rollouts/{rollout['id']}")
+        except Unreachable as error:
+            follower.wait_after_loss(error)
 
 
 def _display(connection: Connection, rollout: View) -> Display:

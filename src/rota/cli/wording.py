@@ -17,6 +17,7 @@ _FAILURES_SHOWN = 3
 
 _STEPS = {
     "PrepareRelease": "release being made ready",
+    "PrepareBackend": "routes being made",
     "StartReplica": "starting",
     "RestartReplica": "starting again in place",
     "UpdateLimits": "given new limits",
@@ -33,6 +34,9 @@ _STEPS = {
     "ForgetApp": "forgotten",
 }
 """The steps that a person waits for; the others are bookkeeping."""
+
+_SAY_ALL = frozenset({"OpenGap", "CloseGap"})
+"""Their reason would only say it again."""
 
 
 def moment(text: str | None) -> datetime | None:
@@ -88,10 +92,11 @@ def event(view: dict[str, Any]) -> str | None:
 
 
 def _why(view: dict[str, Any]) -> str:
-    if view.get("phase") == "rolled_back":
-        return ""  # said when it turned back, and once more at the end
+    if view.get("phase") == "rolled_back" or view.get("step") in _SAY_ALL:
+        return ""  # the first was said when it turned back, and is once more at the end
     why = view.get("detail") if view["kind"] != "failure" else None
-    return str(why or view.get("reason") or "")
+    why = str(why or view.get("reason") or "")
+    return "" if why == view.get("phase") else why
 
 
 def _said(view: dict[str, Any]) -> str | None:
@@ -100,7 +105,28 @@ def _said(view: dict[str, Any]) -> str | None:
         return _STEPS.get(step)
     if view["kind"] == "step-failed":
         return f"{step} failed and is tried again"
-    return "failed" if view["kind"] == "failure" else str(view.get("phase") or "").replace("_", " ")
+    if view["kind"] == "failure":
+        return "failed"
+    phase = str(view.get("phase") or "")
+    return None if phase == "pending" else phase.replace("_", " ")
+
+
+def step(view: dict[str, Any], rollout: str) -> str | None:
+    """A step of a rollout's own list, in the words of its event."""
+    kind = "failure" if view["step"] == "FailReplica" else "step"
+    return event({"kind": kind, "rollout": rollout, **view})
+
+
+def steered(verb: str, rollout: dict[str, Any]) -> str:
+    """What follows of pause, resume or abort, where that is not yet what the rollout's phase says."""
+    text = f"{rollout['id']} {rollout['kind']}"
+    phase = rollout["phase"].replace("_", " ")
+    if verb == "pause" and phase != "paused":
+        return f"{text} pausing: the hand-off under way is finished first"
+    if verb == "abort" and phase != "cancelled":
+        release = rollout.get("from_release")
+        return f"{text} going back to release {release}" if release else f"{text} being aborted"
+    return f"{text} {phase}"
 
 
 def ending(rollout: dict[str, Any]) -> list[str]:
@@ -132,7 +158,7 @@ def _headline(rollout: dict[str, Any]) -> str:
     if phase == "succeeded":
         return f"{text} in {elapsed(rollout['started_at'], rollout['finished_at'])}"
     reason = rollout.get("reason")
-    return f"{text}: {reason}" if reason else text
+    return f"{text}: {reason}" if reason and reason != phase else text
 
 
 def _failures(rollout: dict[str, Any]) -> list[str]:
@@ -157,6 +183,8 @@ def _serving(rollout: dict[str, Any]) -> list[str]:
         return [f"go on with: rota rollout resume {rollout['id']}   or back with: rota rollout abort {rollout['id']}"]
     if phase in ("rolled_back", "cancelled") and release:
         return [f"release {release} serves"]
+    if phase == "succeeded" and rollout["kind"] == "rollback":
+        return [f"release {rollout['to_release']} serves now"]
     return []
 
 

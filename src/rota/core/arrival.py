@@ -10,6 +10,7 @@ from rota.core.observation import ArtefactState, Exit
 from rota.core.readiness import Stage
 from rota.core.rollout import Cause, Failure, Rollout, SlotTarget
 from rota.core.situation import Member, Situation
+from rota.core.spec import Restart
 from rota.core.state import AppState, SlotRecord
 from rota.core.steps import EnableServer, FailReplica, PrepareRelease, RestartReplica, StartReplica
 
@@ -35,9 +36,11 @@ def prepared(here: Situation, release: int) -> bool:
 def start(here: Situation, slot: int, reason: str) -> None:
     """A new replica for a slot that has none, when its backoff has passed."""
     target = here.desired.target(slot)
-    next_try = here.recorded.slots.get(slot, SlotRecord()).next_try
-    if here.now < next_try:
-        here.draft.wake(next_try)
+    tried = here.recorded.slots.get(slot, SlotRecord())
+    if _gives_up(here.rollout, here.spec(target.release).restart, tried.attempts):
+        return
+    if here.now < tried.next_try:
+        here.draft.wake(tried.next_try)
     elif prepared(here, target.release):
         number = here.recorded.next_replica + sum(isinstance(step, StartReplica) for step in here.draft.steps)
         here.draft.add(
@@ -87,10 +90,11 @@ def failed_start(state: AppState, step: StartReplica | RestartReplica, reason: s
     attempts = slot.attempts + 1
     restart = state.releases[step.release].spec.restart
     rollout = state.recorded.running_rollout
+    detail = _with_end(reason, rollout, restart, attempts)
     return FailReplica(
         step.replica,
-        reason,
-        failure=Failure(step.replica, step.slot, Cause.START_FAILED, reason, now),
+        detail,
+        failure=Failure(step.replica, step.slot, Cause.START_FAILED, detail, now),
         attempts=attempts,
         next_try=now + backoff.wait(restart, attempts, step.replica),
         counted=_made_by(rollout, step.slot, step.generation),
@@ -116,13 +120,25 @@ def _generation(here: Situation, target: SlotTarget) -> int:
 
 def _fail(here: Situation, member: Member, cause: Cause, detail: str) -> None:
     record, log = member.record, here.observed.logs.get(member.id, ())
-    failure = Failure(member.id, record.slot, cause, detail, here.now, log)
     slot = here.recorded.slots.get(record.slot, SlotRecord())
     attempts, next_try = _backoff(here, member, slot)
+    detail = _with_end(detail, here.rollout, here.spec(record.release).restart, attempts)
+    failure = Failure(member.id, record.slot, cause, detail, here.now, log)
     counted = _counts(here.rollout, member, here.now)
     here.draft.add(
         FailReplica(member.id, detail, failure=failure, attempts=attempts, next_try=next_try, counted=counted)
     )
+
+
+def _gives_up(rollout: Rollout | None, restart: Restart, attempts: int) -> bool:
+    """Whether a slot has had its last try (restart.give_up); a rollout has rules of its own for what fails."""
+    return restart.give_up and rollout is None and attempts >= restart.attempts
+
+
+def _with_end(detail: str, rollout: Rollout | None, restart: Restart, attempts: int) -> str:
+    if not _gives_up(rollout, restart, attempts):
+        return detail
+    return f"{detail}; given up after {attempts} attempts (restart.give_up), until a restart or deploy"
 
 
 def _backoff(here: Situation, member: Member, slot: SlotRecord) -> tuple[int, float]:

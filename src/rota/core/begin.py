@@ -30,12 +30,24 @@ class Change:
     same_release: bool = False
 
 
-def begin(state: AppState | None, order: o.Order, app: str, now: float, hosts: Mapping[str, str]) -> AppState:
-    """The app's state with the order's rollout in it. ``hosts`` maps every other app's host names to that app.
+def begin(
+    state: AppState | None,
+    order: o.Order,
+    app: str,
+    now: float,
+    hosts: Mapping[str, str],
+    removed: Rollout | None = None,
+) -> AppState:
+    """The app's state with the order's rollout in it. ``hosts`` maps every other app's host names to that app;
+    ``removed`` is the last rollout of an app of this name that is no more.
 
     Raises NotFound, Conflict, DomainTaken, UsageError."""
     if isinstance(order, o.Deploy):
-        return _deploy(state, order, app, now, hosts)
+        if order.spec.name != app:
+            raise UsageError(f"the file describes {order.spec.name!r}, not {app!r}")
+        _refuse_taken(order.spec, hosts)
+        free = _unborn(order, app, removed) if state is None else _free(state, order.supersede, now)
+        return _deploy(free, order, now)
     if state is None:
         raise NotFound(f"there is no app {app!r}; rota ls lists them")
     if isinstance(order, o.Scale) and state.recorded.running_rollout is not None:
@@ -66,7 +78,8 @@ def _free(state: AppState, supersede: bool, now: float) -> AppState:
     if running is None:
         return state
     if not supersede:
-        raise Conflict(f"{running.id} ({running.kind.value}) is under way; wait for it, abort it, or give --supersede")
+        way_out = "wait for it, abort it, or give --supersede"
+        raise Conflict(f"{running.id} ({running.kind.value}) is under way; {way_out}", rollout=running.id)
     return _superseded(state, now)
 
 
@@ -83,11 +96,7 @@ def _superseded(state: AppState, now: float) -> AppState:
     return record(state, end, now)
 
 
-def _deploy(state: AppState | None, order: o.Deploy, app: str, now: float, hosts: Mapping[str, str]) -> AppState:
-    if order.spec.name != app:
-        raise UsageError(f"the file describes {order.spec.name!r}, not {app!r}")
-    _refuse_taken(order.spec, hosts)
-    state = _unborn(order, app, now) if state is None else _free(state, order.supersede, now)
+def _deploy(state: AppState, order: o.Deploy, now: float) -> AppState:
     number, state = _release_for(state, order, now)
     current = state.desired.current
     same = number == current.release and state.desired.running
@@ -102,10 +111,14 @@ def _refuse_taken(spec: AppSpec, hosts: Mapping[str, str]) -> None:
             raise DomainTaken(f"the domain {host} belongs to the app {hosts[host]!r}; give {spec.name!r} another one")
 
 
-def _unborn(order: o.Deploy, app: str, now: float) -> AppState:
-    """The state of an app of which nothing is there yet: it is not running and has no release."""
+def _unborn(order: o.Deploy, app: str, removed: Rollout | None) -> AppState:
+    """The state of an app of which nothing is there yet: it is not running and has no release. The names of replicas
+    and rollouts go on after those of an earlier app of that name: none is used twice."""
     desired = Desired(order.spec.replicas, SlotTarget(0, 0, order.spec.limits), running=False)
-    return AppState(app, desired, Recorded(), {})
+    recorded = Recorded()
+    if removed is not None:
+        recorded = Recorded(next_replica=removed.next_replica, next_generation=removed.generation + 1)
+    return AppState(app, desired, recorded, {})
 
 
 def _release_for(state: AppState, order: o.Deploy, now: float) -> tuple[int, AppState]:
@@ -235,5 +248,6 @@ def _plain_policy(state: AppState) -> Policy:
 
 
 def _ordered(state: AppState, rollout: Rollout) -> AppState:
+    rollout = replace(rollout, next_replica=state.recorded.next_replica)
     recorded = replace(state.recorded, rollout=rollout, next_generation=rollout.generation + 1)
     return replace(state, recorded=recorded)

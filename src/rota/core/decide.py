@@ -179,7 +179,8 @@ def _why(here: Situation, member: Member) -> str:
     if not here.desired.active:
         return "the app is to stop"
     if member.record.slot not in here.slots:
-        return f"there are {here.desired.replicas} slots now"
+        count = here.desired.replicas
+        return "there is 1 slot now" if count == 1 else f"there are {count} slots now"
     if member.record.failure is not None:
         return member.record.failure.detail
     return f"slot {member.record.slot} is to run another one"

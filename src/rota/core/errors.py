@@ -94,8 +94,14 @@ class NotFound(RotaError):
 
 
 class Conflict(RotaError):
+    """``rollout`` is the id of the one that is in the way."""
+
     status = 409
     code = "conflict"
+
+    def __init__(self, message: str, rollout: str | None = None) -> None:
+        super().__init__(message)
+        self.rollout = rollout
 
 
 class Missing(RotaError):

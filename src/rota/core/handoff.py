@@ -68,7 +68,7 @@ def _out_of_rotation(here: Situation, member: Member, reason: str) -> None:
     if member.server.state is ServerState.READY:
         here.draft.add(DrainServer(member.id, reason))
     else:
-        here.draft.add(DisableServer(member.id, "its sessions may go: nobody is sent to it any more"))
+        here.draft.add(DisableServer(member.id, "no new requests from now on"))
 
 
 def _drained(here: Situation, member: Member) -> bool:

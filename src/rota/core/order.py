@@ -40,7 +40,7 @@ class Restart(_RollingOrder):
 
 
 class Redeploy(_RollingOrder):
-    """The current release once more, made ready again from its source."""
+    """New replicas of the current release, as it was unpacked and built; never in place."""
 
     kind: Literal["redeploy"] = "redeploy"
 

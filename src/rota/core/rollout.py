@@ -108,7 +108,8 @@ class Taken:
 class Rollout:
     """The durable facts of one rollout. ``target`` is None for the kinds that take no slot up; ``before`` keeps the
     slots' own targets from before it and ``before_current`` everybody's; ``fresh`` says that nothing of the app ran.
-    ``releases`` says of which release each replica was that served meanwhile. Times are seconds of rota's clock."""
+    ``releases`` says of which release each replica was that served meanwhile. ``next_replica`` is the number that the
+    first replica after the order has or would have had. Times are seconds of rota's clock."""
 
     id: RolloutId
     app: str
@@ -116,6 +117,7 @@ class Rollout:
     generation: int
     policy: Policy
     created_at: float
+    next_replica: int = 1
     target: SlotTarget | None = None
     before: Mapping[int, SlotTarget] = field(default_factory=dict)
     before_current: SlotTarget | None = None

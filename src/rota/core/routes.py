@@ -19,7 +19,10 @@ def lead(here: Situation) -> bool:
         return True
     seen, hosts, backend = here.observed.balancer, _hosts(here), here.backend
     if backend.name not in seen.backends or set(hosts) != seen.hosts:
-        here.draft.add(PrepareBackend(f"{', '.join(hosts)} must lead to {backend.name}", backend, hosts))
+        reason = f"{', '.join(hosts)} must lead to {backend.name}"
+        if backend.name not in seen.backends:
+            reason = "waiting for HAProxy's next reload (at most one in 10 s)"  # the reloads' own interval
+        here.draft.add(PrepareBackend(reason, backend, hosts))
         return False
     shares = _shares(here)
     if shares and shares != seen.routes:

@@ -19,6 +19,7 @@ from rota.core.quantities import Seconds, Size, Whole, between, quoted
 CLOUDLET_BYTES = 128 * 2**20  # V8: 1 cloudlet = 128 MiB
 CLOUDLET_CPUS = 0.4  # V8: and 400 MHz, taken as 0.4 of a core as Virtuozzo's hosts do
 MAX_DELAY = 300.0  # V4
+MAX_DRAIN = 3600.0  # the balancer keeps a process that a reload replaced for a little longer than this
 MAX_MIN_READY = 600.0  # H2
 
 
@@ -185,8 +186,16 @@ class RolloutOptions(Model):
         return other.model_copy(update=given)
 
 
+def _drain_timeout(value: float) -> float:
+    if not 0 <= value <= MAX_DRAIN:
+        raise ValueError(
+            f"0 to {MAX_DRAIN:g} seconds are allowed, not {value:g}: an old HAProxy process is not kept for longer"
+        )
+    return value
+
+
 class Drain(Model):
-    timeout: Annotated[Seconds, between(0, 86400)] = 30.0
+    timeout: Annotated[Seconds, AfterValidator(_drain_timeout)] = 30.0
 
 
 class Restart(Model):

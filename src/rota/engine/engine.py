@@ -111,7 +111,8 @@ class Engine:
             known = self._supervisor.apps.get(app)
             hosts = self._hosts_of_others(app)
             if known is None:
-                state = begin(None, order, app, self._clock.now(), hosts)
+                removed = next(iter(await self._store.rollouts(app, 1)), None)
+                state = begin(None, order, app, self._clock.now(), hosts, removed)
                 known = await self._supervisor.add(state)
             else:
                 await known.change(lambda state: begin(state, order, app, self._clock.now(), hosts))

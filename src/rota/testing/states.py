@@ -74,6 +74,8 @@ def rollout(app: str = "hello", *, replicas: int = 5, tick: int = 0, generation:
         progress_at=BEGAN + tick,
         baseline=rows,
         rows=rows,
+        releases={replica_id(app, slot): 2 for slot in slots},
+        next_replica=replicas + 1,
         gaps=(Gap(BEGAN, BEGAN + 1.5, "HAProxy was gone"), Gap(BEGAN + 2, None, "no replica was in service")),
         cut=tick + 1,
         started_at=BEGAN + 0.5,

@@ -10,7 +10,7 @@ import pytest
 
 from rota.adapters.runtime.process.disk import LONGEST_LINE
 from rota.adapters.runtime.process.layout import Layout
-from rota.adapters.runtime.process.logs import FileLogs
+from rota.adapters.runtime.process.logs import KEPT, FileLogs
 from rota.core.names import ReplicaId
 from rota.ports.logs import LogLine
 
@@ -127,3 +127,17 @@ async def test_follow_gives_a_line_that_was_unfinished_at_first_as_one(kept: Kep
     assert await take(lines, 1) == ["first"]
     kept.write("shed\n")
     assert await take(lines, 1) == ["unfinished"]
+
+
+def test_a_log_that_another_removal_takes_away_meanwhile_is_passed_over(kept: Kept) -> None:
+    """The replica is asked about after the directory was listed: there the other removal comes in between."""
+    for number in range(1, KEPT + 4):
+        kept.layout.log(ReplicaId(f"web-{number}")).touch()
+
+    def exists(replica: ReplicaId) -> bool:
+        if replica == "web-3":
+            kept.layout.log(replica).unlink()
+        return False
+
+    FileLogs(kept.layout, exists).prune("web")
+    assert len(list(kept.layout.logs("web").iterdir())) <= KEPT

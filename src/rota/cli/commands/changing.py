@@ -34,7 +34,7 @@ def restart(app: App, flags: Policy) -> None:
 
 @taking(Policy)
 def redeploy(app: App, flags: Policy) -> None:
-    """Deploy the current release once more."""
+    """Make new replicas of the current release, as it was built."""
     rollout.run(Connection(), app, flags.order("redeploy"), flags)
 
 

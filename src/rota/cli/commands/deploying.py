@@ -31,7 +31,7 @@ def add_to(commands: typer.Typer) -> None:
 @taking(Policy)
 def deploy(file: File = DEFAULT_FILE, *, flags: Policy) -> None:
     """Deploy the app that a file describes, from the file's directory."""
-    spec = read(file)
+    spec = _noted(read(file), file)
     _check(flags)
     connection = Connection()
     connection.get("/api/v1/server")  # before the work of packing
@@ -42,7 +42,7 @@ def deploy(file: File = DEFAULT_FILE, *, flags: Policy) -> None:
 
 def validate(file: File = DEFAULT_FILE, json: AsJson = False) -> None:
     """Check a file without deploying it."""
-    spec = read(file)
+    spec = _noted(read(file), file)
     output.answer_json(spec.model_dump(mode="json")) if json else output.answer(f"{file}: ok")
 
 
@@ -88,6 +88,13 @@ def read(file: Path) -> AppSpec:
     return specfile.parse(text, str(file))
 
 
+def _noted(spec: AppSpec, file: Path) -> AppSpec:
+    """Names a key that other tools' files have and that means nothing here (H11)."""
+    if spec.port is not None:
+        output.tell(f"{file}: note: port: {spec.port} is not used on the process runtime: the app listens on $PORT")
+    return spec
+
+
 def _check(flags: Policy) -> None:
     """The server would refuse wrong flags too, but only after an upload."""
     from pydantic import ValidationError
@@ -97,7 +104,7 @@ def _check(flags: Policy) -> None:
     try:
         RolloutOptions.model_validate(flags.options())
     except ValidationError as error:
-        mistakes = [f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in error.errors()]
+        mistakes = [f"--{str(entry['loc'][0]).replace('_', '-')}: {entry['msg']}" for entry in error.errors()]
         raise UsageError("\n".join(text.replace("Value error, ", "") for text in mistakes)) from None
 
 

@@ -49,9 +49,8 @@ def show(id: Id = None, json: AsJson = False) -> None:
     if json:
         output.answer_json(view)
         return
-    for step in view["steps"]:
-        words = (wording.clock(step["at"]), step["replica"], step["step"], step["reason"])
-        output.answer(" ".join(word for word in words if word))
+    told = (wording.step(step, view["id"]) for step in view["steps"])
+    output.answer_lines(text for text in told if text is not None)
     if view["phase"] in SETTLED:
         output.answer_lines(wording.ending(view))
     else:
@@ -82,7 +81,7 @@ def abort(id: Id = None, json: AsJson = False) -> None:
 def _steer(verb: str, id: str | None, json: bool) -> None:
     connection = Connection()
     view = connection.post(f"/api/v1/rollouts/{quoted(_one(connection, id, running=True)['id'])}/{verb}")
-    output.answer_json(view) if json else output.answer(f"{view['id']} {view['kind']} {view['phase']}")
+    output.answer_json(view) if json else output.answer(wording.steered(verb, view))
 
 
 def _one(connection: Connection, id: str | None, running: bool = False) -> View:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,16 +40,34 @@ def shutdown(
 ) -> None:
     """Stop replicas, HAProxy and the server, in this order."""
     connection = Connection()
+    pid = _pid_here(connection)
     connection.post("/api/v1/shutdown", {"keep_apps": keep_apps})
     output.tell("stopping")
     deadline = time.monotonic() + SHUTDOWN_SECONDS
-    while _answers(connection):
+    while _answers(connection) or (pid is not None and _runs(pid)):
         if time.monotonic() > deadline:
             raise RotaError(
                 f"the server has not stopped after {SHUTDOWN_SECONDS:.0f} s; its log says what it waits for"
             )
         time.sleep(0.1)
     output.answer("the server has stopped; the apps go on" if keep_apps else "the server and its apps have stopped")
+
+
+def _pid_here(connection: Connection) -> int | None:
+    """The server's process, where it is one of this machine's: it ends some time after it answered last."""
+    pid = connection.get("/api/v1/server").get("pid")
+    if pid is None or not connection.address.is_loopback or not _runs(pid):
+        return None
+    return int(pid)
+
+
+def _runs(pid: int) -> bool:
+    """A port may lead into a container, where the number is another process's: so its command is looked at, which is
+    empty for one that has ended and was not reaped."""
+    try:
+        return b"serve" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _answers(connection: Connection) -> bool:

@@ -32,6 +32,12 @@ class Disk:
         trial = self._settings.directory / "haproxy.cfg.trial"
         self._replace_trial(trial, state)
         try:
+            await self._accepts(trial)
+        finally:
+            trial.unlink(missing_ok=True)
+
+    async def _accepts(self, trial: Path) -> None:
+        try:
             program = await asyncio.create_subprocess_exec(
                 *(self._binary, "-c", "-C", str(self._settings.directory), "-f", trial.name),
                 stdout=asyncio.subprocess.DEVNULL,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rota.core.errors import UsageError
+from rota.core.spec import MAX_DRAIN
 
 _BIND = re.compile(r"(\*|[0-9.]{7,15}|\[[0-9a-fA-F:.]{2,45}\])?:[0-9]{1,5}", re.ASCII)
 _LONGEST_SOCKET_PATH = 107  # unix(7): sun_path, less its NUL
@@ -47,7 +48,7 @@ class Settings:
 
     directory: Path
     binds: tuple[str, ...] = ("127.0.0.1:8080",)
-    hard_stop: float = 300.0
+    hard_stop: float = MAX_DRAIN + 30.0
     reload_interval: float = 10.0
     maxconn: int = field(default_factory=fitting_maxconn)
 

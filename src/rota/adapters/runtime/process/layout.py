@@ -60,6 +60,12 @@ class Layout:
     def ports(self) -> Path:
         return self.data_dir / "ports.json"
 
+    def close_to_others(self) -> None:
+        """Directories made by an earlier version may be listed by everybody; passing through stays as it is."""
+        for directory in (self.data_dir / "data", self.data_dir / "logs", self.data_dir / "releases"):
+            if directory.exists():
+                directory.chmod(directory.stat().st_mode & 0o711)
+
     def open_to(self, account: Account | None, *directories: Path) -> None:
         """Lets another user pass through to what is its own below; it can list nothing on the way."""
         if account is not None:
@@ -75,7 +81,8 @@ def app_of(replica: ReplicaId) -> str:
 
 def make(directory: Path, account: Account | None = None) -> None:
     """A directory (mode 0700), with those above it; the account's own when one is given."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for missing in (*reversed(directory.parents), directory):
+        missing.mkdir(mode=0o700, exist_ok=True)  # parents=True would make those above it by the umask
     if account is not None:
         os.chown(directory, account.uid, account.gid)
 

@@ -53,10 +53,18 @@ class FileLogs:
         """Deletes the oldest logs of replicas that are no more, beyond the newest 20."""
         logs = self._layout.logs(app)
         gone = [log for log in logs.glob("*.log") if not self._exists(ReplicaId(log.name.removesuffix(".log")))]
-        gone.sort(key=lambda log: log.stat().st_mtime, reverse=True)
+        gone.sort(key=_written_at, reverse=True)
         for log in gone[KEPT:]:
             for file in (log, *logs.glob(f"{log.name}.*")):
                 file.unlink(missing_ok=True)
+
+
+def _written_at(log: Path) -> float:
+    """The oldest time for a log that is gone: two removals prune the same directory at once."""
+    try:
+        return log.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _written(log: Path, lines: int) -> tuple[str, ...]:

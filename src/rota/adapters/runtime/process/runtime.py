@@ -82,6 +82,7 @@ class ProcessRuntime:
         """Takes over what runs. Raises StepFailed when the keeper or the data directory cannot be asked."""
         name = f"rota-{self._children.data_dir_id[:12]}"
         self._cgroups = cgroups.find(self._cgroup_mount, _OWN_CGROUPS, name)
+        self._layout.close_to_others()
         self._artefacts.load()
         await self._artefacts.end_strays()
         self._leases.agree({labels.replica: labels.port for _, labels in self._replicas()})

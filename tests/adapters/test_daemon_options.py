@@ -1,0 +1,21 @@
+"""What the composition root says before anything runs."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from rota import daemon
+
+
+@pytest.mark.parametrize(
+    ("uid", "user", "told"), [(0, None, True), (0, "root", True), (0, "nobody", False), (1000, None, False)]
+)
+def test_apps_that_run_as_root_are_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, uid: int, user: str | None, told: bool
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    daemon._name_missing_isolation(user)
+    assert ("apps run as root" in caplog.text) is told
+    assert ("--process-user" in caplog.text) is told

@@ -1,0 +1,79 @@
+"""What is said of events, steps and orders: once, in a person's words, and only what a person waits for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.api.scripted_engine import ScriptedEngine
+from tests.cli.rota_command import RotaCommand
+
+from rota.cli import wording
+
+
+def said(**fields: Any) -> str | None:
+    text = wording.event({"kind": "step", "at": None, "rollout": "hello.2"} | fields)
+    return text and text.removeprefix("--:--:-- ")
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"kind": "phase", "phase": "pending"}, None),
+        ({"kind": "phase", "phase": "rolling_back", "reason": "cancelled"}, "hello.2 rolling back: cancelled"),
+        ({"kind": "phase", "phase": "cancelled", "reason": "cancelled"}, "hello.2 cancelled"),
+        ({"step": "OpenGap", "reason": "no replica is in service"}, "hello.2 no replica in service"),
+        ({"step": "TakeSlot", "reason": "its turn"}, None),
+        ({"step": "PrepareBackend", "reason": "waiting for it"}, "hello.2 routes being made: waiting for it"),
+    ],
+)
+def test_an_event_is_said_once_or_not_at_all(fields: dict[str, Any], text: str | None) -> None:
+    assert said(**fields) == text
+
+
+ROLLOUT = {"id": "hello.2", "kind": "deploy", "phase": "progressing", "from_release": 1, "to_release": 2}
+
+
+@pytest.mark.parametrize(
+    ("verb", "fields", "text"),
+    [
+        ("pause", {}, "hello.2 deploy pausing: the hand-off under way is finished first"),
+        ("pause", {"phase": "paused"}, "hello.2 deploy paused"),
+        ("resume", {"phase": "rolling_back"}, "hello.2 deploy rolling back"),
+        ("abort", {}, "hello.2 deploy going back to release 1"),
+        ("abort", {"from_release": None}, "hello.2 deploy being aborted"),
+        ("abort", {"phase": "cancelled"}, "hello.2 deploy cancelled"),
+    ],
+)
+def test_what_was_asked_of_a_rollout_is_said_before_it_is_so(verb: str, fields: dict[str, Any], text: str) -> None:
+    assert wording.steered(verb, ROLLOUT | fields) == text
+
+
+def test_the_end_says_what_serves_and_no_reason_twice() -> None:
+    ended = {"started_at": None, "finished_at": None, "reason": "", "receipt": None}
+    assert wording.ending(ROLLOUT | ended | {"kind": "rollback", "phase": "succeeded", "to_release": 1})[1:] == [
+        "release 1 serves now"
+    ]
+    cancelled = wording.ending(ROLLOUT | ended | {"phase": "cancelled", "reason": "cancelled"})
+    assert cancelled == ["hello.2 deploy was cancelled", "release 1 serves"]
+
+
+def test_a_rollouts_steps_are_shown_as_its_progress_was(rota: RotaCommand, engine: ScriptedEngine) -> None:
+    rota("restart", "hello")
+    shown = rota("rollout", "show", "hello.1").out.splitlines()
+    assert shown[0] == "12:00:01 hello-4 starting: slot 1 is due"
+    failed = {"at": None, "step": "FailReplica", "replica": "hello-4", "reason": "it exited with code 1"}
+    assert wording.step(failed, "hello.1") == "--:--:-- hello-4 failed: it exited with code 1"
+
+
+def test_the_current_release_is_marked(rota: RotaCommand) -> None:
+    head, row = rota("releases", "hello").out.splitlines()
+    assert (head.split()[:2], row.split()[:2]) == (["RELEASE", "CURRENT"], ["2", "*"])
+
+
+@pytest.mark.parametrize("command", [["restart", "hello"], ["deploy"]])
+def test_a_wrong_flag_is_called_by_its_name(rota: RotaCommand, app: object, command: list[str]) -> None:
+    ended = rota(*command, "--delay", "301")
+    assert ended.code == 2
+    assert "--delay: a delay is 0 to 300 seconds, not 301" in ended.err
+    assert "policy." not in ended.err
