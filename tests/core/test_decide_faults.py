@@ -111,7 +111,7 @@ def test_a_cut_that_a_crash_kept_from_being_made_is_made_again_and_counted_once(
     app = deployed(replicas=1, drain={"timeout": 1})
     app.opens = lambda replica: (60.0, 60.0)
     app.order(o.Restart())
-    app.run(60.0, until=lambda: "DisableServer" in app.kinds())
+    app.run(60.0, until=lambda: bool(told(app, "DisableServer")))
     app.crash = Crash(0)
     app.run(60.0)
     assert app.rollout.cut == 2
