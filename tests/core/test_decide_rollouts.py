@@ -323,3 +323,8 @@ def test_the_reasons_are_sentences_for_people() -> None:
     assert reasons["DrainServer"] == "there is 1 slot now"
     assert reasons["DisableServer"] == "no new requests from now on"
     assert reasons["PrepareBackend"] == "waiting for HAProxy's next reload (at most one in 10 s)"
+    app.order(o.Deploy(spec=spec_of(replicas=1, domains=[{"domain": "example.org"}])))
+    app.run(60.0)
+    told_why = [done.step.reason for done in app.steps if type(done.step).__name__ == "PrepareBackend"]
+    assert "example.org" in told_why[1]
+    assert " must lead to web." in told_why[1]

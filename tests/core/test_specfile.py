@@ -76,6 +76,11 @@ restart: {give_up: true, delay: 2}
             GOOD + "drain:\n  replicas: 3",
             'rota.yaml:4:3: unknown key "replicas"; it belongs at the top level',
         ),
+        (
+            GOOD + "drain: {timeout: 2h}",
+            "rota.yaml:3:18: drain.timeout: 0 to 3600 seconds are allowed, not 7200: an old HAProxy process is not kept"
+            " for longer",
+        ),
         (GOOD + "drain: {qqq: 3}", 'rota.yaml:3:9: unknown key "qqq"; known here: timeout'),
         (GOOD + "replicas: many", 'rota.yaml:3:11: replicas: a whole number is expected, not "many"'),
         (GOOD + "replicas: true", "rota.yaml:3:11: replicas: a whole number is expected, not true"),
