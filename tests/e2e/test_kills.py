@@ -102,6 +102,7 @@ async def test_a_full_restart_says_what_its_gap_was(app: Hello, how: str) -> Non
         app.version += 1
         rollout = await app.deploy_ok()
         app.keys.pop("deployment_strategy")
+        await app.deploy_ok()
     (gap,) = rollout["receipt"]["gaps"]
     assert gap["seconds"] > 0
     assert gap["reason"]
