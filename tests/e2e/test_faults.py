@@ -171,7 +171,7 @@ async def test_a_daemon_killed_at_a_step_loses_nothing(step: str, point: str, ap
 @pytest.mark.parametrize("point", POINTS_TRIED)
 @pytest.mark.parametrize("step", LOSSY)
 async def test_a_daemon_killed_at_a_step_goes_on(step: str, point: str, server: RunningServer) -> None:
-    app = Hello(server, f"other-{step.lower()}-{point}", replicas=2, drain={"timeout": 0.5})
+    app = Hello(server, f"other-{step.lower()}-{point}", replicas=2, drain={"timeout": 0.5}, stop_grace_period=1)
     await app.deploy_ok()
     holding = asyncio.create_task(hold_open(app)) if step == "CutConnections" else None
     await die_at(server, f"{point}:{step}", LOSSY[step], app)

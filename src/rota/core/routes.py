@@ -25,7 +25,7 @@ def lead(here: Situation) -> bool:
         here.draft.add(PrepareBackend(reason, backend, hosts))
         return False
     shares = _shares(here)
-    if shares and shares != seen.routes:
+    if shares and shares != _reduced(seen.routes):
         here.draft.add(RouteApp("requests go where the replicas are", shares))
         return False
     return True
@@ -53,5 +53,10 @@ def _shares(here: Situation) -> Mapping[str, int]:
         for member in here.members.values()
         if member.admitted and member.kept
     )
-    common = gcd(*staying.values()) if staying else 1
-    return {name: count // common for name, count in staying.items()}
+    return _reduced(staying)
+
+
+def _reduced(shares: Mapping[str, int]) -> Mapping[str, int]:
+    """The same proportions in the smallest numbers."""
+    common = gcd(*shares.values()) or 1
+    return {name: share // common for name, share in shares.items()}

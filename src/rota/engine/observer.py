@@ -18,7 +18,7 @@ from rota.core.observation import (
 )
 from rota.core.readiness import Stage, readiness
 from rota.core.spec import AppSpec
-from rota.core.state import AppState
+from rota.core.state import AppState, ReplicaRecord
 from rota.engine.probing import Probing
 from rota.ports.balancer import Balancer
 from rota.ports.clock import Clock
@@ -110,6 +110,13 @@ def to_probe(
         release = state.releases.get(seen.release)
         in_rotation = server is not None and server.state is ServerState.READY
         leaving = record is not None and record.stop_began_at is not None and record.run_before == seen.run
-        if seen.state is RunState.RUNNING and release is not None and not in_rotation and not leaving:
+        going = record is not None and record.drain_began_at is not None and not _wanted(state, record)
+        if seen.state is RunState.RUNNING and release is not None and not in_rotation and not leaving and not going:
             wanted[name] = (seen, release.spec)
     return wanted
+
+
+def _wanted(state: AppState, record: ReplicaRecord) -> bool:
+    """Its slot is to run it: one that was drained for a change that went back is asked again."""
+    target = state.desired.target(record.slot)
+    return record.release == target.release and record.generation >= target.min_generation
