@@ -58,6 +58,19 @@ def is_done(here: Situation, slot: int) -> bool:
     return len(members) == 1 and members[0].kept and members[0].right_limits and members[0].serving
 
 
+def _handed_over(here: Situation, slot: int) -> bool:
+    """The slot's new replica serves and the old one has ended: what is left of that one is cleared away beside the next
+    slot's change, and holds up only the end of the rollout."""
+    members = here.of_slot(slot)
+    arrived = [member for member in members if member.kept and member.right_limits and member.serving]
+    rest = [member for member in members if member not in arrived]
+    return slot in here.slots and len(arrived) == 1 and all(member.exited and member.leaving for member in rest)
+
+
+def _cleared(here: Situation) -> bool:
+    return not any(member.leaving for member in here.members.values())
+
+
 def _note_gap(here: Situation, rollout: Rollout) -> None:
     """The time in which the rollout left nobody serving: the receipt says so."""
     gap_open = bool(rollout.gaps) and rollout.gaps[-1].until is None
@@ -144,7 +157,7 @@ def _asks_a_person(rollout: Rollout, cause: Cause) -> bool:
 
 def _finish_slots(here: Situation, rollout: Rollout) -> None:
     for slot in rollout.in_hand:
-        if is_done(here, slot):
+        if is_done(here, slot) or _handed_over(here, slot):
             here.draft.add(FinishSlot("the slot is as it is to be", slot))
 
 
@@ -156,7 +169,8 @@ def _take_up(here: Situation, rollout: Rollout, routed: bool) -> None:
         if not rollout.in_hand:
             here.draft.add(PauseRollout("paused by request", None, "paused by request"))
     elif not untaken and not rollout.in_hand:
-        _succeed(here, rollout)
+        if _cleared(here):
+            _succeed(here, rollout)
     elif untaken and arrival.prepared(here, rollout.target.release) and routed:
         _take_next(here, rollout, rollout.target, untaken)
 
@@ -223,6 +237,8 @@ def _take_back(here: Situation, rollout: Rollout) -> None:
     forward = [slot for slot, taken in rollout.taken.items() if not taken.back and slot in here.slots]
     returning = [slot for slot in rollout.in_hand if rollout.taken[slot].back]
     if not forward and not rollout.in_hand:
+        if not _cleared(here):
+            return
         cancelled = rollout.cause in {Cause.CANCELLED, Cause.SUPERSEDED}
         _end(here, rollout, Phase.CANCELLED if cancelled else Phase.ROLLED_BACK, None, "")
         return
