@@ -196,7 +196,7 @@ def _kernel_limits(app: Hello, replica: str) -> tuple[int | None, float | None]:
     return memory, cpus
 
 
-@pytest.mark.feature("R8", "S4")
+@pytest.mark.feature("R8", "S3", "S4")
 def test_a_version_that_never_listens_times_out_and_the_old_one_serves(app: Hello) -> None:
     app.write(replicas=3, stop_grace_period="1s", boot_timeout="500ms", env={"HELLO_NEVER_LISTEN": "1"})
     serving = app.ids
@@ -216,7 +216,7 @@ def test_a_version_that_never_listens_times_out_and_the_old_one_serves(app: Hell
     ],
 )
 def test_a_bad_version_goes_back_by_itself(app: Hello, env: dict[str, str], reason: str, said: str) -> None:
-    app.write(replicas=3, stop_grace_period="1s", boot_timeout="500ms", env=env)
+    app.write(replicas=3, stop_grace_period="1s", boot_timeout="3s", env=env)
     serving = app.ids
     answer = app.deploy()
     assert answer.code == 5, answer
