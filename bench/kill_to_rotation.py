@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from bare import BareReplicas
 from figures import Spread
 from rollout_overhead import hello, python
 
+from rota.core.backoff import SHORT_LIFE
 from rota.core.spec import HealthCheck
 from rota.testing.load import LoadPlan, LoadProcess, LoadReport
 from rota.testing.server import RunningServer
@@ -56,8 +58,8 @@ async def _measure(kills: int, rate: float) -> dict[str, Any]:
             LoadProcess(plan) as load,
         ):
             await load.wait_started()
-            for number in range(kills):
-                gone, replaced = await _one_kill(server, table, number)
+            for _ in range(kills):
+                gone, replaced = await _one_kill(server, table)
                 out.append(gone)
                 back.append(replaced)
                 life = await bare.one()
@@ -66,10 +68,13 @@ async def _measure(kills: int, rate: float) -> dict[str, Any]:
     return _results(out, back, own, report)
 
 
-async def _one_kill(server: RunningServer, table: Path, number: int) -> tuple[float, float]:
-    """Milliseconds until the killed one is out of rotation, and until as many as before are in it."""
-    before = await asyncio.to_thread(_in_rotation, table)
-    victim = sorted(before)[number % len(before)]
+async def _one_kill(server: RunningServer, table: Path) -> tuple[float, float]:
+    """Milliseconds until the killed one is out of rotation, and until as many as before are in it. The victim is the
+    oldest, once it has served for longer than what would count as a failed start, after which its slot backs off."""
+    victim = min(await server.replicas("hello"), key=lambda replica: replica["ready_since"])
+    served = time.time() - datetime.fromisoformat(victim["ready_since"]).timestamp()
+    await asyncio.sleep(max(0.0, SHORT_LIFE + 0.5 - served))
+    victim = victim["id"]
     server.kill_child(victim)
     began = time.monotonic()
     gone = await asyncio.to_thread(_wait, table, lambda now: victim not in now)
