@@ -326,8 +326,11 @@ async def test_the_prober_knows_the_sockets_of_a_forked_server(box: Machine) -> 
     async def accepted() -> bool:
         return (await prober.accepts(WEB_1, address, 1)).passed
 
+    async def forked() -> bool:
+        return len(box.runtime.pids_of(WEB_1) or ()) == 2
+
     await until(accepted)
-    assert len(box.runtime.pids_of(WEB_1) or ()) == 2
+    await until(forked)
     stranger = SocketProber(lambda replica: frozenset({os.getpid()}))
     assert "held by another process" in (await stranger.accepts(WEB_1, address, 1)).failure
 
