@@ -27,6 +27,10 @@ def _reply(wire: bytes) -> bytes:
     return reply.to_wire()
 
 
+class _Tcp(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+
+
 class _OverUdp(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         wire, line = self.request
@@ -46,7 +50,7 @@ def resolver() -> Iterator[None]:
     """Stands for the host's: on port 53 of an address of the loopback that nobody else has."""
     servers = (
         socketserver.ThreadingUDPServer(("127.53.53.53", 53), _OverUdp),
-        socketserver.ThreadingTCPServer(("127.53.53.53", 53), _OverTcp),
+        _Tcp(("127.53.53.53", 53), _OverTcp),
     )
     for server in servers:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
