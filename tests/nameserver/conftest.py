@@ -73,7 +73,7 @@ class RunningNameServer:
 
     def set(self, *entries: dict[str, Any]) -> None:
         self.write(*entries)
-        assert self.load() == {"version": self._version}
+        assert self.load() == {"version": self._version, "listening": True}
 
     def reload_by_signal(self) -> None:
         os.kill(self.pid, signal.SIGHUP)
@@ -130,6 +130,19 @@ def run_nameserver() -> Iterator[Callable[..., RunningNameServer]]:
         made.end()
 
 
+@pytest.fixture(scope="session")
+def shared_nameserver() -> Iterator[RunningNameServer]:
+    made = RunningNameServer()
+    try:
+        made.write()
+        made.start()
+        yield made
+    finally:
+        made.end()
+
+
 @pytest.fixture
-def nameserver(run_nameserver: Callable[..., RunningNameServer]) -> RunningNameServer:
-    return run_nameserver(entries=(entry(1), entry(2, host="10.0.0.2"), entry(3, host="fd00::3", release=2)))
+def nameserver(shared_nameserver: RunningNameServer) -> RunningNameServer:
+    """With three replicas of the app web; its table may be changed."""
+    shared_nameserver.set(entry(1), entry(2, host="10.0.0.2"), entry(3, host="fd00::3", release=2))
+    return shared_nameserver

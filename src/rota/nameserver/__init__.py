@@ -10,7 +10,7 @@ It is authoritative for ``rota.internal``:
 Every other name is asked of the host's resolvers, for clients in the allowed networks only; others are REFUSED.
 
 Control: a Unix socket; ``load`` and a newline have the table read again and are answered by one line of JSON,
-``{"version": N}`` or ``{"error": "…"}``. SIGHUP has it read again too. SIGTERM ends it.
+``{"version": N, "listening": true}`` or ``{"error": "…"}``. SIGHUP has it read again too. SIGTERM ends it.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ async def _serve(
     async with steering:
         front = Front(answers, Forwarder(resolv_conf, address), Allowance(networks))
         async with listen(address, front):
+            steering.listening = True
             await ended.wait()
 
 

@@ -15,13 +15,15 @@ _LONGEST_LINE = 1024
 
 
 class Control:
-    """``async with``: the socket is bound, then the table is read, in this order."""
+    """``async with``: the socket is bound, then the table is read, in this order. ``listening`` is told to the daemon:
+    questions are answered."""
 
     def __init__(self, path: Path, table: Path, answers: Answers) -> None:
         self._path = path
         self._table = table
         self._answers = answers
         self._server: asyncio.Server | None = None
+        self.listening = False
 
     async def __aenter__(self) -> Self:
         self._path.unlink(missing_ok=True)
@@ -47,7 +49,7 @@ class Control:
         try:
             while (await reader.readline()).strip() == b"load":
                 error = self.load()
-                told = {"error": error} if error else {"version": self._answers.version}
+                told = {"error": error} if error else {"version": self._answers.version, "listening": self.listening}
                 writer.write(json.dumps(told).encode() + b"\n")
                 await writer.drain()
         except (OSError, ValueError):  # the daemon has gone, or wrote what is no line

@@ -1,0 +1,98 @@
+"""The name server as a child of the keeper: started, left running, told to read its table; used by internal and made
+by the composition root."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rota.adapters.keeper.client import ChildOrder, Children
+from rota.core.errors import Missing, StepFailed
+
+NAME = "nameserver"
+_START_TIMEOUT = 10.0  # seconds until it listens
+_STOP_TIMEOUT = 10.0  # seconds
+_LOAD_TIMEOUT = 5.0  # seconds
+_LOOK_AGAIN = 0.02  # seconds
+
+
+class KeptNameServer:
+    """``children`` is open before the first call and closed by whoever opened it."""
+
+    def __init__(self, children: Children, directory: Path, listen: str, networks: Sequence[str] = ()) -> None:
+        self.table = directory / "table.json"
+        self._children = children
+        self._directory = directory
+        self._control = directory / "control.sock"
+        self._argv = [sys.executable, "-m", "rota", "nameserver", "--listen", listen]
+        self._argv += ["--table", str(self.table), "--control", str(self._control)]
+        self._argv += [word for network in networks for word in ("--allow", network)]
+
+    @property
+    def pid(self) -> int | None:
+        child = self._children.known.get(NAME)
+        return child.pid if child is not None and child.alive else None
+
+    async def ensure(self) -> None:
+        """Runs when it returns; one that runs already stays, unless its options are others. The table is there
+        before. Raises Missing when it cannot listen."""
+        child = self._children.known.get(NAME)
+        if child is not None and list(child.argv) != self._argv:
+            await stop(self._children)
+            child = None
+        if child is None or not child.alive:
+            log = str(self._directory / "nameserver.log")
+            order = ChildOrder(NAME, self._argv, cwd=str(self._directory), log=log, restart=True)
+            await self._children.start(order)
+        await self._until_listening()
+
+    async def load(self, version: int) -> None:
+        """Returns once this version of the table is in force. With no name server there at this moment nothing is to
+        be done: the next one binds its socket first and reads the table then. Raises StepFailed."""
+        try:
+            async with asyncio.timeout(_LOAD_TIMEOUT):
+                told = await self._asked()
+        except (FileNotFoundError, ConnectionRefusedError):
+            return
+        except (OSError, ValueError, TimeoutError) as error:
+            raise StepFailed(f"the name server does not read its table: {error or 'no answer'}") from error
+        if told.get("version") != version:
+            raise StepFailed(f"the name server could not read its table: {told.get('error', told)}")
+
+    async def _asked(self) -> dict[str, object]:
+        reader, writer = await asyncio.open_unix_connection(str(self._control))
+        try:
+            writer.write(b"load\n")
+            told: dict[str, object] = json.loads(await reader.readline())
+            return told
+        finally:
+            writer.close()
+
+    async def _until_listening(self) -> None:
+        """It opens its socket for the daemon first and its address after that: an answer alone says too little."""
+        try:
+            async with asyncio.timeout(_START_TIMEOUT):
+                while not await self._listens():  # noqa: ASYNC110 - another process: nobody sets an event
+                    await asyncio.sleep(_LOOK_AGAIN)
+        except TimeoutError:
+            await stop(self._children)
+            raise Missing(f"the name server did not start; {self._directory / 'nameserver.log'} says why") from None
+
+    async def _listens(self) -> bool:
+        try:
+            return bool((await self._asked()).get("listening"))
+        except (OSError, ValueError):
+            return False
+
+
+async def stop(children: Children) -> None:
+    """Ends the name server for good, if there is one."""
+    child = children.known.get(NAME)
+    if child is None:
+        return
+    await children.signal(NAME, "TERM", restart=False)
+    await children.until(NAME, lambda child: child is None or not child.alive, _STOP_TIMEOUT)
+    await children.forget(NAME)
