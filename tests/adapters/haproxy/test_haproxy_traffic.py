@@ -123,7 +123,7 @@ async def test_a_server_that_died_goes_down_and_its_requests_are_saved(rig: Rig)
     async with Load(rig.port, HOST, clients=6).running() as load:
         await load.further(30, "hello-1")
         await servers[0].stop()
-        await until(lambda: rig.down(A), 1)
+        await until(lambda: rig.down(A), 5)
         await load.further(60)
     assert load.lost == 0, load.outcomes
 
