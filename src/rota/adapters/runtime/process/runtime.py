@@ -16,9 +16,10 @@ from typing import Self
 from rota.adapters.clock import SystemClock
 from rota.adapters.keeper.client import Child, ChildOrder, Children, Refused
 from rota.adapters.keeper.launch import KeeperLost
+from rota.adapters.runtime.command import with_port
 from rota.adapters.runtime.process import cgroups
 from rota.adapters.runtime.process.artefacts import BUILD_TIME, Artefacts
-from rota.adapters.runtime.process.command import DEFAULT_PATH, executable, replica_environment, with_port
+from rota.adapters.runtime.process.command import DEFAULT_PATH, executable, replica_environment
 from rota.adapters.runtime.process.labels import BrokenLabels, Labels, observed
 from rota.adapters.runtime.process.layout import Account, Layout, account, app_of, make
 from rota.adapters.runtime.process.logs import FileLogs
@@ -26,6 +27,7 @@ from rota.adapters.runtime.process.port_leases import PortLeases
 from rota.adapters.runtime.process.tree import tree_of
 from rota.adapters.unpack import written_disk_error
 from rota.core.errors import StartFailed, StepFailed
+from rota.core.fitness import RuntimeKind
 from rota.core.names import ReplicaId
 from rota.core.observation import Artefact, ObservedReplica
 from rota.core.spec import Limits
@@ -40,6 +42,8 @@ PORTS = range(20000, 30000)
 
 class ProcessRuntime:
     """``children`` is open before ``open`` and closed by whoever opened it."""
+
+    kind = RuntimeKind.PROCESS
 
     def __init__(
         self,
