@@ -69,7 +69,7 @@ async def test_what_is_published_is_seen_until_it_is_withdrawn(view: Dns) -> Non
     await view.publish("web", entry(2))
     shown = await seen(view)
     assert await addresses(view) == {"web-1": "10.0.0.1", "web-2": "10.0.0.2"}
-    assert {one.hosts for one in shown.published.values()} == {shown.hosts}
+    assert {one.hosts for one in shown.published.values()} == {shown.hosts or frozenset()}
     assert 1 <= shown.ttl <= 5
     await view.withdraw("web", ReplicaId("web-1"))
     assert await addresses(view) == {"web-2": "10.0.0.2"}
@@ -102,7 +102,7 @@ async def test_replicas_may_share_an_address(view: Dns) -> None:
     await view.withdraw("web", ReplicaId("web-1"))
     shown = await seen(view)
     assert list(shown.published) == ["web-2"]
-    assert shown.published[ReplicaId("web-2")].hosts == shown.hosts
+    assert shown.published[ReplicaId("web-2")].hosts == (shown.hosts or frozenset())
 
 
 async def test_apps_have_nothing_to_do_with_each_other(view: Dns) -> None:

@@ -14,7 +14,8 @@ NAMED_SEQUENTIAL_DELAY = 30.0  # V4: the delay where sequential mode is asked fo
 class Policy:
     """Times in seconds. ``parallelism`` slots are in hand at once; ``min_available`` replicas serve throughout;
     ``barrier`` lets no new replica start before the last old one is gone (H5). ``attempts`` is how often a slot's
-    new replica is tried before it counts as failed (S4, S5)."""
+    new replica is tried before it counts as failed (S4, S5).
+    ``remove_from_dns``: a replica leaves DNS, and every cache, before it is handed off (V5)."""
 
     mode: Mode
     parallelism: int
@@ -27,6 +28,7 @@ class Policy:
     progress_deadline: float
     barrier: bool = False
     attempts: int = 1
+    remove_from_dns: bool = False
 
 
 def resolve(spec: AppSpec, replicas: int, options: RolloutOptions, *, same_release: bool, retried: bool) -> Policy:
@@ -50,6 +52,7 @@ def resolve(spec: AppSpec, replicas: int, options: RolloutOptions, *, same_relea
         progress_deadline=wanted.progress_deadline or 600.0,
         barrier=mode is Mode.SIMULTANEOUS and spec.deployment_strategy is Strategy.REPLACE,
         attempts=spec.restart.attempts if retried else 1,
+        remove_from_dns=bool(wanted.remove_from_dns),
     )
 
 

@@ -91,6 +91,12 @@ def _entry_after(entry: ReplicaRecord, step: s.Step, now: float) -> ReplicaRecor
     match step:
         case s.EnableServer():
             return replace(entry, enabled_at=now, drain_began_at=None, cut_at=None)
+        case s.PublishRecords():
+            return replace(entry, withdraw_began_at=None, withdrawn_at=None)
+        case s.WithdrawRecords() if step.going:
+            return replace(entry, withdraw_began_at=entry.withdraw_began_at or now, withdrawn_at=None)
+        case s.NoteWithdrawn():
+            return replace(entry, withdrawn_at=now)
         case s.DrainServer():
             return replace(entry, drain_began_at=entry.drain_began_at or now)
         case s.DisableServer():
@@ -109,6 +115,8 @@ def _entry_after(entry: ReplicaRecord, step: s.Step, now: float) -> ReplicaRecor
                 release=step.release,
                 generation=step.generation,
                 enabled_at=None,
+                withdraw_began_at=None,
+                withdrawn_at=None,
                 drain_began_at=None,
                 cut_at=None,
                 killed_at=None,

@@ -170,6 +170,7 @@ class RolloutOptions(Model):
     order: Order | None = None
     delay: Annotated[Seconds, AfterValidator(_delay)] | None = None
     min_available: Whole | None = Field(default=None, ge=0, le=1000)
+    remove_from_dns: Switch | None = None
     failure_action: FailureAction | None = None
     monitor: Annotated[Seconds, between(0, 3600)] | None = None
     max_failure_ratio: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None

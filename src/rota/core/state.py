@@ -47,7 +47,8 @@ class Desired:
 
 @dataclass(frozen=True)
 class ReplicaRecord:
-    """Facts about one replica, each written before the act that it permits. ``run_before`` is the run that is being
+    """Facts about one replica, each written before the act that it permits. ``withdrawn_at`` is when every view of DNS
+    was seen to name it no more: its TTL counts from there. ``run_before`` is the run that is being
     ended for a restart in place; ``generation`` is that of the replica's next or present run."""
 
     slot: int
@@ -61,6 +62,8 @@ class ReplicaRecord:
     killed_at: float | None = None
     run_before: str | None = None
     failure: Failure | None = None
+    withdraw_began_at: float | None = None
+    withdrawn_at: float | None = None
 
 
 @dataclass(frozen=True)

@@ -39,17 +39,18 @@ class FakeDns:
         self._wake_all()
 
     async def observe(self, app: str, hosts: frozenset[str]) -> ObservedDns | None:
-        ours = self._ours(hosts)
+        ours = self.ours(hosts)
         if self.zone and not ours:
             return None
-        return replace(self._shown, published=dict(self.seen.get(app, {})), hosts=ours, trouble=self.trouble)
+        hosts_shown = ours if self.zone else None
+        return replace(self._shown, published=dict(self.seen.get(app, {})), hosts=hosts_shown, trouble=self.trouble)
 
     def on_change(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)
 
     async def publish(self, app: str, entry: DnsEntry) -> None:
         self._begin("publish", entry.replica)
-        self.seen.setdefault(app, {})[entry.replica] = Published(entry.address, self._ours(entry.hosts))
+        self.seen.setdefault(app, {})[entry.replica] = Published(entry.address, self.ours(entry.hosts))
 
     async def withdraw(self, app: str, replica: ReplicaId) -> None:
         self._begin("withdraw", replica)
@@ -63,7 +64,8 @@ class FakeDns:
             self._faults[call] -= 1
             raise StepFailed("DNS refused")
 
-    def _ours(self, hosts: frozenset[str]) -> frozenset[str]:
+    def ours(self, hosts: frozenset[str]) -> frozenset[str]:
+        """Those that lie in the zone."""
         return frozenset(host for host in hosts if self.zone and f".{host}".endswith(f".{self.zone}"))
 
     def _wake_all(self) -> None:
