@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from rota.adapters.runtime.process import ProcessRuntime
 from rota.core.errors import StartFailed, StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import Artefact, ArtefactState, ObservedReplica, RunState
 from rota.core.spec import AppSpec, Limits
 from rota.ports.runtime import ReleaseOrder, Runtime, StartOrder
+from rota.ports.usage import Usage
 from rota.testing.clock import FakeClock
 from rota.testing.machine import app_spec, machine, one, packed, start_order
 from rota.testing.runtime import FakeRuntime, Faults
@@ -26,8 +28,11 @@ STUBBORN = "trap '' TERM; echo up; while :; do sleep 0.1; done"
 class Bench:
     """A runtime, and what differs between a fake and a real one: sources, time, and what an app is told to do."""
 
-    def __init__(self, runtime: Runtime, upload: Callable[..., Any], move: Callable[[], Any]) -> None:
-        self.runtime = runtime
+    def __init__(
+        self, runtime: ProcessRuntime | FakeRuntime, upload: Callable[..., Any], move: Callable[[], Any]
+    ) -> None:
+        self.runtime: Runtime = runtime
+        self.usage: Usage = runtime
         self.upload = upload
         self.woken: list[str] = []
         self._move = move
@@ -259,3 +264,20 @@ async def test_forgotten_releases_are_gone_and_the_others_stay(bench: Bench) -> 
     assert await bench.artefact() is not None
     await bench.runtime.forget("web", frozenset())
     assert await bench.artefact() is None
+
+
+async def test_what_runs_is_measured_and_nothing_else_is(bench: Bench) -> None:
+    await bench.started(app_spec("sh", "-c", "while :; do :; done"))
+    first = (await bench.usage.usage([WEB_1, ReplicaId("web-9")]))[WEB_1]
+    assert first.memory > 0
+
+    async def worked() -> bool:
+        reading = (await bench.usage.usage([WEB_1]))[WEB_1]
+        assert reading.cpu_seconds >= first.cpu_seconds
+        return reading.at > first.at and reading.cpu_seconds > first.cpu_seconds
+
+    await bench.until(worked)
+    assert await bench.usage.usage([ReplicaId("web-9")]) == {}
+    await bench.runtime.kill(WEB_1)
+    await bench.exited()
+    assert await bench.usage.usage([WEB_1]) == {}
