@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,9 @@ from rota.core.names import ReplicaId
 from rota.core.observation import Counters
 from rota.engine import statistics
 from rota.engine.engine import Engine
+from rota.engine.statistics import Statistics
+from rota.ports.usage import Reading
+from rota.testing.balancer import FakeBalancer
 from rota.testing.size import FakeMachine
 
 
@@ -117,3 +120,24 @@ async def test_a_replica_that_has_ended_has_no_statistics(world: World, engine: 
     await world.until_over()
     (view,) = await engine.stats("web")
     assert view["replicas"] == []
+
+
+class NoUsage:
+    """A replica that ends before it is read."""
+
+    async def usage(self, replicas: Collection[ReplicaId]) -> dict[ReplicaId, Reading]:
+        return {}
+
+
+async def test_what_cannot_be_read_is_unknown(world: World, engine: Engine) -> None:
+    await engine.begin("web", o.Deploy(spec=quick()))
+    await world.until_over()
+    assert world.supervisor is not None
+    app = world.supervisor.app("web")
+    (view,) = await Statistics(NoUsage(), FakeBalancer(), world.clock).of([(app.state, app.observation)])
+    assert view["backends"] == []
+    assert [replica["id"] for replica in view["replicas"]] == ["web-1", "web-2"]
+    for replica in view["replicas"]:
+        assert replica["memory"] == {"used": None, "limit": None}
+        assert replica["cpu"] == {"percent": None, "limit_percent": None, "seconds": None}
+        assert (replica["requests"], replica["app_errors"], replica["open"]) == (0, 0, 0)

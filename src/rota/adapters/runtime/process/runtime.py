@@ -6,11 +6,11 @@ data directory (layout). Nothing is kept in memory that is not read again from t
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -25,7 +25,7 @@ from rota.adapters.runtime.process.labels import BrokenLabels, Labels, observed
 from rota.adapters.runtime.process.layout import Account, Layout, account, app_of, make
 from rota.adapters.runtime.process.logs import FileLogs
 from rota.adapters.runtime.process.port_leases import PortLeases
-from rota.adapters.runtime.process.tree import tree_of
+from rota.adapters.runtime.process.tree import processes, tree_of
 from rota.adapters.unpack import written_disk_error
 from rota.adapters.usage import used
 from rota.core.errors import StartFailed, StepFailed
@@ -198,9 +198,10 @@ class ProcessRuntime:
 
     def _read_usage(self, children: Mapping[ReplicaId, Child]) -> dict[ReplicaId, Reading]:
         readings = {}
+        look = functools.cache(processes)  # one for all of them
         for replica, child in children.items():
             pid, group = child.pid, child.cgroups
-            found = used(group, partial(tree_of, pid, group)) if pid is not None else None
+            found = used(group, functools.partial(tree_of, pid, group, look)) if pid is not None else None
             if found is not None:
                 readings[replica] = Reading(self._clock.now(), found.memory, found.cpu_seconds)
         return readings
