@@ -16,6 +16,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -27,7 +28,9 @@ from rota.adapters.balancer.haproxy.kept import NAME as HAPROXY
 from rota.adapters.balancer.haproxy.kept import KeptHaproxy
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.clock import SystemClock
+from rota.adapters.dns.views import DnsViews
 from rota.adapters.keeper.client import Children
+from rota.adapters.machine import LocalMachine
 from rota.adapters.prober.prober import SocketProber
 from rota.adapters.runtime.process.layout import account
 from rota.adapters.runtime.process.runtime import ProcessRuntime
@@ -35,12 +38,16 @@ from rota.adapters.source import ArchiveDirectory
 from rota.adapters.store.sqlite import SqliteStore
 from rota.api.application import create_api
 from rota.core.errors import Missing, RotaError
+from rota.core.fitness import RuntimeKind
 from rota.engine.engine import Engine
 from rota.engine.reconciler import Fault, no_fault
 from rota.engine.supervisor import Supervisor
 from rota.engine.views import View, moment
 from rota.options import Options, read_options
 from rota.testing import faults
+
+if TYPE_CHECKING:
+    from rota.adapters.runtime.docker.runtime import DockerRuntime
 
 log = logging.getLogger("rota")
 
@@ -51,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         options = read_options(argv)
         with _only_daemon(options.data_dir):
-            _name_missing_isolation(options.process_user)
+            _name_missing_isolation(options)
             asyncio.run(_serve(options))
     except RotaError as error:
         sys.stderr.write(f"rota serve: {error}\n")
@@ -88,9 +95,10 @@ def _only_daemon(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def _name_missing_isolation(process_user: str | None) -> None:
+def _name_missing_isolation(options: Options) -> None:
     """design.md, "The process runtime": as root without a user for the apps, ``serve`` says what that means."""
-    if os.geteuid() == 0 and account(process_user) is None:
+    processes = options.runtime is RuntimeKind.PROCESS
+    if processes and os.geteuid() == 0 and account(options.process_user) is None:
         log.warning(
             "apps run as root: they are not isolated from each other, nor rota from them; "
             "give --process-user, or user: in an app's file"
@@ -138,16 +146,11 @@ class _Server:
         self._program = program
         self._ended = asyncio.Event()
         self._sources = ArchiveDirectory(options.data_dir / "sources")
-        self._runtime = ProcessRuntime(
-            options.data_dir,
-            children,
-            self._sources,
-            clock,
-            ports=options.ports,
-            process_user=options.process_user,
-        )
+        self._runtime = _runtime(options, children, self._sources, clock)
         self._haproxy = KeptHaproxy(children, clock, settings.directory)
         self._balancer = HaproxyBalancer(settings, program.path, self._haproxy)
+        names = options.data_dir / "nameserver"
+        self._dns = DnsViews(children, names, options.dns, options.dns_networks, options.dns_zones)
 
     @classmethod
     async def open(cls, options: Options, stack: contextlib.AsyncExitStack) -> _Server:
@@ -165,6 +168,8 @@ class _Server:
         await server._runtime.open()
         stack.push_async_callback(server._balancer.close)
         await server._balancer.start()
+        stack.push_async_callback(server._dns.close)
+        await server._dns.open()
         store = await SqliteStore.open(options.data_dir / "rota.db")
         stack.push_async_callback(store.close)
         server._take_over(store)
@@ -179,11 +184,12 @@ class _Server:
         await self._ended.wait()
 
     async def stop_apps(self) -> None:
-        """Replicas, HAProxy, keeper, in this order (design.md, ``rota shutdown``)."""
+        """Replicas, HAProxy, name server, keeper, in this order (design.md, ``rota shutdown``)."""
         await self._supervisor.suspend()
         await self._supervisor.close()
         await self._balancer.close()
         await self._haproxy.stop()
+        await self._dns.stop()
         await self._children.shutdown()
 
     def _take_over(self, store: SqliteStore) -> None:
@@ -194,6 +200,7 @@ class _Server:
             logs=self._runtime.logs,
             store=store,
             clock=self._clock,
+            dns=self._dns.views,
             fault=_fault(),
         )
         self.engine = Engine(
@@ -201,6 +208,8 @@ class _Server:
             store=store,
             sources=self._sources,
             runtime=self._runtime,
+            machine=LocalMachine(lambda: self._runtime.groups),
+            usage=self._runtime,
             balancer=self._balancer,
             logs=self._runtime.logs,
             clock=self._clock,
@@ -217,16 +226,37 @@ class _Server:
         haproxy = self._children.known.get(HAPROXY)
         return {
             "version": rota.__version__,
-            "runtime": "process",
+            "runtime": self._runtime.kind.value,
             "data_dir": str(self._options.data_dir),
             "api": "{}:{}".format(*self._options.api),
             "http": self._options.http,
             "haproxy": {"version": self._program.release, "pid": haproxy.pid if haproxy else None},
+            "dns": self._dns.about(),
             "keeper": {"pid": self._children.keeper_pid},
             "pid": os.getpid(),
             "limits_enforced": self._runtime.contains,
             "started_at": moment(self._started_at),
         }
+
+
+def _runtime(
+    options: Options, children: Children, sources: ArchiveDirectory, clock: SystemClock
+) -> ProcessRuntime | DockerRuntime:
+    match options.runtime:
+        case RuntimeKind.PROCESS:
+            return ProcessRuntime(
+                options.data_dir,
+                children,
+                sources,
+                clock,
+                ports=options.ports,
+                process_user=options.process_user,
+            )
+        case RuntimeKind.DOCKER:
+            # Its HTTP client takes as long to import as all the rest: no server of processes is to wait for it.
+            from rota.adapters.runtime.docker.runtime import DockerRuntime
+
+            return DockerRuntime(options.data_dir, children.data_dir_id, clock, host=options.docker_host)
 
 
 def _leave_no_idle_keeper(children: Children) -> Callable[[object, BaseException | None, object], Awaitable[None]]:

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rota.adapters.dns.settings import ZoneSettings, read_zones
 from rota.adapters.runtime.process.layout import account
 from rota.core.errors import StartFailed, UsageError
+from rota.core.fitness import RuntimeKind
 
 
 @dataclass(frozen=True)
@@ -18,8 +20,13 @@ class Options:
     data_dir: Path
     api: tuple[str, int]
     http: str
+    runtime: RuntimeKind
     process_user: str | None
     ports: range
+    docker_host: str | None
+    dns: str | None
+    dns_networks: tuple[str, ...]
+    dns_zones: tuple[ZoneSettings, ...]
 
 
 def read_options(argv: Sequence[str]) -> Options:
@@ -33,16 +40,27 @@ def read_options(argv: Sequence[str]) -> Options:
     add("--data-dir", type=Path, default=default_data_dir(), help="where everything is kept (default: %(default)s)")
     add("--api", default="127.0.0.1:7700", help="the API's address, on the loopback only (default: %(default)s)")
     add("--http", default="0.0.0.0:8080", help="where users come in (default: %(default)s)")
-    add("--runtime", choices=["process"], default="process", help="what replicas are (default: %(default)s)")
+    kinds = [kind.value for kind in RuntimeKind]
+    add("--runtime", choices=kinds, default="process", help="what replicas are (default: %(default)s)")
+    add("--docker-host", help="the Docker engine's address (default: DOCKER_HOST, else the local engine's socket)")
     add("--process-user", help="the user that apps run as when their file names none (as root only)")
     add("--ports", default="20000-29999", help="ports for replicas (default: %(default)s)")
+    add("--dns", metavar="ADDRESS", help="answer for rota.internal there, e.g. 127.0.0.1:5353 (default: no DNS)")
+    allow = "a network that may ask --dns for other names too, beside the loopback; may be given again"
+    add("--dns-allow", action="append", default=[], metavar="NETWORK", help=allow)
+    add("--dns-zones", type=Path, metavar="FILE", help="zones outside to keep records in, by RFC 2136 updates")
     given = parser.parse_args(list(argv))
     return Options(
         given.data_dir.absolute(),
         _api_address(given.api),
         _http_address(given.http),
+        RuntimeKind(given.runtime),
         _process_user(given.process_user),
         _ports(given.ports),
+        given.docker_host,
+        _dns_address(given.dns),
+        _networks(given.dns_allow),
+        read_zones(given.dns_zones) if given.dns_zones is not None else (),
     )
 
 
@@ -82,6 +100,27 @@ def _http_address(text: str) -> str:
         except ValueError:
             raise wrong from None
     return text
+
+
+def _dns_address(text: str | None) -> str | None:
+    if text is None:
+        return None
+    host, _, port = text.rpartition(":")
+    try:
+        ipaddress.ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
+        right = port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535
+    except ValueError:
+        right = False
+    if not right:
+        raise UsageError(f"--dns {text}: write it as 127.0.0.1:5353 or [::1]:5353")
+    return text
+
+
+def _networks(texts: Sequence[str]) -> tuple[str, ...]:
+    try:
+        return tuple(str(ipaddress.ip_network(text)) for text in texts)
+    except ValueError as error:
+        raise UsageError(f"--dns-allow: {error}; write it as 172.17.0.0/16") from error
 
 
 def _process_user(name: str | None) -> str | None:

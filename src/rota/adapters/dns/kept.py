@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ class KeptNameServer:
         self._children = children
         self._directory = directory
         self._control = directory / "control.sock"
+        self._listen = listen
         self._argv = [sys.executable, "-m", "rota", "nameserver", "--listen", listen]
         self._argv += ["--table", str(self.table), "--control", str(self._control)]
         self._argv += [word for network in networks for word in ("--allow", network)]
@@ -44,6 +46,7 @@ class KeptNameServer:
             await stop(self._children)
             child = None
         if child is None or not child.alive:
+            _refuse_in_use(self._listen)
             log = str(self._directory / "nameserver.log")
             order = ChildOrder(NAME, self._argv, cwd=str(self._directory), log=log, restart=True)
             await self._children.start(order)
@@ -86,6 +89,21 @@ class KeptNameServer:
             return bool((await self._asked()).get("listening"))
         except (OSError, ValueError):
             return False
+
+
+def _refuse_in_use(listen: str) -> None:
+    """It would not start then, with a message that names neither the option nor the way out. Raises Missing."""
+    host, _, port = listen.rpartition(":")
+    host = host.strip("[]")
+    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as probe:
+            if kind is socket.SOCK_STREAM:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, int(port)))
+            except OSError as error:
+                way_out = "give --dns another address, or end what has the port"
+                raise Missing(f"cannot listen on {listen} ({error.strerror}); {way_out}") from error
 
 
 async def stop(children: Children) -> None:
