@@ -20,8 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import dns.message
 from bench.figures import quantile
 from tests.e2e.scenario import Hello
+from tests.e2e.site import Processes, ServerAt
 
-from rota.testing.server import RunningServer, free_port
+from rota.testing.server import free_port
 
 LEAST_RATE, MOST_P99 = 5000.0, 5.0  # questions a second; milliseconds
 
@@ -68,7 +69,7 @@ async def busy(app: Hello) -> None:
 
 async def bench(seconds: float, clients: int) -> dict[str, object]:
     port = free_port()
-    async with RunningServer(None, "--dns", f"127.0.0.1:{port}") as server:
+    async with ServerAt(Processes(), "--dns", f"127.0.0.1:{port}") as server:
         app = Hello(server, replicas=5)
         await app.deploy_ok()
         asked = [(app.name + ".rota.internal", "A"), (f"_http._tcp.{app.name}.rota.internal", "SRV")]

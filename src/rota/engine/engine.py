@@ -19,6 +19,7 @@ from rota.core.rollout import Phase, Rollout
 from rota.core.spec import AppSpec
 from rota.core.state import AppState
 from rota.engine import views
+from rota.engine.dns_view import dns_view
 from rota.engine.reconciler import Reconciler
 from rota.engine.statistics import Statistics
 from rota.engine.supervisor import Supervisor
@@ -87,7 +88,12 @@ class Engine:
     def replicas(self, name: str) -> View:
         app, now = self._supervisor.app(name), self._clock.now()
         members = views.members(app.state, app.observation, now)
-        return {"app": name, "replicas": [views.replica_view(member, now) for member in members]}
+        dns = app.observation.dns if app.observation else {}
+        return {"app": name, "replicas": [views.replica_view(member, dns) for member in members]}
+
+    def dns(self) -> View:
+        """What DNS says of every app's replicas."""
+        return dns_view((app.state, app.observation) for _, app in sorted(self._supervisor.apps.items()))
 
     async def stats(self, name: str | None) -> list[View]:
         """What the replicas of an app, or of every app, use and serve."""

@@ -4,17 +4,19 @@ Pure functions; called by the status."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from rota.core.events import Event
-from rota.core.observation import Gap, Observation
+from rota.core.observation import Gap, Observation, ObservedDns
 from rota.core.receipt import BALANCER_DOWN, Receipt, receipt
 from rota.core.rollout import Failure, Rollout
 from rota.core.situation import Draft, Member, ReplicaPhase, Situation
 from rota.core.spec import Limits
 from rota.core.state import AppState, Release
+from rota.engine.dns_view import dns_state
 
 View = dict[str, Any]
 
@@ -48,7 +50,7 @@ def app_view(state: AppState, observed: Observation | None, now: float, urls: li
     }
 
 
-def replica_view(member: Member, now: float) -> View:
+def replica_view(member: Member, dns: Mapping[str, ObservedDns]) -> View:
     seen, record = member.seen, member.record
     failure = record.failure
     ready = record.enabled_at if member.phase is ReplicaPhase.READY else None
@@ -67,6 +69,7 @@ def replica_view(member: Member, now: float) -> View:
         "restarts": seen.restarts if seen else 0,
         "limits": {**limits, "enforced": seen.limits_enforced if seen else False},
         "open": member.server.open if member.server else 0,
+        "dns": dns_state(member.id, record, dns),
         "log": list(failure.log) if failure else [],
     }
 
@@ -120,6 +123,7 @@ def policy_view(rollout: Rollout) -> View:
         "monitor": policy.monitor,
         "max_failure_ratio": policy.max_failure_ratio,
         "progress_deadline": policy.progress_deadline,
+        "remove_from_dns": policy.remove_from_dns,
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ NAME = "nameserver"
 _START_TIMEOUT = 10.0  # seconds until it listens
 _STOP_TIMEOUT = 10.0  # seconds
 _LOAD_TIMEOUT = 5.0  # seconds
+_SAME_ROTA = ("PATH", "PYTHONPATH")  # what has the child import the rota that the daemon is
+_ENDS = 3  # times that it may end at its start before that is no accident
 _LOOK_AGAIN = 0.02  # seconds
 
 
@@ -28,6 +31,7 @@ class KeptNameServer:
         self._children = children
         self._directory = directory
         self._control = directory / "control.sock"
+        self._log = directory / "nameserver.log"
         self._listen = listen
         self._argv = [sys.executable, "-m", "rota", "nameserver", "--listen", listen]
         self._argv += ["--table", str(self.table), "--control", str(self._control)]
@@ -47,8 +51,8 @@ class KeptNameServer:
             child = None
         if child is None or not child.alive:
             _refuse_in_use(self._listen)
-            log = str(self._directory / "nameserver.log")
-            order = ChildOrder(NAME, self._argv, cwd=str(self._directory), log=log, restart=True)
+            env = {name: os.environ[name] for name in _SAME_ROTA if name in os.environ}
+            order = ChildOrder(NAME, self._argv, env=env, cwd=str(self._directory), log=str(self._log), restart=True)
             await self._children.start(order)
         await self._until_listening()
 
@@ -78,11 +82,17 @@ class KeptNameServer:
         """It opens its socket for the daemon first and its address after that: an answer alone says too little."""
         try:
             async with asyncio.timeout(_START_TIMEOUT):
-                while not await self._listens():  # noqa: ASYNC110 - another process: nobody sets an event
+                while not await self._listens():
+                    self._expect_it_alive()
                     await asyncio.sleep(_LOOK_AGAIN)
         except TimeoutError:
             await stop(self._children)
-            raise Missing(f"the name server did not start; {self._directory / 'nameserver.log'} says why") from None
+            raise Missing(f"the name server did not start; {self._log} says why") from None
+
+    def _expect_it_alive(self) -> None:
+        child = self._children.known.get(NAME)
+        if child is not None and child.restarts >= _ENDS:
+            raise TimeoutError
 
     async def _listens(self) -> bool:
         try:
