@@ -18,6 +18,7 @@ class FakeDns:
 
     def __init__(self, zone: str = "", ttl: float = 1.0, *, required: bool = False) -> None:
         self.zone = zone
+        self.required = required
         self.calls: list[tuple[str, str]] = []
         self.seen: dict[str, dict[ReplicaId, Published]] = {}
         self.trouble = ""

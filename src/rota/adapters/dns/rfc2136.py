@@ -57,12 +57,17 @@ class ZoneDns:
         self._apps: dict[str, _App] = {}
         self._wakes: list[Callable[[str], None]] = []
         self._new = asyncio.Event()
+        self._closing = False
         self._task: asyncio.Task[None] | None = None
 
     def open(self) -> None:
         self._task = asyncio.create_task(self._keep_reading())
 
     async def close(self) -> None:
+        """The task is told as well as cancelled: ``asyncio.wait_for``, which dnspython uses, may swallow a cancellation
+        in Python 3.11."""
+        self._closing = True
+        self._new.set()
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -159,7 +164,7 @@ class ZoneDns:
 
     async def _keep_reading(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        while not self._closing:
             self._new.clear()
             forgotten = loop.time() - 4 * LOOK_AGAIN  # the engine asks for every app it has at least that often
             self._apps = {app: known for app, known in self._apps.items() if known.asked > forgotten}
