@@ -139,6 +139,7 @@ def quick(mood: str = "good", **fields: Any) -> AppSpec:
             "stop_grace_period": 0.05,
             "drain": {"timeout": 0.05},
             "restart": {"attempts": 3, "delay": 0.01, "max_delay": 0.05},
+            "repair": {"unhealthy_grace": 0.02},
             **fields,
         }
     )

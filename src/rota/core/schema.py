@@ -52,6 +52,9 @@ DESCRIPTIONS = {
     "restart": "How a replica that does not come up is tried again.",
     "attempts": "How often.",
     "max_delay": "The delay doubles up to this.",
+    "repair": "What becomes of a replica that runs and is unhealthy.",
+    "unhealthy_grace": "How long it may be unhealthy before it is replaced.",
+    "max_at_once": "How many are replaced at a time.",
     "give_up": "Stop trying after the last attempt.",
 }
 

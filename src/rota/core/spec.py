@@ -214,6 +214,13 @@ class Restart(Model):
         return value
 
 
+class Repair(Model):
+    """What becomes of a replica that runs and is unhealthy (H3): replaced when that has lasted, few at once."""
+
+    unhealthy_grace: Annotated[Seconds, between(0, 86400)] = 30.0
+    max_at_once: Whole = Field(default=1, ge=1, le=1000)
+
+
 Entry = TypeVar("Entry", Domain, EnvVar)
 
 
@@ -260,6 +267,7 @@ class AppSpec(Model):
     rollout: RolloutOptions = RolloutOptions()
     drain: Drain = Drain()
     restart: Restart = Restart()
+    repair: Repair = Repair()
 
     @field_validator("domains")
     @classmethod

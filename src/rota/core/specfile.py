@@ -23,7 +23,7 @@ DEFAULT_FILE = "rota.yaml"
 
 NOT_YET = {
     "": "archive autoscale build canary freezes git hold image image_key images keep_old migration network notify"
-    " overlap placement ports post_deploy pre_deploy preset protected repair rollback schedule server sticky targets"
+    " overlap placement ports post_deploy pre_deploy preset protected rollback schedule server sticky targets"
     " volumes warm_up windows",
     "domains": "aliases",
     "env": "from secret_name",

@@ -75,9 +75,9 @@ class Engine:
         return shown
 
     def replicas(self, name: str) -> View:
-        app, now = self._supervisor.app(name), self._clock.now()
-        members = views.members(app.state, app.observation, now)
-        return {"app": name, "replicas": [views.replica_view(member, now) for member in members]}
+        app = self._supervisor.app(name)
+        here = views.situation(app.state, app.observation, self._clock.now())
+        return {"app": name, "replicas": [views.replica_view(member, here) for member in views.members(here)]}
 
     def releases(self, name: str) -> View:
         state = self._supervisor.app(name).state

@@ -92,6 +92,7 @@ class Simulation:
         self.opens: Callable[[ReplicaId], tuple[float, ...]] = lambda replica: ()
         self.old_process_ends_after = 0.0
         self.unhealthy: dict[ReplicaId, tuple[float, float]] = {}
+        self.unhealthy_because = ""
         self.crash: Crash | None = None
         self.turns_at_once = 0
         self.turns = 0
@@ -295,6 +296,7 @@ class Simulation:
                     up=server.state is not ServerState.MAINT and self._is_healthy(name),
                     open=len(waiting),
                     old_holders=int(self.now < self._old_process_until),
+                    check=self.unhealthy_because,
                 )
 
     def _is_healthy(self, replica: ReplicaId) -> bool:

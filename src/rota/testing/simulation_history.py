@@ -167,6 +167,11 @@ class Life:
         if running:
             self.simulation.unhealthy[running[given[0] % len(running)]] = (now, now + given[1])
 
+    def _do_sicken_all(self, given: float) -> None:
+        """What all of them depend on is gone for so long; those that are started meanwhile come up."""
+        now = self.simulation.now
+        self.simulation.unhealthy |= dict.fromkeys(self._running(), (now, now + given))
+
     def _do_crash(self, given: int | None) -> None:
         self.simulation.crash = Crash(given)
 
