@@ -30,7 +30,9 @@ from rota.adapters.balancer.haproxy.kept import NAME as HAPROXY
 from rota.adapters.balancer.haproxy.kept import KeptHaproxy
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.clock import SystemClock
+from rota.adapters.disk import DataDisk
 from rota.adapters.keeper.client import Children
+from rota.adapters.notifier import AppriseNotifier
 from rota.adapters.prober.prober import SocketProber
 from rota.adapters.runtime.process.layout import account
 from rota.adapters.runtime.process.runtime import ProcessRuntime
@@ -38,9 +40,11 @@ from rota.adapters.source import ArchiveDirectory
 from rota.adapters.store.sqlite import SqliteStore
 from rota.api.application import create_api
 from rota.core.errors import Missing, RotaError, StartFailed, UsageError
+from rota.engine.delivery import Delivery
+from rota.engine.diskwatch import DiskWatch
 from rota.engine.engine import Engine
 from rota.engine.reconciler import Fault, no_fault
-from rota.engine.supervisor import Supervisor
+from rota.engine.supervisor import Supervisor, running
 from rota.engine.views import View, moment
 from rota.testing import faults
 
@@ -54,6 +58,7 @@ class Options:
     http: str
     process_user: str | None
     ports: range
+    notify: tuple[str, ...]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -95,6 +100,7 @@ def _options(argv: Sequence[str]) -> Options:
     add("--runtime", choices=["process"], default="process", help="what replicas are (default: %(default)s)")
     add("--process-user", help="the user that apps run as when their file names none (as root only)")
     add("--ports", default="20000-29999", help="ports for replicas (default: %(default)s)")
+    add("--notify", action="append", default=[], metavar="URL", help="where notices go (apprise URL; may be repeated)")
     given = parser.parse_args(list(argv))
     return Options(
         given.data_dir.absolute(),
@@ -102,6 +108,7 @@ def _options(argv: Sequence[str]) -> Options:
         _http_address(given.http),
         _process_user(given.process_user),
         _ports(given.ports),
+        tuple(given.notify),
     )
 
 
@@ -235,6 +242,7 @@ class _Server:
             process_user=options.process_user,
         )
         self._haproxy = KeptHaproxy(children, clock, settings.directory)
+        self._notifier = AppriseNotifier()
         self._balancer = HaproxyBalancer(settings, program.path, self._haproxy)
 
     @classmethod
@@ -255,9 +263,19 @@ class _Server:
         await server._balancer.start()
         store = await SqliteStore.open(options.data_dir / "rota.db")
         stack.push_async_callback(store.close)
+        stack.push_async_callback(server._notifier.close)
+        for url in options.notify:
+            await server._notifier.check(url)
         server._take_over(store)
         stack.push_async_callback(server._supervisor.close)
         await server._supervisor.start()
+        journal, disk = server._supervisor.journal, DataDisk(options.data_dir)
+        await stack.enter_async_context(
+            running(
+                Delivery(store, server._notifier, server._clock, journal).run(),
+                DiskWatch(disk, store, server._clock, journal).run(),
+            )
+        )
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server._ended.set)
@@ -283,6 +301,7 @@ class _Server:
             store=store,
             clock=self._clock,
             fault=_fault(),
+            notify=self._options.notify,
         )
         self.engine = Engine(
             self._supervisor,
@@ -292,6 +311,7 @@ class _Server:
             balancer=self._balancer,
             logs=self._runtime.logs,
             clock=self._clock,
+            notifier=self._notifier,
             about=self._about,
             http=self._options.http,
             on_shutdown=self._shut_down,

@@ -65,6 +65,7 @@ class World:
         self.store = MemoryStore()
         self.kill = Kill("never")
         self.supervisor: Supervisor | None = None
+        self.notify: tuple[str, ...] = ()
 
     async def start(self, point: str = "never") -> Supervisor:
         self.kill = Kill(point)
@@ -76,6 +77,7 @@ class World:
             store=self.store,
             clock=self.clock,
             fault=self.kill,
+            notify=self.notify,
         )
         await self.supervisor.start()
         return self.supervisor

@@ -55,6 +55,7 @@ DESCRIPTIONS = {
     "repair": "What becomes of a replica that runs and is unhealthy.",
     "unhealthy_grace": "How long it may be unhealthy before it is replaced.",
     "max_at_once": "How many are replaced at a time.",
+    "notify": "Where notices about the app are sent: apprise URLs, such as mailto://…, json://… or slack://….",
     "give_up": "Stop trying after the last attempt.",
 }
 

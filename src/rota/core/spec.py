@@ -146,6 +146,15 @@ class HealthCheck(Model):
     start_interval: Annotated[Seconds, between(0.01, 60)] = 0.1
 
 
+def _notify_url(value: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9]*://\S+", value, re.ASCII | re.IGNORECASE):
+        raise ValueError(f"an address is expected, such as mailto://…, json://… or slack://…, not {quoted(value)}")
+    return value
+
+
+NotifyUrl = Annotated[str, Field(max_length=4096), AfterValidator(_notify_url)]
+
+
 def _parallelism(value: object) -> int | str:
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1000:
         return value
@@ -268,6 +277,7 @@ class AppSpec(Model):
     drain: Drain = Drain()
     restart: Restart = Restart()
     repair: Repair = Repair()
+    notify: tuple[NotifyUrl, ...] = Field(default=(), max_length=20)
 
     @field_validator("domains")
     @classmethod

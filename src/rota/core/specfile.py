@@ -22,7 +22,7 @@ from rota.core.starter import written
 DEFAULT_FILE = "rota.yaml"
 
 NOT_YET = {
-    "": "archive autoscale build canary freezes git hold image image_key images keep_old migration network notify"
+    "": "archive autoscale build canary freezes git hold image image_key images keep_old migration network"
     " overlap placement ports post_deploy pre_deploy preset protected rollback schedule server sticky targets"
     " volumes warm_up windows",
     "domains": "aliases",
@@ -36,7 +36,11 @@ NOT_YET = {
 NOT_YET_VALUES = {"deployment_strategy": ("blue-green", "canary"), "health_check.type": ("exec",)}
 
 _EXAMPLES = {"name": "name: hello", "command": 'command: ["python3", "app.py"]'}
-_LISTS = {"env": "- name: KEY and value: TEXT", "domains": "- domain: www.example.org"}
+_LISTS = {
+    "env": "- name: KEY and value: TEXT",
+    "domains": "- domain: www.example.org",
+    "notify": "- mailto://…",
+}
 
 
 def parse(source: str | bytes, file: str = DEFAULT_FILE) -> AppSpec:

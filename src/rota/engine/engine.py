@@ -10,9 +10,10 @@ from typing import Any
 
 from rota.core import steering
 from rota.core.begin import begin
-from rota.core.errors import Conflict, Missing, NotFound
+from rota.core.errors import Conflict, Missing, NotFound, Problem, SpecError, UsageError
 from rota.core.events import EventKind
-from rota.core.order import Order
+from rota.core.order import Deploy, Order
+from rota.core.redaction import shown
 from rota.core.rollout import Phase, Rollout
 from rota.core.state import AppState
 from rota.engine import views
@@ -22,6 +23,7 @@ from rota.engine.views import View
 from rota.ports.balancer import Balancer
 from rota.ports.clock import Clock
 from rota.ports.logs import Logs
+from rota.ports.notifier import Notifier
 from rota.ports.runtime import Runtime
 from rota.ports.source import Sources
 from rota.ports.store import Answer, Store
@@ -44,6 +46,7 @@ class Engine:
         balancer: Balancer,
         logs: Logs,
         clock: Clock,
+        notifier: Notifier,
         about: Callable[[], View],
         http: str,
         on_shutdown: Callable[[bool], None],
@@ -55,6 +58,7 @@ class Engine:
         self._balancer = balancer
         self._logs = logs
         self._clock = clock
+        self._notifier = notifier
         self._about = about
         self._http = http
         self._on_shutdown = on_shutdown
@@ -106,7 +110,9 @@ class Engine:
     # What may be asked of it
 
     async def begin(self, app: str, order: Order) -> View:
-        """Starts a rollout and returns its view. Raises the errors of core.begin.begin."""
+        """Starts a rollout and returns its view. Raises the errors of core.begin.begin, and SpecError for an address to
+        which no notice can be sent."""
+        await self._check_addresses(order)
         async with self._ordering:
             known = self._supervisor.apps.get(app)
             hosts = self._hosts_of_others(app)
@@ -215,6 +221,13 @@ class Engine:
                         hosts.update(dict.fromkeys(release.spec.hosts, name))
         return hosts
 
+    async def _check_addresses(self, order: Order) -> None:
+        for url in order.spec.notify if isinstance(order, Deploy) else ():
+            try:
+                await self._notifier.check(url)
+            except UsageError as error:
+                raise SpecError([Problem(f"notify: {error}", key="notify")]) from error
+
     async def _ask(self, id: str, ask: Callable[[Rollout, float], Rollout]) -> View:
         rollout = await self._kept_rollout(id)
         if rollout.phase.ended:
@@ -276,6 +289,7 @@ def _target_of(state: AppState) -> int:
 
 
 def _redacted(spec: View) -> View:
-    """Values of environment variables may be secrets: their names are shown, never they."""
+    """Values of environment variables may be secrets, and addresses of notices hold some: their names are shown."""
+    spec["notify"] = [shown(url) for url in spec.get("notify", [])]
     spec["env"] = [{"name": entry["name"], "value": "(hidden)"} for entry in spec.get("env", [])]
     return spec

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from rota.core import steps as s
@@ -15,6 +15,7 @@ from rota.core.begin import given_way
 from rota.core.decide import Decision, decide
 from rota.core.errors import StepFailed
 from rota.core.events import Event, EventKind, phase_event, step_event
+from rota.core.notice import Notice, of_phase, of_step
 from rota.core.observation import Observation, RunState
 from rota.core.record import record
 from rota.core.state import AppState
@@ -135,22 +136,25 @@ class Reconciler:
     async def _write_down(self, decision: Decision) -> None:
         if not decision.steps:
             return
-        now, state, events = self._clock.now(), self.state, []
+        now, state, events, notices = self._clock.now(), self.state, list[Event](), list[Notice]()
         for step in decision.steps:
             self._fault("decided", step)
             events.append(step_event(state, step, now))
-            state = record(state, step, now)
+            before, state = state, record(state, step, now)
+            notices += of_step(before, state, step, now)
         if any(isinstance(step, s.ForgetApp) for step in decision.steps):
             await self._journal.forget(self.state.name, events)
             self.forgotten = True
         else:
-            await self._keep(state, events)
+            await self._keep(state, events, notices)
         for step in decision.steps:
             self._fault("recorded", step)
 
-    async def _keep(self, after: AppState, events: list[Event]) -> None:
-        phase = phase_event(self.state.recorded.rollout, after.recorded.rollout, self._clock.now())
-        await self._journal.save(after, [*events, phase] if phase else events)
+    async def _keep(self, after: AppState, events: list[Event], notices: Sequence[Notice] = ()) -> None:
+        before, now = self.state.recorded.rollout, self._clock.now()
+        phase = phase_event(before, after.recorded.rollout, now)
+        told = (*notices, *of_phase(before, after, now))
+        await self._journal.save(after, [*events, phase] if phase else events, told)
         self.state = after
 
     def _start(self, step: s.Step) -> None:
@@ -189,9 +193,11 @@ class Reconciler:
 
     async def _start_failed(self, step: s.StartReplica | s.RestartReplica, reason: str) -> None:
         async with self.lock:
-            failed = failed_start(self.state, step, reason, self._clock.now())
-            event = step_event(self.state, failed, self._clock.now())
-            await self._keep(record(self.state, failed, self._clock.now()), [event])
+            now = self._clock.now()
+            failed = failed_start(self.state, step, reason, now)
+            after = record(self.state, failed, now)
+            notices = of_step(self.state, after, failed, now)
+            await self._keep(after, [step_event(self.state, failed, now)], notices)
 
     async def _note(self, event: Event, reason: str) -> None:
         noted = Event(
