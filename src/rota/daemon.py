@@ -23,6 +23,7 @@ from pathlib import Path
 import uvicorn
 
 import rota
+from rota import doctor
 from rota.adapters.balancer.haproxy import binary as haproxy_binary
 from rota.adapters.balancer.haproxy.balancer import HaproxyBalancer
 from rota.adapters.balancer.haproxy.binary import Binary
@@ -30,7 +31,7 @@ from rota.adapters.balancer.haproxy.kept import NAME as HAPROXY
 from rota.adapters.balancer.haproxy.kept import KeptHaproxy
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.clock import SystemClock
-from rota.adapters.disk import DataDisk
+from rota.adapters.disk import DirectoryDisk
 from rota.adapters.keeper.client import Children
 from rota.adapters.notifier import AppriseNotifier
 from rota.adapters.prober.prober import SocketProber
@@ -39,6 +40,7 @@ from rota.adapters.runtime.process.runtime import ProcessRuntime
 from rota.adapters.source import ArchiveDirectory
 from rota.adapters.store.sqlite import SqliteStore
 from rota.api.application import create_api
+from rota.core.diagnosis import Finding
 from rota.core.errors import Missing, RotaError, StartFailed, UsageError
 from rota.engine.delivery import Delivery
 from rota.engine.diskwatch import DiskWatch
@@ -269,7 +271,7 @@ class _Server:
         server._take_over(store)
         stack.push_async_callback(server._supervisor.close)
         await server._supervisor.start()
-        journal, disk = server._supervisor.journal, DataDisk(options.data_dir)
+        journal, disk = server._supervisor.journal, DirectoryDisk(options.data_dir)
         await stack.enter_async_context(
             running(
                 Delivery(store, server._notifier, server._clock, journal).run(),
@@ -313,6 +315,7 @@ class _Server:
             clock=self._clock,
             notifier=self._notifier,
             about=self._about,
+            examine=self._examine,
             http=self._options.http,
             on_shutdown=self._shut_down,
         )
@@ -320,6 +323,10 @@ class _Server:
     def _shut_down(self, keep_apps: bool) -> None:
         self.keep_apps = keep_apps
         self._ended.set()
+
+    def _examine(self) -> Sequence[Finding]:
+        given = self._options
+        return doctor.examine(given.data_dir, given.ports, given.process_user, self._runtime.contains)
 
     def _about(self) -> View:
         haproxy = self._children.known.get(HAPROXY)

@@ -236,6 +236,19 @@ def test_nothing_is_concluded_while_haproxy_does_not_answer() -> None:
     app.run(60.0)
 
 
+def test_a_replica_that_is_ready_waits_for_a_haproxy_that_does_not_answer() -> None:
+    app = deployed(replicas=2)
+    app.runtime.faults = lambda order: Faults(listens_after=2.0)
+    app.order(o.Restart())
+    app.run(1.0)
+    app.lose_balancer()
+    app.run(5.0)
+    assert told(app, "EnableServer") == []
+    app.restore_balancer()
+    app.run(60.0)
+    assert app.rollout.phase is Phase.SUCCEEDED
+
+
 def test_the_attempts_are_used_up_once_and_forgotten_after_a_minute_in_rotation() -> None:
     app = deployed(replicas=2, restart={"attempts": 3, "delay": 0.1, "max_delay": 1.0})
     app.runtime.faults = lambda order: MOODS["crashing"]

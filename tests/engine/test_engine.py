@@ -10,6 +10,7 @@ from tests.engine.daemon import World, quick
 
 from rota.adapters.source import ArchiveDirectory
 from rota.core import order as o
+from rota.core.diagnosis import Finding, Level
 from rota.core.errors import SpecError
 from rota.engine.engine import Engine
 from rota.testing.notifier import FakeNotifier
@@ -38,6 +39,7 @@ def engine(world: World, tmp_path: Path) -> Engine:
         clock=world.clock,
         notifier=FakeNotifier(),
         about=dict,
+        examine=lambda: (Finding(Level.OK, "disk", "plenty"),),
         http="127.0.0.1:8080",
         on_shutdown=lambda keep_apps: None,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from rota.core.errors import StepFailed
 
 
-class DataDisk:
+class DirectoryDisk:
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
 

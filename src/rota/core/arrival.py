@@ -3,14 +3,14 @@ rotation; or its failure noted (S2, S3, H2, W1, W2). Called by decide for each s
 
 from __future__ import annotations
 
-from rota.core import backoff
+from rota.core import backoff, explanation
 from rota.core.backend import backend_of
 from rota.core.names import replica_id
-from rota.core.observation import ArtefactState, Exit
+from rota.core.observation import ArtefactState
 from rota.core.readiness import Stage
 from rota.core.rollout import Cause, Failure, Rollout, SlotTarget
 from rota.core.situation import Member, Situation
-from rota.core.spec import Restart
+from rota.core.spec import Limits, Restart
 from rota.core.state import AppState, SlotRecord
 from rota.core.steps import EnableServer, FailReplica, PrepareRelease, RestartReplica, StartReplica
 
@@ -83,8 +83,9 @@ def admit(here: Situation, member: Member) -> None:
 
 def note_exit(here: Situation, member: Member) -> None:
     """A replica ended that nobody had told to: the reason, and when its slot may try again."""
-    exit_seen = member.seen.exit if member.seen is not None else None
-    fail(here, member, Cause.CRASHED, exit_in_words(exit_seen))
+    ended = member.seen.exit if member.seen is not None else None
+    limits = member.seen.limits if member.seen is not None else Limits()
+    fail(here, member, Cause.CRASHED, explanation.exit_in_words(ended, limits))
 
 
 def failed_start(state: AppState, step: StartReplica | RestartReplica, reason: str, now: float) -> FailReplica:
@@ -106,18 +107,6 @@ def failed_start(state: AppState, step: StartReplica | RestartReplica, reason: s
     )
 
 
-def exit_in_words(exit_seen: Exit | None) -> str:
-    if exit_seen is None:
-        return "it disappeared: nothing of it is left"
-    if exit_seen.oom:
-        return "it was ended by the kernel: out of memory"
-    if exit_seen.signal is not None:
-        return f"it was ended by signal {exit_seen.signal}"
-    if exit_seen.code is None:
-        return "it ended while nobody watched; its exit code is not known"
-    return f"it exited with code {exit_seen.code}"
-
-
 def _generation(here: Situation, target: SlotTarget) -> int:
     rollout = here.rollout
     return max(target.min_generation, rollout.generation if rollout is not None else 0)
@@ -129,7 +118,7 @@ def fail(here: Situation, member: Member, cause: Cause, detail: str) -> None:
     slot = here.recorded.slots.get(record.slot, SlotRecord())
     attempts, next_try = _backoff(here, member, slot)
     restart = here.spec(record.release).restart
-    detail = _with_end(detail, here.rollout, restart, attempts)
+    detail = _with_end(explanation.with_advice(detail, log), here.rollout, restart, attempts)
     failure = Failure(member.id, record.slot, cause, detail, here.now, log)
     counted = _counts(here.rollout, member, _served_until(here, member))
     last = not counted and attempts >= restart.attempts

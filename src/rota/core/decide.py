@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rota.core import arrival, handoff, repair, rolling, routes
+from rota.core import arrival, handoff, lateness, repair, rolling, routes
 from rota.core.names import ReplicaId
 from rota.core.observation import Observation
 from rota.core.rollout import Phase, Rollout
@@ -144,7 +144,8 @@ def _hand_off(here: Situation, staying: frozenset[ReplicaId], routed: bool) -> N
         if not member.running or not member.known or member.id in staying or here.draft.about(member.id):
             continue
         if member.leaving or not member.admitted:
-            handoff.retire(here, member, _why(here, member))
+            if member.leaving or not lateness.watched(here, member):
+                handoff.retire(here, member, _why(here, member))
         elif _may_go(here, member, staying) and routed and (room > 0 or not member.serving):
             handoff.retire(here, member, _why(here, member))
             room -= member.serving and any(

@@ -146,9 +146,18 @@ def _failed(state: AppState, step: s.FailReplica) -> AppState:
     slots = {**recorded.slots, failure.slot: SlotRecord(step.attempts, step.next_try, alerted)}
     state = _with(state, replace(recorded, replicas=replicas, slots=slots))
     rollout = recorded.running_rollout
-    if rollout is None or not step.counted:
+    if rollout is None:
         return state
-    return _with_rollout(state, _with_failure(rollout, failure))
+    return _with_rollout(state, _with_failure(rollout, failure) if step.counted else _explained(rollout, failure))
+
+
+def _explained(rollout: Rollout, failure: Failure) -> Rollout:
+    """One of its failures is better understood: what was said of it is said better."""
+    known = next((one for one in rollout.failures if (one.replica, one.at) == (failure.replica, failure.at)), None)
+    if known is None:
+        return rollout
+    failures = tuple(failure if one is known else one for one in rollout.failures)
+    return replace(rollout, failures=failures, detail=rollout.detail.replace(known.detail, failure.detail))
 
 
 def _with_failure(rollout: Rollout, failure: Failure) -> Rollout:

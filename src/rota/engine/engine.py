@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rota.core import steering
+from rota.core import diagnosis, steering
 from rota.core.begin import begin
+from rota.core.diagnosis import Finding
 from rota.core.errors import Conflict, Missing, NotFound, Problem, SpecError, UsageError
 from rota.core.events import EventKind
 from rota.core.order import Deploy, Order
@@ -34,7 +35,8 @@ LOOK_AGAIN = 0.1  # seconds
 
 
 class Engine:
-    """``about`` is what the composition root knows of this server; ``on_shutdown`` ends it."""
+    """``about`` is what the composition root knows of this server, ``examine`` what it finds about the host;
+    ``on_shutdown`` ends it."""
 
     def __init__(
         self,
@@ -48,6 +50,7 @@ class Engine:
         clock: Clock,
         notifier: Notifier,
         about: Callable[[], View],
+        examine: Callable[[], Sequence[Finding]],
         http: str,
         on_shutdown: Callable[[bool], None],
     ) -> None:
@@ -60,6 +63,7 @@ class Engine:
         self._clock = clock
         self._notifier = notifier
         self._about = about
+        self._examine = examine
         self._http = http
         self._on_shutdown = on_shutdown
         self._ordering = asyncio.Lock()
@@ -99,6 +103,17 @@ class Engine:
 
     def server(self) -> View:
         return self._about() | {"apps": len(self._supervisor.apps)}
+
+    async def doctor(self, app: str | None) -> View:
+        """What is wrong: with one app, or with all of them, the notices and the host."""
+        names = [app] if app is not None else sorted(self._supervisor.apps)
+        found: list[Finding] = []
+        for known in map(self._supervisor.app, names):
+            found += diagnosis.of_app(views.situation(known.state, known.observation, self._clock.now()))
+        if app is None:
+            found += diagnosis.of_letters(await self._store.unsent())
+            found += await asyncio.to_thread(self._examine)
+        return {"findings": [{"level": one.level.value, "about": one.about, "said": one.said} for one in found]}
 
     async def ready(self) -> None:
         """Raises Missing or StepFailed naming what does not answer."""

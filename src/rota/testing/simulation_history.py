@@ -222,6 +222,7 @@ class Life:
         """No more faults but those of bad releases, and a person who resumes nothing."""
         self._refuse = 0
         self.simulation.crash = None
+        self.simulation.unhealthy.clear()
         if self._lost_until is not None:
             self._lost_until = None
             self.simulation.restore_balancer()
