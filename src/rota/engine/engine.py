@@ -16,6 +16,8 @@ from rota.core.order import Order
 from rota.core.rollout import Phase, Rollout
 from rota.core.state import AppState
 from rota.engine import views
+from rota.engine.plan_view import plan_view
+from rota.engine.planner import Planner, promised
 from rota.engine.reconciler import Reconciler
 from rota.engine.supervisor import Supervisor
 from rota.engine.views import View
@@ -59,6 +61,7 @@ class Engine:
         self._http = http
         self._on_shutdown = on_shutdown
         self._ordering = asyncio.Lock()
+        self._planner = Planner(store, balancer, clock)
 
     # What it shows
 
@@ -106,19 +109,27 @@ class Engine:
     # What may be asked of it
 
     async def begin(self, app: str, order: Order) -> View:
-        """Starts a rollout and returns its view. Raises the errors of core.begin.begin."""
+        """Starts a rollout and returns its view. Raises the errors of core.begin.begin, and StalePlan."""
         async with self._ordering:
             known = self._supervisor.apps.get(app)
-            hosts = self._hosts_of_others(app)
+            ordered = await self._begun(app, order)
+            if order.plan is not None:
+                await self._planner.check(known, ordered(known.state if known else None), order.plan)
             if known is None:
-                removed = next(iter(await self._store.rollouts(app, 1)), None)
-                state = begin(None, order, app, self._clock.now(), hosts, removed)
-                known = await self._supervisor.add(state)
+                known = await self._supervisor.add(ordered(None))
             else:
-                await known.change(lambda state: begin(state, order, app, self._clock.now(), hosts))
+                await known.change(ordered)
         rollout = known.state.recorded.rollout
         assert rollout is not None  # every order leaves one
         return self._without_steps(rollout)
+
+    async def plan(self, app: str, order: Order) -> View:
+        """What the order would do; nothing is changed. Raises the errors of core.begin.begin, and Missing while
+        HAProxy does not answer."""
+        known = self._supervisor.apps.get(app)
+        ordered = await self._begun(app, order)
+        made = await self._planner.plan(known, ordered(known.state if known else None))
+        return plan_view(made, order)
 
     async def pause(self, rollout: str) -> View:
         return await self._ask(rollout, steering.pause)
@@ -214,6 +225,13 @@ class Engine:
                     if release.number in {other.state.desired.current.release, _target_of(other.state)}:
                         hosts.update(dict.fromkeys(release.spec.hosts, name))
         return hosts
+
+    async def _begun(self, app: str, order: Order) -> Callable[[AppState | None], AppState]:
+        """From the app's state to the one that the order leaves."""
+        hosts, removed = self._hosts_of_others(app), None
+        if app not in self._supervisor.apps:
+            removed = next(iter(await self._store.rollouts(app, 1)), None)
+        return lambda state: promised(begin(state, order, app, self._clock.now(), hosts, removed), order)
 
     async def _ask(self, id: str, ask: Callable[[Rollout, float], Rollout]) -> View:
         rollout = await self._kept_rollout(id)

@@ -81,6 +81,10 @@ class Reconciler:
         self.wake()
         return after
 
+    async def look(self) -> Observation:
+        """What is seen now, for who asks in between. Raises StepFailed when the runtime or the balancer cannot say."""
+        return await self._observer.observe(self.state, self._busy())
+
     async def until_empty(self) -> None:
         """Waits until no replica of the app runs."""
         async with self._emptied:
