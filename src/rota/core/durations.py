@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from statistics import median
+from typing import Annotated
 
 from pydantic import Field
 
@@ -27,14 +28,15 @@ class Length(Model):
 
 
 class Durations(Model):
-    """``boot``: from a replica's start to its first health check that passes. ``drain``: from the moment at which
+    """``boot``: from a replica's start to its first health check that passes, by how many were starting when it did:
+    a machine of few cores takes longer over several. ``drain``: from the moment at which
     nobody is sent to a replica any more until nothing is open. ``stop``: from the stop signal to its end.
     ``prepare``: a release unpacked and built. ``reload``: a new backend or other hosts in HAProxy. ``enable``: a
     server into HAProxy's file and rotation. ``call``: every other call on HAProxy or the runtime. ``write``: one
     decision written down. The guesses for the last three are what the steps of an idle machine are apart
     (bench/rollout_overhead.py)."""
 
-    boot: Length = Length(seconds=1.0)
+    boot: Mapping[Annotated[int, Field(ge=1)], Length] = Field({1: Length(seconds=1.0)}, min_length=1)
     drain: Length = Length(seconds=0.0)
     stop: Length = Length(seconds=0.1)
     prepare: Length = Length(seconds=0.5)
@@ -42,6 +44,10 @@ class Durations(Model):
     enable: Length = Length(seconds=0.006)
     call: Length = Length(seconds=0.005)
     write: Length = Length(seconds=0.003)
+
+    def boot_of(self, together: int) -> Length:
+        """Of a replica that is one of so many that start; the nearest there is, the longer of two."""
+        return self.boot[min(self.boot, key=lambda number: (abs(number - together), -self.boot[number].seconds))]
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,6 @@ def measured(events: Iterable[Event], releases: Mapping[int, Release]) -> Durati
     ]
     handed_off = _of_replicas(steps, {"DisableServer"}, {"StopReplica"})
     found = {
-        "boot": _boots(steps, releases),
         "drain": [length - min(handed_off) for length in handed_off],
         "stop": _of_replicas(steps, {"StopReplica"}, _GONE),
         "prepare": _prepared(steps),
@@ -73,19 +78,26 @@ def measured(events: Iterable[Event], releases: Mapping[int, Release]) -> Durati
         ],
         "write": _of_rollouts(steps, "TakeSlot", {"StartReplica"}),
     }
-    return Durations.model_validate({name: _length(values[-NEWEST:]) for name, values in found.items() if values})
+    lengths: dict[str, object] = {name: _length(values) for name, values in found.items() if values}
+    boots = _boots(steps, releases)
+    if boots:
+        lengths["boot"] = {together: _length(values) for together, values in boots.items()}
+    return Durations.model_validate(lengths)
 
 
 def _length(values: Sequence[float]) -> Length:
-    return Length(seconds=max(0.0, median(values)), of=len(values))
+    newest = values[-NEWEST:]
+    return Length(seconds=max(0.0, median(newest)), of=len(newest))
 
 
-def _boots(steps: Sequence[_Step], releases: Mapping[int, Release]) -> list[float]:
+def _boots(steps: Sequence[_Step], releases: Mapping[int, Release]) -> dict[int, list[float]]:
     """An arrival takes the boot and what the file asks for beyond it."""
-    found = []
-    for first, last in _pairs(steps, {"StartReplica", "RestartReplica"}, {"EnableServer"}, lambda step: step.replica):
+    arrivals = _pairs(steps, {"StartReplica", "RestartReplica"}, {"EnableServer"}, lambda step: step.replica)
+    found: dict[int, list[float]] = {}
+    for first, last in arrivals:
         spec = _spec_at(releases, first.rollout)
-        found.append(last.at - first.at - (settling(spec) if spec else 0.0))
+        together = sum(other.at <= first.at < end.at for other, end in arrivals)
+        found.setdefault(together, []).append(last.at - first.at - (settling(spec) if spec else 0.0))
     return found
 
 

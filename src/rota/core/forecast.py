@@ -138,8 +138,7 @@ class _Run:
         for step in decision.steps:
             self.steps.append(Planned(self.now - self._began, step))
             self.state = record(self.state, step, self.now)
-        for step in decision.steps:
-            self.world.begin(step, self.now)
+        self.world.begin(decision.steps, self.now)
         if any(isinstance(step, s.StoreStep) for step in decision.steps) and not self.over:
             self.now += self.write
 

@@ -24,6 +24,7 @@ _POLICY = TypeAdapter(Policy)
 _REPLICA_STEPS = frozenset(kind.__name__ for kind in s.STEP_TYPES if issubclass(kind, s.ReplicaStep))
 
 _SAID = {
+    "app": "the app",
     "kind": "the order",
     "source": "the source has changed",
     "limits": "the limits",
@@ -39,6 +40,7 @@ def basis(state: AppState, observed: Observation, now: float) -> dict[str, Any]:
     release = state.releases.get(rollout.to_release or 0)
     members = Situation(state, observed, now, Draft(frozenset())).members.values()
     return {
+        "app": state.name,
         "kind": rollout.kind.value,
         "file": {key: _digest(value) for key, value in release.spec.model_dump(mode="json").items()} if release else {},
         "source": release.source if release else None,
@@ -96,6 +98,8 @@ def _difference(name: str, before: Any, after: Any) -> list[str]:
     keys = [key for key in {**known, **after} if known.get(key) != after.get(key)]
     if name == "file":
         return [f"the file has another {', '.join(keys)}"]
+    if name == "replicas" and set(known) != set(after):
+        return [f"the replicas were {', '.join(known) or 'none'}, and are {', '.join(after) or 'none'}"]
     return [f"{name}: {key} {_brief(known.get(key))} then, {_brief(after.get(key))} now" for key in keys]
 
 

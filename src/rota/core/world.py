@@ -5,7 +5,7 @@ time that core.durations says."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from rota.core import steps as s
@@ -78,11 +78,18 @@ class World:
             moments += [healthy_at, healthy_at + (check.rise - 1) * check.start_interval]
         return min((at for at in moments if at > now), default=None)
 
-    def begin(self, step: s.Step, now: float) -> None:
-        """A step is carried out from now on. A fact (core.record) changes nothing here."""
+    def begin(self, steps: Sequence[s.Step], now: float) -> None:
+        """The steps of one decision are carried out from now on."""
+        starting = sum(at > now for at in self._healthy_at.values())
+        starting += sum(isinstance(step, s.StartReplica | s.RestartReplica) for step in steps)
+        for step in steps:
+            self._begin(step, now, starting)
+
+    def _begin(self, step: s.Step, now: float, starting: int) -> None:
+        """A fact (core.record) changes nothing here."""
         match step:
             case s.StartReplica() | s.RestartReplica():
-                self._start(step, now)
+                self._start(step, now, starting)
             case s.StopReplica():
                 self._stop(step, now)
             case s.KillReplica():
@@ -98,7 +105,7 @@ class World:
 
     # The runtime
 
-    def _start(self, step: s.StartReplica | s.RestartReplica, now: float) -> None:
+    def _start(self, step: s.StartReplica | s.RestartReplica, now: float, starting: int) -> None:
         """It runs at once: what the start itself takes is in the boot."""
         before = self._replicas.get(step.replica)
         seen = ObservedReplica(
@@ -116,7 +123,7 @@ class World:
             told_to_stop=False,
         )
         self._replicas[step.replica] = seen
-        self._healthy_at[step.replica] = now + self._boot(seen)
+        self._healthy_at[step.replica] = now + self._boot(seen, starting)
 
     def _stop(self, step: s.StopReplica, now: float) -> None:
         self._replicas[step.replica] = replace(self._replicas[step.replica], told_to_stop=True)
@@ -206,11 +213,11 @@ class World:
         """Of one that runs already: when it did, or when it should."""
         if history is not None and history.healthy_since is not None:
             return history.healthy_since
-        return max(now, seen.started_at + self._boot(seen))
+        return max(now, seen.started_at + self._boot(seen, 1))
 
-    def _boot(self, seen: ObservedReplica) -> float:
+    def _boot(self, seen: ObservedReplica, starting: int) -> float:
         """A guess never says that a replica will be late."""
-        boot = self._durations.boot
+        boot = self._durations.boot_of(starting)
         return boot.seconds if boot.of else min(boot.seconds, self._spec(seen).boot_timeout / 2)
 
     def _spec(self, seen: ObservedReplica) -> AppSpec:

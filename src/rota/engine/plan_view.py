@@ -7,7 +7,6 @@ from __future__ import annotations
 from typing import Any
 
 from rota.core import steps as s
-from rota.core.durations import Durations
 from rota.core.forecast import Capacity, Planned
 from rota.core.order import Order
 from rota.core.plan import Plan
@@ -37,7 +36,7 @@ def plan_view(plan: Plan, order: Order) -> View:
         "peak": {"replicas": forecast.peak_replicas, "memory": forecast.peak_memory, "cpus": forecast.peak_cpus},
         "open": [{"replica": replica, "open": count} for replica, count in sorted(plan.leaving.items())],
         "drain_timeout": plan.drain_timeout,
-        "durations": _durations(plan.durations),
+        "durations": plan.durations.model_dump(mode="json"),
         "steps": [_step(planned) for planned in plan.steps],
         "order": order.model_dump(mode="json", exclude_unset=True, exclude={"spec", "plan"}),
         "basis": dict(plan.basis),
@@ -60,10 +59,6 @@ def _step(planned: Planned) -> View:
         "reason": step.reason,
         "words": in_words(step),
     }
-
-
-def _durations(durations: Durations) -> View:
-    return {name: {"seconds": _seconds(length.seconds), "of": length.of} for name, length in durations}
 
 
 def _seconds(value: float) -> float:

@@ -10,7 +10,7 @@ import typer
 
 from rota.cli import output, rollout
 from rota.cli.commands.arguments import AsJson, File, example
-from rota.cli.connection import Connection
+from rota.cli.connection import Connection, View
 from rota.cli.policy import Policy, taking
 from rota.core.errors import Problem, SpecError, UsageError
 
@@ -31,13 +31,18 @@ def add_to(commands: typer.Typer) -> None:
 @taking(Policy)
 def deploy(file: File = DEFAULT_FILE, *, flags: Policy) -> None:
     """Deploy the app that a file describes, from the file's directory."""
+    connection = Connection()
+    app, order = deploy_order(connection, file, flags, upload=True)
+    rollout.run(connection, app, order, flags)
+
+
+def deploy_order(connection: Connection, file: Path, flags: Policy, *, upload: bool) -> tuple[str, View]:
+    """The app's name and the order, its source packed, and sent to the server if that is to have it."""
     spec = _noted(read(file), file)
     _check(flags)
-    connection = Connection()
+    order = flags.order("deploy", spec=spec.model_dump(mode="json", exclude_unset=True))
     connection.get("/api/v1/server")  # before the work of packing
-    source = _uploaded(connection, file.resolve().parent)
-    order = flags.order("deploy", spec=spec.model_dump(mode="json", exclude_unset=True), source=source)
-    rollout.run(connection, spec.name, order, flags)
+    return spec.name, order | {"source": _packed(connection, file.resolve().parent, upload)}
 
 
 def validate(file: File = DEFAULT_FILE, json: AsJson = False) -> None:
@@ -108,12 +113,12 @@ def _check(flags: Policy) -> None:
         raise UsageError("\n".join(text.replace("Value error, ", "") for text in mistakes)) from None
 
 
-def _uploaded(connection: Connection, directory: Path) -> str:
+def _packed(connection: Connection, directory: Path, upload: bool) -> str:
     from rota.cli.pack import pack
 
     packed = pack(directory)
     try:
-        if not connection.exists(f"/api/v1/sources/{packed.digest}"):
+        if upload and not connection.exists(f"/api/v1/sources/{packed.digest}"):
             output.tell(f"uploading {packed.files:,} files, {packed.size / 2**10:,.0f} KiB packed")
             headers = {"Content-Type": "application/octet-stream", "Content-Length": str(packed.size)}
             with packed.path.open("rb") as body:
