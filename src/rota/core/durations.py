@@ -65,18 +65,19 @@ def measured(events: Iterable[Event], releases: Mapping[int, Release]) -> Durati
         for event in events
         if event.step is not None and event.kind is not EventKind.STEP_FAILED
     ]
-    handed_off = _of_replicas(steps, {"DisableServer"}, {"StopReplica"})
+    calls = [
+        *_of_replicas(steps, {"DrainServer"}, {"DisableServer"}),
+        *_of_replicas(steps, {"RemoveServer"}, {"RemoveReplica"}),
+    ]
+    call = _length(calls).seconds if calls else Durations().call.seconds
     found = {
-        "drain": [length - min(handed_off) for length in handed_off],
+        "drain": [length - call for length in _of_replicas(steps, {"DisableServer"}, {"StopReplica"})],
         "stop": _of_replicas(steps, {"StopReplica"}, _GONE),
         "prepare": _prepared(steps),
         "reload": _of_rollouts(steps, "PrepareBackend", {"TakeSlot"}),
         "enable": _of_rollouts(steps, "EnableServer", {"DrainServer", "FinishSlot"}),
-        "call": [
-            *_of_replicas(steps, {"DrainServer"}, {"DisableServer"}),
-            *_of_replicas(steps, {"RemoveServer"}, {"RemoveReplica"}),
-        ],
-        "write": _of_rollouts(steps, "TakeSlot", {"StartReplica"}),
+        "call": calls,
+        "write": _of_rollouts(steps, "TakeSlot", {"StartReplica", "DrainServer"}),
     }
     lengths: dict[str, object] = {name: _length(values) for name, values in found.items() if values}
     boots = _boots(steps, releases)
