@@ -69,6 +69,7 @@ class ScriptedEngine:
         self.held = False
         self.failure: BaseException | None = None
         self.not_ready: RotaError | None = None
+        self.runtime = "process"
         self.streams = 0
         self.shutdowns: list[bool] = []
         self.pid: int | None = None
@@ -117,7 +118,7 @@ class ScriptedEngine:
     def server(self) -> View:
         if self.failure:
             raise self.failure
-        return {"version": "0.1.0", "runtime": "process", "apps": 1, "pid": self.pid}
+        return {"version": "0.1.0", "runtime": self.runtime, "apps": 1, "pid": self.pid}
 
     async def ready(self) -> None:
         if self.not_ready:

@@ -271,6 +271,24 @@ def test_a_receipt_tells_of_gaps_and_of_what_is_missing() -> None:
 
 def test_a_port_that_means_nothing_here_is_named(rota: RotaCommand, app: Path) -> None:
     (app / "rota.yaml").write_text('name: hello\ncommand: ["python3", "app.py"]\nport: 8080\n')
-    checked = rota("validate")
-    assert (checked.code, checked.out) == (0, "rota.yaml: ok\n")
-    assert checked.err == "rota.yaml: note: port: 8080 is not used on the process runtime: the app listens on $PORT\n"
+    assert rota("validate").err == ""
+    note = "rota.yaml: note: port: 8080 is not used on the process runtime: the app listens on $PORT\n"
+    assert rota("deploy").err.startswith(note)
+
+
+def test_an_image_is_refused_at_its_place_where_replicas_are_processes(
+    rota: RotaCommand, engine: ScriptedEngine, app: Path
+) -> None:
+    (app / "rota.yaml").write_text("name: hello\nimage: nginx\n")
+    ended = rota("deploy")
+    assert (ended.code, engine.orders) == (3, [])
+    assert ended.err == "rota.yaml:2:1: image alone cannot run on the process runtime: give command:\n"
+
+
+def test_an_image_is_deployed_without_an_upload(rota: RotaCommand, engine: ScriptedEngine, app: Path) -> None:
+    engine.runtime = "docker"
+    (app / "rota.yaml").write_text("name: hello\nimage: nginx\nport: 80\n")
+    assert rota("deploy").code == 0
+    [(_, order)] = engine.orders
+    assert order.source is None  # type: ignore[union-attr]
+    assert engine.sources.sizes == {}

@@ -105,7 +105,6 @@ LOSSLESS: Mapping[str, Scenario] = {
     "KillReplica": deploy_deaf,
     "RemoveReplica": restart,
     "EnableServer": restart,
-    "DrainServer": restart,
     "DisableServer": restart,
     "RemoveServer": restart,
     "BeginRollout": restart,
@@ -127,11 +126,12 @@ LOSSY: Mapping[str, Scenario] = {
     "DeleteReleases": remove,
     "ForgetApp": remove,
 }
+NEVER_TAKEN = frozenset({"DrainServer"})  # as long as no app is sticky
 POINTS_TRIED = POINTS if FULL else ("recorded",)
 
 
 async def test_every_step_has_a_fault_point_here() -> None:
-    assert {step.__name__ for step in STEP_TYPES} == {*LOSSLESS, *LOSSY}
+    assert {step.__name__ for step in STEP_TYPES} == {*LOSSLESS, *LOSSY, *NEVER_TAKEN}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

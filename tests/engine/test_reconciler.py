@@ -45,13 +45,13 @@ async def test_every_call_was_written_down_before_it_was_made(world: World, monk
 
 
 async def test_a_refused_call_is_noted_and_made_again(world: World) -> None:
-    world.balancer.fail("drain", times=1, message="HAProxy says no")
+    world.balancer.fail("disable", times=1, message="HAProxy says no")
     await world.order(o.Restart())
     await world.until_over()
     assert world.rollout is not None
     assert world.rollout.phase is Phase.SUCCEEDED
     failed = [event for event in await world.store.events(app="web") if event.kind.value == "step-failed"]
-    assert [(event.step, event.detail or event.reason) for event in failed] == [("DrainServer", "HAProxy says no")]
+    assert [(event.step, event.detail or event.reason) for event in failed] == [("DisableServer", "HAProxy says no")]
 
 
 async def test_a_replica_that_cannot_be_started_counts_as_failed(world: World) -> None:

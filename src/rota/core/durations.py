@@ -12,7 +12,8 @@ from typing import Annotated
 from pydantic import Field
 
 from rota.core.events import Event, EventKind
-from rota.core.spec import AppSpec, Model
+from rota.core.model import Model
+from rota.core.spec import AppSpec
 from rota.core.state import Release
 
 NOISE = 0.01  # seconds: the end of a drain is looked for no more often (handoff.POLL)
@@ -32,9 +33,8 @@ class Durations(Model):
     a machine of few cores takes longer over several. ``drain``: from the moment at which
     nobody is sent to a replica any more until nothing is open. ``stop``: from the stop signal to its end.
     ``prepare``: a release unpacked and built. ``reload``: a new backend or other hosts in HAProxy. ``enable``: a
-    server into HAProxy's file and rotation. ``call``: every other call on HAProxy or the runtime. ``write``: one
-    decision written down. The guesses for the last three are what the steps of an idle machine are apart
-    (bench/rollout_overhead.py)."""
+    server into HAProxy's file and rotation. ``call``: every other call on HAProxy or the runtime. The
+    guesses for the last two are what the steps of an idle machine are apart (bench/rollout_overhead.py)."""
 
     boot: Mapping[Annotated[int, Field(ge=1)], Length] = Field({1: Length(seconds=1.0)}, min_length=1)
     drain: Length = Length(seconds=0.0)
@@ -43,7 +43,6 @@ class Durations(Model):
     reload: Length = Length(seconds=0.3)
     enable: Length = Length(seconds=0.006)
     call: Length = Length(seconds=0.005)
-    write: Length = Length(seconds=0.003)
 
     def boot_of(self, together: int) -> Length:
         """Of a replica that is one of so many that start; the nearest there is, the longer of two."""
@@ -77,7 +76,6 @@ def measured(events: Iterable[Event], releases: Mapping[int, Release]) -> Durati
         "reload": _of_rollouts(steps, "PrepareBackend", {"TakeSlot"}),
         "enable": _of_rollouts(steps, "EnableServer", {"DrainServer", "FinishSlot"}),
         "call": calls,
-        "write": _of_rollouts(steps, "TakeSlot", {"StartReplica", "DrainServer"}),
     }
     lengths: dict[str, object] = {name: _length(values) for name, values in found.items() if values}
     boots = _boots(steps, releases)

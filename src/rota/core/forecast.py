@@ -86,7 +86,7 @@ class Forecast:
 
 def forecast(state: AppState, observed: Observation, durations: Durations, now: float) -> Forecast:
     """Of the rollout that an order has just left in ``state`` (core.begin), to its end or its pause."""
-    run = _Run(state, World(state, observed, durations, now), now, durations.write.seconds)
+    run = _Run(state, World(state, observed, durations, now), now)
     turns = 0
     while not run.over and run.turn():
         turns += 1
@@ -100,7 +100,6 @@ class _Run:
     state: AppState
     world: World
     now: float
-    write: float
     steps: list[Planned] = field(default_factory=list)
     curve: list[Capacity] = field(default_factory=list)
 
@@ -139,8 +138,6 @@ class _Run:
             self.steps.append(Planned(self.now - self._began, step))
             self.state = record(self.state, step, self.now)
         self.world.begin(decision.steps, self.now)
-        if any(isinstance(step, s.StoreStep) for step in decision.steps) and not self.over:
-            self.now += self.write
 
     def _following(self, decision: Decision) -> float | None:
         """When to look again. A loop that polls waits for something that is no event: between two moments of the

@@ -10,7 +10,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, JsonValue, TypeAdapter, model_validator
 
 from rota.core.durations import Durations
-from rota.core.spec import AppSpec, Limits, Model, Resources, RolloutOptions
+from rota.core.model import Model
+from rota.core.spec import AppSpec, Limits, Resources, RolloutOptions
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """The SHA-256 of an uploaded source, in hex."""

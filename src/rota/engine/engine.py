@@ -10,10 +10,12 @@ from typing import Any
 
 from rota.core import steering
 from rota.core.begin import begin
-from rota.core.errors import Conflict, Missing, NotFound
+from rota.core.errors import Conflict, Missing, NotFound, Problem, SpecError
 from rota.core.events import EventKind
-from rota.core.order import Order
+from rota.core.fitness import RuntimeKind, misfits
+from rota.core.order import Deploy, Order
 from rota.core.rollout import Phase, Rollout
+from rota.core.spec import AppSpec
 from rota.core.state import AppState
 from rota.engine import views
 from rota.engine.plan_view import plan_view
@@ -109,7 +111,8 @@ class Engine:
     # What may be asked of it
 
     async def begin(self, app: str, order: Order) -> View:
-        """Starts a rollout and returns its view. Raises the errors of core.begin.begin, and StalePlan."""
+        """Starts a rollout and returns its view. Raises the errors of core.begin.begin, StalePlan, and SpecError for
+        what the server's runtime cannot run."""
         async with self._ordering:
             known = self._supervisor.apps.get(app)
             ordered = await self._begun(app, order)
@@ -227,7 +230,9 @@ class Engine:
         return hosts
 
     async def _begun(self, app: str, order: Order) -> Callable[[AppState | None], AppState]:
-        """From the app's state to the one that the order leaves."""
+        """From the app's state to the one that the order leaves. Raises SpecError."""
+        if isinstance(order, Deploy):
+            _refuse_misfit(order.spec, self._runtime.kind)
         hosts, removed = self._hosts_of_others(app), None
         if app not in self._supervisor.apps:
             removed = next(iter(await self._store.rollouts(app, 1)), None)
@@ -293,7 +298,16 @@ def _target_of(state: AppState) -> int:
     return rollout.target.release if rollout is not None and rollout.target is not None else 0
 
 
+def _refuse_misfit(spec: AppSpec, runtime: RuntimeKind) -> None:
+    found = misfits(spec, runtime)
+    if found:
+        raise SpecError([Problem(reason, key=key) for key, reason in found.items()])
+
+
 def _redacted(spec: View) -> View:
-    """Values of environment variables may be secrets: their names are shown, never they."""
+    """Values of environment variables may be secrets, a registry's password is one: shown are their names alone."""
     spec["env"] = [{"name": entry["name"], "value": "(hidden)"} for entry in spec.get("env", [])]
+    registry = (spec.get("image") or {}).get("registry") or {}
+    if registry.get("password"):
+        registry["password"] = "(hidden)"  # noqa: S105
     return spec

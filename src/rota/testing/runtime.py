@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from rota.core.errors import StartFailed, StepFailed
+from rota.core.fitness import RuntimeKind
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, Artefact, ArtefactState, Exit, ObservedReplica, RunState
 from rota.core.spec import Limits
@@ -50,6 +51,7 @@ class FakeRuntime:
     """The faults are asked for at each start; the flags may be changed at any time."""
 
     def __init__(self, clock: FakeClock, prepare_takes: float = 0.0) -> None:
+        self.kind = RuntimeKind.PROCESS
         self.clock = clock
         self.prepare_takes = prepare_takes
         self.faults: Callable[[StartOrder], Faults] = lambda order: Faults()

@@ -26,6 +26,7 @@ from rota.adapters.runtime.process.port_leases import PortLeases
 from rota.adapters.runtime.process.tree import tree_of
 from rota.adapters.unpack import written_disk_error
 from rota.core.errors import StartFailed, StepFailed
+from rota.core.fitness import RuntimeKind
 from rota.core.names import ReplicaId
 from rota.core.observation import Artefact, ObservedReplica
 from rota.core.spec import Limits
@@ -40,6 +41,8 @@ PORTS = range(20000, 30000)
 
 class ProcessRuntime:
     """``children`` is open before ``open`` and closed by whoever opened it."""
+
+    kind = RuntimeKind.PROCESS
 
     def __init__(
         self,
