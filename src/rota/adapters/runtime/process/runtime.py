@@ -16,9 +16,10 @@ from typing import Self
 from rota.adapters.clock import SystemClock
 from rota.adapters.keeper.client import Child, ChildOrder, Children, Refused
 from rota.adapters.keeper.launch import KeeperLost
+from rota.adapters.runtime.command import with_port
 from rota.adapters.runtime.process import cgroups
 from rota.adapters.runtime.process.artefacts import BUILD_TIME, Artefacts
-from rota.adapters.runtime.process.command import DEFAULT_PATH, executable, replica_environment, with_port
+from rota.adapters.runtime.process.command import DEFAULT_PATH, executable, replica_environment
 from rota.adapters.runtime.process.labels import BrokenLabels, Labels, observed
 from rota.adapters.runtime.process.layout import Account, Layout, account, app_of, make
 from rota.adapters.runtime.process.logs import FileLogs
