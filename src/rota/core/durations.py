@@ -30,13 +30,13 @@ class Length(Model):
 
 class Durations(Model):
     """``boot``: from a replica's start to its first health check that passes, by how many were starting when it did:
-    a machine of few cores takes longer over several. ``drain``: from the moment at which
-    nobody is sent to a replica any more until nothing is open. ``stop``: from the stop signal to its end.
-    ``prepare``: a release unpacked and built. ``reload``: a new backend or other hosts in HAProxy. ``enable``: a
-    server into HAProxy's file and rotation. ``call``: every other call on HAProxy or the runtime. The
-    guesses for the last two are what the steps of an idle machine are apart (bench/rollout_overhead.py)."""
+    a machine of few cores takes longer over several. ``drain``: from the moment at which nobody is sent to a replica
+    any more until nothing is open. ``stop``: from the stop signal to its end. ``prepare``: a release unpacked and
+    built. ``reload``: a new backend or other hosts in HAProxy. ``enable``: a server into HAProxy's file and rotation.
+    ``call``: every other call on HAProxy or the runtime. The guesses for the last two are what the steps of an idle
+    machine are apart (bench/rollout_overhead.py)."""
 
-    boot: Mapping[Annotated[int, Field(ge=1)], Length] = Field({1: Length(seconds=1.0)}, min_length=1)
+    boot: Mapping[Annotated[int, Field(ge=1)], Length] = Field(default={1: Length(seconds=1.0)}, min_length=1)
     drain: Length = Length(seconds=0.0)
     stop: Length = Length(seconds=0.1)
     prepare: Length = Length(seconds=0.5)
@@ -64,17 +64,14 @@ def measured(events: Iterable[Event], releases: Mapping[int, Release]) -> Durati
         for event in events
         if event.step is not None and event.kind is not EventKind.STEP_FAILED
     ]
-    calls = [
-        *_of_replicas(steps, {"DrainServer"}, {"DisableServer"}),
-        *_of_replicas(steps, {"RemoveServer"}, {"RemoveReplica"}),
-    ]
+    calls = _of_replicas(steps, {"RemoveServer"}, {"RemoveReplica"})
     call = _length(calls).seconds if calls else Durations().call.seconds
     found = {
         "drain": [length - call for length in _of_replicas(steps, {"DisableServer"}, {"StopReplica"})],
         "stop": _of_replicas(steps, {"StopReplica"}, _GONE),
         "prepare": _prepared(steps),
         "reload": _of_rollouts(steps, "PrepareBackend", {"TakeSlot"}),
-        "enable": _of_rollouts(steps, "EnableServer", {"DrainServer", "FinishSlot"}),
+        "enable": _of_rollouts(steps, "EnableServer", {"DrainServer", "DisableServer", "FinishSlot"}),
         "call": calls,
     }
     lengths: dict[str, object] = {name: _length(values) for name, values in found.items() if values}

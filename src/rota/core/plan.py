@@ -64,9 +64,9 @@ class Plan:
 
     @property
     def leaving(self) -> Mapping[ReplicaId, int]:
-        """What is open now at the replicas that will be drained."""
-        drained = {one.step.replica for one in self.forecast.steps if isinstance(one.step, s.DrainServer)}
-        return {replica: count for replica, count in self.open.items() if replica in drained}
+        """What is open now at the replicas that will leave."""
+        leaving = {one.step.replica for one in self.forecast.steps if isinstance(one.step, s.DisableServer)}
+        return {replica: count for replica, count in self.open.items() if replica in leaving}
 
     @property
     def drain_timeout(self) -> float:

@@ -187,9 +187,8 @@ class World:
                 self._balancer = replace(seen, backends=frozenset(), hosts=frozenset(), routes={})
 
     def _set_server(self, replica: ReplicaId, state: ServerState) -> None:
-        if replica in self._servers:
-            server = self._servers[replica]
-            self._servers[replica] = replace(server, state=state, up=server.up and state is not ServerState.MAINT)
+        server = self._servers[replica]
+        self._servers[replica] = replace(server, state=state, up=server.up and state is not ServerState.MAINT)
 
     # What is seen
 
