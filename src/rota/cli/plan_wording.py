@@ -70,7 +70,7 @@ def _open(view: dict[str, Any]) -> list[str]:
         return ["nothing is open now at the replicas that will leave"] if view["open"] else []
     counts = ", ".join(f"{entry['replica']} {entry['open']}" for entry in leaving)
     timeout = wording.duration(view["drain_timeout"])
-    return [f"open now: {counts}; what is still open {timeout} after its replica began to drain is cut"]
+    return [f"open now: {counts}; what is still open {timeout} after its replica's turn began is cut"]
 
 
 def _durations(view: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from rota.core import steps as s
-from rota.core.durations import NOISE, Durations
+from rota.core.durations import NOISE, Durations, Length
 from rota.core.names import ReplicaId
 from rota.core.observation import (
     Address,
@@ -127,7 +127,7 @@ class World:
 
     def _stop(self, step: s.StopReplica, now: float) -> None:
         self._replicas[step.replica] = replace(self._replicas[step.replica], told_to_stop=True)
-        at = now + self._durations.stop.seconds
+        at = now + self._stopping(self._replicas[step.replica])
         self._later.append((at, lambda: self._exit(step.replica, step.run, at)))
 
     def _exit(self, replica: ReplicaId, run: str, at: float) -> None:
@@ -215,10 +215,16 @@ class World:
         return max(now, seen.started_at + self._boot(seen, 1))
 
     def _boot(self, seen: ObservedReplica, starting: int) -> float:
-        """A guess never says that a replica will be late."""
-        boot = self._durations.boot_of(starting)
-        return boot.seconds if boot.of else min(boot.seconds, self._spec(seen).boot_timeout / 2)
+        return _believed(self._durations.boot_of(starting), self._spec(seen).boot_timeout)
+
+    def _stopping(self, seen: ObservedReplica) -> float:
+        return _believed(self._durations.stop, self._spec(seen).stop_grace_period)
 
     def _spec(self, seen: ObservedReplica) -> AppSpec:
         release = self._state.releases.get(seen.release) or self._state.releases[self._state.desired.current.release]
         return release.spec
+
+
+def _believed(length: Length, deadline: float) -> float:
+    """A guess never says that a replica will be late."""
+    return length.seconds if length.of else min(length.seconds, deadline / 2)
