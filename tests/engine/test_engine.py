@@ -59,6 +59,14 @@ def saved(plan: dict[str, Any]) -> o.SavedPlan:
     return o.SavedPlan.model_validate({"basis": plan["basis"], "steps": steps, "durations": plan["durations"]})
 
 
+async def test_the_removal_of_an_app_has_its_end_in_the_history(world: World, engine: Engine) -> None:
+    await engine.begin("web", o.Deploy(spec=quick()))
+    await world.until_over()
+    removal = await engine.begin("web", o.Remove())
+    await world.until(lambda: world.state is None)
+    assert (await engine.rollout(removal["id"]))["phase"] == "succeeded"
+
+
 async def test_a_plan_is_reckoned_from_what_was_and_changes_nothing(world: World, engine: Engine) -> None:
     first = await engine.plan("web", o.Deploy(spec=quick()))
     assert (first["change"], first["capacity"]["most"], first["durations"]["boot"]["1"]["of"]) == ("first", 2, 0)
