@@ -29,6 +29,7 @@ from rota.adapters.balancer.haproxy.kept import KeptHaproxy
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.clock import SystemClock
 from rota.adapters.keeper.client import Children
+from rota.adapters.machine import LocalMachine
 from rota.adapters.prober.prober import SocketProber
 from rota.adapters.runtime.process.layout import account
 from rota.adapters.runtime.process.runtime import ProcessRuntime
@@ -200,6 +201,8 @@ class _Server:
             store=store,
             sources=self._sources,
             runtime=self._runtime,
+            machine=LocalMachine(lambda: self._runtime.groups),
+            usage=self._runtime,
             balancer=self._balancer,
             logs=self._runtime.logs,
             clock=self._clock,

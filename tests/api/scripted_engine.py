@@ -95,6 +95,9 @@ class ScriptedEngine:
     def replicas(self, name: str) -> View:
         return {"app": _known(name)["name"], "replicas": [replica_view(1), replica_view(2)]}
 
+    async def stats(self, name: str | None) -> list[View]:
+        return [stats_view(_known(name)["name"] if name is not None else "hello")]
+
     def releases(self, name: str) -> View:
         _known(name)
         release = {
@@ -264,6 +267,25 @@ def replica_view(number: int) -> View:
     }
 
 
+def stats_view(app: str) -> View:
+    measured = {
+        "memory": {"used": 33_554_432, "limit": 268_435_456},
+        "cpu": {"percent": 12.5, "limit_percent": None, "seconds": 0.25},
+    }
+    unknown = {
+        "memory": {"used": None, "limit": None},
+        "cpu": {"percent": None, "limit_percent": 50.0, "seconds": None},
+    }
+    served = {"slot": 1, "release": 2, "phase": "ready", "requests": 1234, "app_errors": 5, "open": 1}
+    total = {"requests": 1240, "retried": 2, "redispatched": 1, "failed": 0, "app_errors": 5, "open": 1}
+    return {
+        "app": app,
+        "at": "2026-11-22T12:00:00.000Z",
+        "replicas": [{"id": f"{app}-1", **served, **measured}, {"id": f"{app}-2", **served, **unknown}],
+        "backends": [{"name": f"{app}.0a1b2c3d", **total}],
+    }
+
+
 def rollout_view(app: str, number: int, kind: str) -> View:
     return {
         "id": f"{app}.{number}",
@@ -314,7 +336,7 @@ def plan_view(app: str, order: Order) -> View:
                 {"after": 1.51, "serving": 2, "running": 3},
             ],
         },
-        "peak": {"replicas": 3, "memory": 3 * 2**26, "cpus": None},
+        "peak": {"replicas": 3, "memory": 3 * 2**26, "cpus": None, "free": {"memory": 2**30, "cpus": 2.0}},
         "open": [{"replica": "hello-1", "open": 2}, {"replica": "hello-2", "open": 0}],
         "drain_timeout": 30.0,
         "durations": {name: {"seconds": 0.5, "of": 0} for name in ("drain", "prepare", "reload", "enable", "call")}

@@ -59,8 +59,15 @@ def _width(view: dict[str, Any]) -> int:
 
 
 def _peak(view: dict[str, Any]) -> list[str]:
-    peak = view["peak"]
-    limits = wording.limits(peak) if peak["memory"] is not None or peak["cpus"] is not None else "no limits"
+    """Against what the machine has beside what it promised to other apps."""
+    peak, free = view["peak"], view["peak"]["free"]
+    told = [
+        f"{peak['memory'] / 2**20:,.0f} MiB of {free['memory'] / 2**20:,.0f} free"
+        if peak["memory"] is not None
+        else "",
+        f"{peak['cpus']:g} CPU of {free['cpus']:g} free" if peak["cpus"] is not None else "",
+    ]
+    limits = ", ".join(filter(None, told)) or "no limits"
     return ["", f"at most {peak['replicas']} replicas at once: {limits}"]
 
 

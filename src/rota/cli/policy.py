@@ -29,7 +29,7 @@ class Waiting:
     supersede: Annotated[bool, _flag("--supersede", help="Give up a rollout under way for this one.")] = False
     fail_on_loss: Annotated[bool, _flag("--fail-on-loss", help="Exit with 7 if a request was lost.")] = False
     wait: Annotated[bool, _flag("--wait/--detach", help="Wait for the end, or print the rollout's id.")] = True
-    json: Annotated[bool, _flag("--json", help="Print the rollout as JSON.")] = False
+    json: Annotated[bool, _flag("--json", help="Print JSON.")] = False
 
     def order(self, kind: str, **more: Any) -> dict[str, Any]:
         """The request that begins a rollout of this kind."""

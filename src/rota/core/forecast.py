@@ -35,7 +35,7 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Capacity:
+class CurvePoint:
     """``after`` so many seconds ``serving`` replicas serve and ``running`` ones run, which may use so much ``memory``
     (bytes) and ``cpus`` (cores) together; None when one of them has no such limit."""
 
@@ -52,7 +52,7 @@ class Forecast:
     the first at 0."""
 
     steps: tuple[Planned, ...]
-    curve: tuple[Capacity, ...]
+    curve: tuple[CurvePoint, ...]
     seconds: float
     phase: Phase
 
@@ -81,7 +81,8 @@ class Forecast:
     def outage(self) -> float:
         """Seconds in which nobody is served."""
         ends = [*(point.after for point in self.curve[1:]), self.seconds]
-        return sum(end - point.after for point, end in zip(self.curve, ends, strict=True) if not point.serving)
+        gaps = [end - point.after for point, end in zip(self.curve, ends, strict=True) if not point.serving]
+        return sum(gaps, 0.0)
 
 
 def forecast(state: AppState, observed: Observation, durations: Durations, now: float) -> Forecast:
@@ -101,7 +102,7 @@ class _Run:
     world: World
     now: float
     steps: list[Planned] = field(default_factory=list)
-    curve: list[Capacity] = field(default_factory=list)
+    curve: list[CurvePoint] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._began = self.now
@@ -154,7 +155,7 @@ class _Run:
 
     def _note(self, observed: Observation) -> None:
         running = [seen.limits for seen in observed.replicas.values() if seen.state is RunState.RUNNING]
-        point = Capacity(
+        point = CurvePoint(
             self.now - self._began,
             Situation(self.state, observed, self.now, Draft(frozenset())).serving,
             len(running),

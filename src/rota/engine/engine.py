@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from rota.core import steering
-from rota.core.begin import begin
+from rota.core.admission import admit
+from rota.core.capacity import Amount, Room, demand_of
 from rota.core.errors import Conflict, Missing, NotFound, Problem, SpecError
 from rota.core.events import EventKind
 from rota.core.fitness import RuntimeKind, misfits
@@ -21,14 +22,17 @@ from rota.engine import views
 from rota.engine.plan_view import plan_view
 from rota.engine.planner import Planner, promised
 from rota.engine.reconciler import Reconciler
+from rota.engine.statistics import Statistics
 from rota.engine.supervisor import Supervisor
 from rota.engine.views import View
 from rota.ports.balancer import Balancer
 from rota.ports.clock import Clock
 from rota.ports.logs import Logs
+from rota.ports.machine import Machine
 from rota.ports.runtime import Runtime
 from rota.ports.source import Sources
 from rota.ports.store import Answer, Store
+from rota.ports.usage import Usage
 
 STEPS_SHOWN = 2000  # of one rollout, the newest
 ALL_LINES = 1000  # of a replica that starts while its app's logs are followed
@@ -45,6 +49,8 @@ class Engine:
         store: Store,
         sources: Sources,
         runtime: Runtime,
+        machine: Machine,
+        usage: Usage,
         balancer: Balancer,
         logs: Logs,
         clock: Clock,
@@ -56,6 +62,8 @@ class Engine:
         self._supervisor = supervisor
         self._store = store
         self._runtime = runtime
+        self._machine = machine
+        self._statistics = Statistics(usage, balancer, clock)
         self._balancer = balancer
         self._logs = logs
         self._clock = clock
@@ -84,6 +92,11 @@ class Engine:
         members = views.members(app.state, app.observation, now)
         return {"app": name, "replicas": [views.replica_view(member, now) for member in members]}
 
+    async def stats(self, name: str | None) -> list[View]:
+        """What the replicas of an app, or of every app, use and serve."""
+        apps = [self._supervisor.app(name)] if name is not None else list(self._supervisor.apps.values())
+        return await self._statistics.of([(app.state, app.observation) for app in apps])
+
     def releases(self, name: str) -> View:
         state = self._supervisor.app(name).state
         newest_first = sorted(state.releases.values(), key=lambda release: -release.number)
@@ -111,8 +124,8 @@ class Engine:
     # What may be asked of it
 
     async def begin(self, app: str, order: Order) -> View:
-        """Starts a rollout and returns its view. Raises the errors of core.begin.begin, StalePlan, and SpecError for
-        what the server's runtime cannot run."""
+        """Starts a rollout and returns its view. Raises the errors of core.admission.admit, StalePlan, and SpecError
+        for what the server's runtime cannot run."""
         async with self._ordering:
             known = self._supervisor.apps.get(app)
             ordered = await self._begun(app, order)
@@ -127,12 +140,12 @@ class Engine:
         return self._without_steps(rollout)
 
     async def plan(self, app: str, order: Order) -> View:
-        """What the order would do; nothing is changed. Raises the errors of core.begin.begin, and Missing while
-        HAProxy does not answer."""
+        """What the order would do; nothing is changed. Raises the errors of ``begin``, and Missing while HAProxy does
+        not answer."""
         known = self._supervisor.apps.get(app)
         ordered = await self._begun(app, order)
         made = await self._planner.plan(known, ordered(known.state if known else None))
-        return plan_view(made, order)
+        return plan_view(made, order, (await self._room(app)).free)
 
     async def pause(self, rollout: str) -> View:
         return await self._ask(rollout, steering.pause)
@@ -220,6 +233,12 @@ class Engine:
             raise NotFound(f"there is no rollout {id!r}; rota rollout ls lists them")
         return kept
 
+    async def _room(self, app: str) -> Room:
+        """What the machine has beside what the other apps were promised."""
+        others = (other.state for name, other in self._supervisor.apps.items() if name != app)
+        promised = sum((demand_of(state).amount for state in others), Amount())
+        return Room(await self._machine.size(), promised)
+
     def _hosts_of_others(self, app: str) -> dict[str, str]:
         hosts: dict[str, str] = {}
         for name, other in self._supervisor.apps.items():
@@ -233,10 +252,10 @@ class Engine:
         """From the app's state to the one that the order leaves. Raises SpecError."""
         if isinstance(order, Deploy):
             _refuse_misfit(order.spec, self._runtime.kind)
-        hosts, removed = self._hosts_of_others(app), None
+        hosts, room, removed = self._hosts_of_others(app), await self._room(app), None
         if app not in self._supervisor.apps:
             removed = next(iter(await self._store.rollouts(app, 1)), None)
-        return lambda state: promised(begin(state, order, app, self._clock.now(), hosts, removed), order)
+        return lambda state: promised(admit(state, order, app, self._clock.now(), hosts, room, removed), order)
 
     async def _ask(self, id: str, ask: Callable[[Rollout, float], Rollout]) -> View:
         rollout = await self._kept_rollout(id)

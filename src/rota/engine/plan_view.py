@@ -7,15 +7,16 @@ from __future__ import annotations
 from typing import Any
 
 from rota.core import steps as s
-from rota.core.forecast import Capacity, Planned
+from rota.core.capacity import Amount
+from rota.core.forecast import CurvePoint, Planned
 from rota.core.order import Order
 from rota.core.plan import Plan
 from rota.core.promise import in_words
 from rota.engine.views import View, policy_view
 
 
-def plan_view(plan: Plan, order: Order) -> View:
-    """``order``: what to send again for the plan to be carried out, without the file, which may hold secrets."""
+def plan_view(plan: Plan, order: Order, free: Amount) -> View:
+    """``order`` is shown without the file, which may hold secrets; ``free`` is what the machine has for the app."""
     rollout, forecast = plan.rollout, plan.forecast
     return {
         "app": rollout.app,
@@ -33,7 +34,12 @@ def plan_view(plan: Plan, order: Order) -> View:
             "most": forecast.most,
             "curve": [_capacity(point) for point in forecast.curve],
         },
-        "peak": {"replicas": forecast.peak_replicas, "memory": forecast.peak_memory, "cpus": forecast.peak_cpus},
+        "peak": {
+            "replicas": forecast.peak_replicas,
+            "memory": forecast.peak_memory,
+            "cpus": forecast.peak_cpus,
+            "free": {"memory": free.memory, "cpus": free.cpus},
+        },
         "open": [{"replica": replica, "open": count} for replica, count in sorted(plan.leaving.items())],
         "drain_timeout": plan.drain_timeout,
         "durations": plan.durations.model_dump(mode="json"),
@@ -43,7 +49,7 @@ def plan_view(plan: Plan, order: Order) -> View:
     }
 
 
-def _capacity(point: Capacity) -> View:
+def _capacity(point: CurvePoint) -> View:
     return {"after": _seconds(point.after), "serving": point.serving, "running": point.running}
 
 
