@@ -90,17 +90,14 @@ def test_rolling_or_full_and_what_it_means(app: Hello) -> None:
 @pytest.mark.feature("R3")
 def test_what_is_open_now_is_shown(app: Hello) -> None:
     line = http.client.HTTPConnection("127.0.0.1", app.server.running.http_port, timeout=30)
-    try:
-        line.request("GET", "/sse", headers={"Host": app.host})
-        assert line.getresponse().status == 200
+    line.request("GET", "/sse", headers={"Host": app.host})
+    with line.getresponse() as stream:
+        assert stream.status == 200
         found = planned(app, "restart", app.name)["open"]
         assert sorted(entry["open"] for entry in found) == [0, 1]
-        assert (
-            "is still open 30.0 s after its replica's turn began is cut"
-            in app.server.ok("plan", "restart", app.name).out
-        )
-    finally:
-        line.close()
+        told = app.server.ok("plan", "restart", app.name).out
+        assert "what is still open 30.0 s after its replica's turn began is cut" in told
+    line.close()
 
 
 @pytest.mark.feature("R3")

@@ -13,6 +13,7 @@ from rota.adapters.source import ArchiveDirectory
 from rota.core import order as o
 from rota.core.capacity import KEPT_BACK, Amount
 from rota.core.errors import CapacityError, Missing, NotFound, StalePlan
+from rota.core.names import ReplicaId
 from rota.core.observation import Counters
 from rota.engine import statistics
 from rota.engine.engine import Engine

@@ -61,13 +61,12 @@ def _width(view: dict[str, Any]) -> int:
 def _peak(view: dict[str, Any]) -> list[str]:
     """Against what the machine has beside what it promised to other apps."""
     peak, free = view["peak"], view["peak"]["free"]
-    told = [
-        f"{peak['memory'] / 2**20:,.0f} MiB of {free['memory'] / 2**20:,.0f} free"
-        if peak["memory"] is not None
-        else "",
-        f"{peak['cpus']:g} CPU of {free['cpus']:g} free" if peak["cpus"] is not None else "",
-    ]
-    limits = ", ".join(filter(None, told)) or "no limits"
+    told = []
+    if peak["memory"] is not None:
+        told.append(f"{peak['memory'] / 2**20:,.0f} MiB of {free['memory'] / 2**20:,.0f} free")
+    if peak["cpus"] is not None:
+        told.append(f"{peak['cpus']:g} CPU of {free['cpus']:g} free")
+    limits = ", ".join(told) or "no limits"
     return ["", f"at most {peak['replicas']} replicas at once: {limits}"]
 
 
