@@ -17,7 +17,7 @@ import pytest_asyncio
 
 from rota.adapters.keeper import ChildOrder
 from rota.adapters.prober import SocketProber
-from rota.adapters.runtime.process import port_leases
+from rota.adapters.runtime import leases
 from rota.core.errors import StartFailed, StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import Artefact, ArtefactState, ObservedReplica, RunState
@@ -208,7 +208,7 @@ async def test_a_port_that_cannot_be_put_on_record_is_not_leased(box: Machine, m
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as full:
-        full.setattr(port_leases, "write_durably", refuse)
+        full.setattr(leases, "write_durably", refuse)
         for _ in range(2):
             with pytest.raises(StartFailed, match=r"cannot be put on record .*No space left"):
                 await box.runtime.start(start_order(1, app))
