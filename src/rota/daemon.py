@@ -29,7 +29,6 @@ from rota.adapters.balancer.haproxy.kept import KeptHaproxy
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.clock import SystemClock
 from rota.adapters.keeper.client import Children
-from rota.adapters.machine import LocalMachine
 from rota.adapters.prober.prober import SocketProber
 from rota.adapters.runtime.process.layout import account
 from rota.adapters.runtime.process.runtime import ProcessRuntime
@@ -201,7 +200,7 @@ class _Server:
             store=store,
             sources=self._sources,
             runtime=self._runtime,
-            machine=LocalMachine(lambda: self._runtime.groups),
+            machine=self._runtime,
             usage=self._runtime,
             balancer=self._balancer,
             logs=self._runtime.logs,
