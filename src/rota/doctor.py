@@ -15,10 +15,15 @@ CGROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def examine(
-    data_dir: Path, ports: range = PORTS, process_user: str | None = None, contains: bool | None = None
+    data_dir: Path,
+    ports: range = PORTS,
+    process_user: str | None = None,
+    contains: bool | None = None,
+    docker: bool = False,
 ) -> tuple[Finding, ...]:
-    """What there is to say of this host. ``contains``: whether cgroups are writable, where that is known already."""
+    """What there is to say of this host. ``contains``: whether cgroups are writable, where that is known already;
+    ``docker``: replicas are its containers."""
     if contains is None:
         contains = bool(cgroups.find(CGROUPS, OWN, "rota-doctor").roots)
-    found = host.examine(data_dir, ports, lambda: binary.find().path, contains)
-    return (*found, *host.isolation(account(process_user) is not None))
+    found = host.examine(data_dir, ports, lambda: binary.find().path, contains, docker)
+    return found if docker else (*found, *host.isolation(account(process_user) is not None))

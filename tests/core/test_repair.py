@@ -54,13 +54,13 @@ def test_one_that_stays_unhealthy_is_replaced_after_the_grace_and_its_heir_comes
     sicken(app, "web-2")
     began = app.now
     app.run(60.0)
-    kinds = ("NoteHealth", "FailReplica", "StartReplica", "EnableServer", "DrainServer", "StopReplica")
+    kinds = ("NoteHealth", "FailReplica", "StartReplica", "EnableServer", "DisableServer", "StopReplica")
     assert told(app, *kinds) == [
         "NoteHealth web-2",
         "FailReplica web-2",
         "StartReplica web-4",
         "EnableServer web-4",
-        "DrainServer web-2",
+        "DisableServer web-2",
         "StopReplica web-2",
     ]
     (failed,) = [done for done in app.steps if isinstance(done.step, s.FailReplica)]

@@ -27,8 +27,11 @@ _RELEASED = re.compile(r"HAProxy version (\S+) (\d{4})/(\d\d)/(\d\d)")
 _SUPPORTED = re.compile(r"until Q([1-4]) (\d{4})")
 
 
-def examine(data_dir: Path, ports: range, haproxy: Callable[[], str], contains: bool) -> tuple[Finding, ...]:
-    """``haproxy`` finds the program and raises Missing; ``contains``: whether cgroups are writable."""
+def examine(
+    data_dir: Path, ports: range, haproxy: Callable[[], str], contains: bool, docker: bool = False
+) -> tuple[Finding, ...]:
+    """``haproxy`` finds the program and raises Missing; ``contains``: whether cgroups are writable; ``docker``: whether
+    it is needed."""
     today = datetime.datetime.now(datetime.UTC).date()
     return (
         _haproxy(haproxy, today),
@@ -37,7 +40,7 @@ def examine(data_dir: Path, ports: range, haproxy: Callable[[], str], contains: 
         _open_files(),
         _cgroups(contains),
         _clock(),
-        _docker(),
+        _docker(docker),
     )
 
 
@@ -131,13 +134,15 @@ def _synchronised() -> bool:
     return 0 <= state < _TIME_ERROR
 
 
-def _docker() -> Finding:
+def _docker(needed: bool) -> Finding:
     with socket.socket(socket.AF_UNIX) as asking:
         asking.settimeout(2)
         try:
             asking.connect(DOCKER)
         except OSError as error:
             why = (error.strerror or str(error)).lower()
+            if needed:
+                return Finding(Level.PROBLEM, "docker", f"does not answer at {DOCKER} ({why}); start it")
             return Finding(Level.OK, "docker", f"none at {DOCKER} ({why}); the process runtime needs none")
     return Finding(Level.OK, "docker", f"answers at {DOCKER}")
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rota.cli.commands.doctor import Examine
 
 BROKEN_PIPE = 141  # what a shell shows for a program that SIGPIPE has ended
-_QUICK = frozenset({"ls", "ps", "status"})
+_QUICK = frozenset({"ls", "ps", "stats", "status"})
 
 
 def main(argv: Sequence[str], serve: Callable[[list[str]], int], examine: Examine) -> int:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from rota.core.container import Container, Image, NetworkName, Volume
+from rota.core.model import Model, Switch, misplaced
 from rota.core.names import AppName, DomainName, EnvName, UserName
 from rota.core.quantities import Seconds, Size, Whole, between, quoted
 
@@ -48,12 +49,6 @@ class FailureAction(enum.Enum):
     CONTINUE = "continue"
 
 
-class Model(BaseModel):
-    """The base of every section: no unknown keys, no change after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_enum_values=False)
-
-
 def _enough_memory(value: int) -> int:
     if value < LEAST_MEMORY:
         raise ValueError(f"at least 4 MiB are needed, not {value:,} bytes; a bare number is bytes")
@@ -62,7 +57,6 @@ def _enough_memory(value: int) -> int:
 
 Memory = Annotated[Size, AfterValidator(_enough_memory)]
 Cpus = Annotated[float, Field(strict=True, gt=0, le=1024, allow_inf_nan=False)]
-Switch = Annotated[bool, Field(strict=True)]
 
 
 class Limits(Model):
@@ -129,7 +123,8 @@ class EnvVar(Model):
 
 
 UrlPath = Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=1024)]
-Command = Annotated[tuple[Annotated[str, Field(max_length=65536)], ...], Field(min_length=1, max_length=10_000)]
+Words = tuple[Annotated[str, Field(max_length=65536)], ...]
+Command = Annotated[Words, Field(min_length=1, max_length=10_000)]
 
 
 class HealthCheck(Model):
@@ -239,14 +234,9 @@ def _once(entries: tuple[Entry, ...], key: Literal["domain", "name"]) -> tuple[E
     for index, entry in enumerate(entries):
         value = getattr(entry, key)
         if value in seen:
-            raise _misplaced(f"{quoted(value)} is given twice", (index, key))
+            raise misplaced(f"{quoted(value)} is given twice", (index, key))
         seen.add(value)
     return entries
-
-
-def _misplaced(message: str, path: Sequence[str | int]) -> PydanticCustomError:
-    """An error about something below the field that is checked; ``path`` leads there."""
-    return PydanticCustomError("rota", "{message}", {"message": message, "path": tuple(path)})
 
 
 def _port(value: object) -> object:
@@ -255,9 +245,11 @@ def _port(value: object) -> object:
 
 
 class AppSpec(Model):
-    """One app, as its file describes it."""
+    """One app, as its file describes it. It has a ``command``, an ``image``, or both: then the command is run in a
+    container of that image."""
 
     name: AppName
+    image: Image | None = None
     replicas: Whole = Field(default=1, ge=1, le=1000)
     deployment_strategy: Strategy = Strategy.ROLLING
     domains: tuple[Domain, ...] = Field(default=(), max_length=1000)
@@ -268,10 +260,13 @@ class AppSpec(Model):
     boot_timeout: Annotated[Seconds, between(0.1, 3600)] = 60.0
     stop_grace_period: Annotated[Seconds, between(0, 3600)] = 30.0
     stop_signal: Literal["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2"] = "SIGTERM"
-    command: Command
+    command: Annotated[Words, Field(max_length=10_000)] = Field(default=(), validate_default=True)
     build_command: Command | None = None
     user: UserName | None = None
     env: tuple[EnvVar, ...] = Field(default=(), max_length=10_000)
+    volumes: tuple[Volume, ...] = Field(default=(), max_length=100)
+    network: NetworkName | None = None
+    container: Container = Container()
     resources: Resources = Resources()
     rollout: RolloutOptions = RolloutOptions()
     drain: Drain = Drain()
@@ -296,10 +291,10 @@ class AppSpec(Model):
         if read.data.get("deployment_strategy") is not Strategy.REPLACE:
             return value
         if value.mode is Mode.SEQUENTIAL:
-            raise _misplaced("sequential contradicts deployment_strategy: replace, which does all at once", ["mode"])
+            raise misplaced("sequential contradicts deployment_strategy: replace, which does all at once", ["mode"])
         if value.order in (Order.START_FIRST, Order.IN_PLACE):
             message = f"{value.order.value} contradicts deployment_strategy: replace, which stops all first"
-            raise _misplaced(message, ["order"])
+            raise misplaced(message, ["order"])
         return value
 
     @field_validator("command", "build_command")
@@ -307,6 +302,20 @@ class AppSpec(Model):
     def _no_nul(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if value is not None and any("\0" in word for word in value):
             raise ValueError("a command holds no NUL byte")
+        return value
+
+    @field_validator("command")
+    @classmethod
+    def _something_to_run(cls, value: tuple[str, ...], read: ValidationInfo) -> tuple[str, ...]:
+        if not value and read.data.get("image", ...) is None:
+            raise PydanticCustomError("missing", "missing")
+        return value
+
+    @field_validator("build_command")
+    @classmethod
+    def _built_of_a_directory(cls, value: tuple[str, ...] | None, read: ValidationInfo) -> tuple[str, ...] | None:
+        if value is not None and read.data.get("image") is not None:
+            raise ValueError("it builds an uploaded directory, and an image has none; build the image with it instead")
         return value
 
     @property

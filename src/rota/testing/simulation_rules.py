@@ -53,11 +53,12 @@ class DesignRules:
                 assert member.ready.stage.value == "ready", f"{member.id} is enabled and not ready"
             case s.DrainServer():
                 assert member is not None
-                _drain(here, member)
+                _out(here, member)
             case s.DisableServer():
                 assert member is not None
                 assert member.server is not None
-                assert member.server.state is ServerState.DRAIN or not member.running, "maint before drain"
+                assert member.server.state is not ServerState.MAINT, "maint again"
+                _out(here, member)
             case s.StopReplica():
                 assert member is not None
                 _stop(here, member)
@@ -151,7 +152,7 @@ def _is_given_up(member: Member) -> bool:
     return failure is not None and failure.cause is Cause.UNHEALTHY and member.admitted and member.running
 
 
-def _drain(here: Situation, member: Member) -> None:
+def _out(here: Situation, member: Member) -> None:
     """A replica that was given up, and may recover, goes after its heir serves, or could not be started beside it."""
     rollout, slot = here.rollout, member.record.slot
     stops_first = rollout is not None and slot in rollout.in_hand and rollout.policy.order is not Order.START_FIRST

@@ -52,6 +52,12 @@ async def doctor(given: Given, app: AppName | None = None) -> View:
     return await given.engine.doctor(app)
 
 
+@router.get("/api/v1/stats")
+async def stats(given: Given) -> View:
+    """What the replicas of every app use and serve."""
+    return {"apps": await given.engine.stats(None)}
+
+
 @router.post("/api/v1/shutdown", status_code=202)
 async def shutdown(order: Shutdown, request: Request, given: Given, key: IdempotencyKey = None) -> View:
     """Begins to stop replicas, HAProxy and keeper in order, then the server."""
