@@ -249,6 +249,29 @@ def test_a_replica_that_is_ready_waits_for_a_haproxy_that_does_not_answer() -> N
     assert app.rollout.phase is Phase.SUCCEEDED
 
 
+def test_a_replica_that_is_ready_waits_for_its_backend() -> None:
+    app = deployed(replicas=2)
+    app.takes = lambda step: 3.0 if isinstance(step, s.PrepareBackend) else 0.0
+    app.balancer.apps["web"].backends.clear()
+    app.runtime.crash(ReplicaId("web-1"))
+    app.run(2.0)
+    assert told(app, "StartReplica", "EnableServer") == ["StartReplica web-3"]
+    app.run(5.0)
+    assert told(app, "EnableServer") == ["EnableServer web-3"]
+
+
+def test_a_replica_that_something_is_done_to_is_noted_afterwards() -> None:
+    app = deployed()
+    app.takes = lambda step: 5.0 if isinstance(step, s.UpdateLimits) else 0.0
+    app.order(o.ChangeLimits(memory=2**26))
+    app.run(0.5)
+    sicken(app, "web-1")
+    app.run(2.0)
+    assert told(app, "NoteHealth") == []
+    app.run(10.0)
+    assert told(app, "NoteHealth") == ["NoteHealth web-1"]
+
+
 def test_the_attempts_are_used_up_once_and_forgotten_after_a_minute_in_rotation() -> None:
     app = deployed(replicas=2, restart={"attempts": 3, "delay": 0.1, "max_delay": 1.0})
     app.runtime.faults = lambda order: MOODS["crashing"]
