@@ -35,7 +35,7 @@ from rota.adapters.runtime.process.runtime import ProcessRuntime
 from rota.adapters.source import ArchiveDirectory
 from rota.adapters.store.sqlite import SqliteStore
 from rota.api.application import create_api
-from rota.core.errors import Missing, RotaError
+from rota.core.errors import Missing, RotaError, StepFailed
 from rota.core.fitness import RuntimeKind
 from rota.engine.engine import Engine
 from rota.engine.reconciler import Fault, no_fault
@@ -181,6 +181,8 @@ class _Server:
         """Replicas, HAProxy, keeper, in this order (design.md, ``rota shutdown``)."""
         await self._supervisor.suspend()
         await self._supervisor.close()
+        with contextlib.suppress(StepFailed):  # somebody else's container is in its network: that stays
+            await self._runtime.dismantle()
         await self._balancer.close()
         await self._haproxy.stop()
         await self._children.shutdown()

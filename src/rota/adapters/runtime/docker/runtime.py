@@ -84,8 +84,8 @@ class DockerRuntime:
         await self._images.close()
         await self._client.close()
 
-    async def remove_network(self) -> None:
-        """For ``rota shutdown``, once nothing is in it any more. Raises StepFailed."""
+    async def dismantle(self) -> None:
+        """For ``rota shutdown``, once no replica is left: its network goes too. Raises StepFailed."""
         await self._network.remove()
 
     @property

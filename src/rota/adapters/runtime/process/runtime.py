@@ -102,6 +102,10 @@ class ProcessRuntime:
         """Lets go; replicas run on."""
         await self._artefacts.close()
 
+    async def dismantle(self) -> None:
+        """For ``rota shutdown``, once no replica is left: there was nothing that all of them shared but their control
+        group, and that went with the last."""
+
     @property
     def contains(self) -> bool:
         """Whether replicas are contained, and limited, by control groups on this machine."""
