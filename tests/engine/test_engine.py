@@ -20,7 +20,6 @@ from rota.engine.engine import Engine
 from rota.engine.statistics import Statistics
 from rota.ports.usage import Reading
 from rota.testing.balancer import FakeBalancer
-from rota.testing.size import FakeMachine
 
 
 @pytest.fixture
@@ -34,19 +33,14 @@ async def world() -> AsyncIterator[World]:
 
 
 @pytest.fixture
-def machine() -> FakeMachine:
-    return FakeMachine()
-
-
-@pytest.fixture
-def engine(world: World, machine: FakeMachine, tmp_path: Path) -> Engine:
+def engine(world: World, tmp_path: Path) -> Engine:
     assert world.supervisor is not None
     return Engine(
         world.supervisor,
         store=world.store,
         sources=ArchiveDirectory(tmp_path),
         runtime=world.runtime,
-        machine=machine,
+        machine=world.runtime,
         usage=world.runtime,
         balancer=world.balancer,
         logs=world.runtime,
@@ -71,10 +65,8 @@ async def test_no_name_of_a_removed_app_is_used_again(world: World, engine: Engi
 MIB = 2**20
 
 
-async def test_what_does_not_fit_beside_the_other_apps_changes_nothing(
-    world: World, engine: Engine, machine: FakeMachine
-) -> None:
-    machine.amount = Amount(KEPT_BACK + 1000 * MIB, 4.0)
+async def test_what_does_not_fit_beside_the_other_apps_changes_nothing(world: World, engine: Engine) -> None:
+    world.runtime.machine = Amount(KEPT_BACK + 1000 * MIB, 4.0)
     await engine.begin("web", o.Deploy(spec=quick(resources={"memory": "300MiB"})))
     await world.until_over()
     other = quick(name="other", domains=[{"domain": "other.localhost"}], resources={"memory": "300MiB"})

@@ -147,7 +147,10 @@ class Reconciler:
             for step in verdict.last.steps:
                 self._fault("decided", step)
                 verdict.add(step, now)
-            if not any(isinstance(step, s.StoreStep) for step in verdict.last.steps) or verdict.forgets:
+            if verdict.forgets or not any(isinstance(step, s.StoreStep) for step in verdict.last.steps):
+                return verdict
+            if any(isinstance(step, s.FinishRollout) for step in verdict.last.steps):
+                self.wake()  # its end is kept before anything else becomes of the app
                 return verdict
             # What a step changes that begins now, even if it ends at once, is not in the look: its subject is busy.
             begun = {s.subject(step) for step in verdict.last.steps if not isinstance(step, s.StoreStep)}
