@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from rota.core.errors import StartFailed
+from rota.ports.runtime import StartOrder
 
 _NO_PROGRAM = re.compile(r'exec: "(?P<program>[^"]*)": (?P<why>[^:]*)')
 _NO_NETWORK = re.compile(r"network (?P<network>\S+) not found")
@@ -12,9 +13,9 @@ _NO_SOURCE = re.compile(r"bind source path does not exist: (?P<path>.+)")
 _NO_USER = re.compile(r"unable to find (?P<what>user|group) (?P<user>[^:]+):")
 
 
-def not_started(replica: str, message: str, program: str) -> StartFailed:
-    """Why a container could not be created or started; ``program`` is what it was to run."""
-    return StartFailed(_explained(message, program) or f"{replica} cannot be started: {message}")
+def not_started(order: StartOrder, message: str) -> StartFailed:
+    """Why its container could not be created or started."""
+    return StartFailed(_explained(message) or f"{order.replica} cannot be started: {message}")
 
 
 def no_program(program: str, path: str) -> StartFailed:
@@ -27,7 +28,7 @@ def address_taken(message: str) -> bool:
     return "Address already in use" in message
 
 
-def _explained(message: str, program: str) -> str:
+def _explained(message: str) -> str:
     if found := _NO_PROGRAM.search(message):
         return (
             f"cannot start {found['program']!r}: {found['why'].strip()}; check command: and image:, then deploy again"
@@ -42,5 +43,5 @@ def _explained(message: str, program: str) -> str:
     if found := _NO_USER.search(message):
         return f"the image has no {found['what']} {found['user']!r}; change user:"
     if "no space left on device" in message.lower():
-        return f"cannot start {program!r}: the engine's disk is full ({message}); docker system prune frees some"
+        return f"the disk of the engine's machine is full ({message}); docker system prune frees some"
     return ""

@@ -76,10 +76,14 @@ class Inspection:
     def run(self) -> str:
         return f"{self.id[:12]}/{self.started}"
 
+    @property
+    def networks(self) -> Mapping[str, Mapping[str, Any]]:
+        """Its place in each network that it is connected to, by the network's name."""
+        return self.raw["NetworkSettings"].get("Networks") or {}
+
     def address_in(self, network: str) -> str | None:
         """Its present address there; None when it has none."""
-        endpoint = (self.raw["NetworkSettings"].get("Networks") or {}).get(network) or {}
-        return endpoint.get("IPAddress") or None
+        return (self.networks.get(network) or {}).get("IPAddress") or None
 
     def ended(self, clock: SystemClock) -> Exit | None:
         if self.running:
