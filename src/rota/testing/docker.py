@@ -48,6 +48,8 @@ class DockerEngine:
     def start(self) -> Self:
         """Answers when it returns. Raises TimeoutError, or Missing with the end of its log."""
         (self.directory / "d.pid").unlink(missing_ok=True)
+        if not self._pids("containerd"):  # it ends with a daemon that was killed, and its record would be believed
+            (self.directory / "x/containerd/containerd.pid").unlink(missing_ok=True)
         config = self.directory / "daemon.json"
         config.write_text(json.dumps({"deprecated-key-path": str(self.directory / "key.json")}))
         written = self.directory / "dockerd.log"
@@ -69,7 +71,7 @@ class DockerEngine:
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL of the daemon alone: containerd and the containers are left as they are."""
+        """SIGKILL: its containerd ends with it, the containers run on without either."""
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:
@@ -157,17 +159,48 @@ class DockerEngine:
             self._process.wait(_PATIENCE)
 
     def _sweep(self) -> None:
-        # containerd outlives a daemon that was killed; the next daemon takes it over, and may leave it behind.
-        with suppress(FileNotFoundError, ProcessLookupError, ValueError):
-            os.kill(int((self.directory / "x/containerd/containerd.pid").read_text()), signal.SIGTERM)
+        deadline = time.monotonic() + _PATIENCE
+        # What was being started when a daemon was ended is nobody's any more, not even the next daemon's.
+        while left := {*self._pids("containerd", "containerd-shim-runc-v2"), *self._contained()}:
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"pids {left} do not end")
+            time.sleep(0.02)
         for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
             mounted = line.split()[4]
             if mounted.startswith(f"{self.directory}/"):
                 subprocess.run(["umount", "-l", mounted], check=True, capture_output=True)
-        for controller in Path("/sys/fs/cgroup").glob("*/"):
+        for group in self._groups():
             with suppress(OSError):
-                (controller / self._cgroup.lstrip("/")).rmdir()
+                group.rmdir()
         shutil.rmtree(self.directory)
+
+    def _pids(self, *programs: str) -> frozenset[int]:
+        """Living processes of this engine, by the program's name and the directory in their arguments."""
+        found: set[int] = set()
+        for entry in os.listdir("/proc"):
+            if entry.isdigit():
+                with suppress(OSError):
+                    words = Path("/proc", entry, "cmdline").read_bytes().split(b"\0")
+                    ours = any(str(self.directory).encode() in word for word in words)
+                    if ours and Path(os.fsdecode(words[0])).name in programs:
+                        found.add(int(entry))
+        return frozenset(found)
+
+    def _contained(self) -> frozenset[int]:
+        """Living processes of containers."""
+        found: set[int] = set()
+        for group in self._groups():
+            with suppress(OSError):
+                found.update(int(pid) for pid in (group / "cgroup.procs").read_text().split())
+        return frozenset(found)
+
+    def _groups(self) -> list[Path]:
+        """The control groups of the engine and its containers, the inner ones first."""
+        name = self._cgroup.lstrip("/")
+        return [*Path("/sys/fs/cgroup").glob(f"*/{name}/*/"), *Path("/sys/fs/cgroup").glob(f"*/{name}/")]
 
 
 @contextmanager

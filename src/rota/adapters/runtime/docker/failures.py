@@ -11,6 +11,8 @@ _NO_PROGRAM = re.compile(r'exec: "(?P<program>[^"]*)": (?P<why>[^:]*)')
 _NO_NETWORK = re.compile(r"network (?P<network>\S+) not found")
 _NO_SOURCE = re.compile(r"bind source path does not exist: (?P<path>.+)")
 _NO_USER = re.compile(r"unable to find (?P<what>user|group) (?P<user>[^:]+):")
+_HALF = re.compile(r"task \S+: already exists|endpoint with name \S+ already exists|failed to start shim: mkdir")
+_ENDING = ("transport is closing", "context canceled", "error while dialing", "client connection is closing")
 
 
 def not_started(order: StartOrder, message: str) -> StartFailed:
@@ -21,6 +23,16 @@ def not_started(order: StartOrder, message: str) -> StartFailed:
 def no_program(program: str, path: str) -> StartFailed:
     where = f"no such program in PATH ({path}) of the image" if "/" not in program else "no such file in the image"
     return StartFailed(f"cannot start {program!r}: {where}; check command: and image:, then deploy again")
+
+
+def ending(message: str) -> bool:
+    """The engine was stopped in the middle of it, and is not out of reach yet."""
+    return any(sign in message for sign in _ENDING)
+
+
+def half_started(message: str) -> bool:
+    """The engine was stopped in the middle of an earlier start, and has kept one half of it."""
+    return _HALF.search(message) is not None
 
 
 def address_taken(message: str) -> bool:

@@ -4,11 +4,13 @@ runtime."""
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from typing import Any
 
 from rota.adapters.runtime.docker import program
-from rota.adapters.runtime.docker.client import Client, Refused
+from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
 from rota.adapters.runtime.docker.creation import creation
-from rota.adapters.runtime.docker.failures import address_taken, not_started
+from rota.adapters.runtime.docker.failures import address_taken, ending, half_started, not_started
 from rota.adapters.runtime.docker.images import Images
 from rota.adapters.runtime.docker.inspection import Inspection
 from rota.adapters.runtime.docker.labels import Labels
@@ -20,7 +22,7 @@ from rota.core.names import ReplicaId
 from rota.ports.runtime import StartOrder
 
 AT_ONCE = 4  # more gain nothing (measured on 2 cores: 152 ms one by one, 81 to 90 ms each with 4)
-_ADDRESSES = 3  # tries, when somebody else's container has taken one
+_TRIES = 3  # of an address, when somebody else's container has taken one
 
 
 class Starts:
@@ -40,7 +42,7 @@ class Starts:
         if image is None:
             raise StartFailed(f"the files of release {order.release} of {order.app} are not there; deploy again")
         async with self._slots:
-            for left in reversed(range(_ADDRESSES)):
+            for left in reversed(range(_TRIES)):
                 try:
                     await self._create_and_start(order, image)
                     return
@@ -48,8 +50,10 @@ class Starts:
                     self._network.give_back(order.replica)
                     raise
                 except Refused as refused:
+                    if ending(refused.message):
+                        raise EngineLost(f"the engine is being stopped: {refused.message}") from refused
                     self._network.give_back(order.replica)
-                    if not left or not address_taken(refused.message):
+                    if not left or not await self._is_mended(order.replica, refused.message):
                         raise not_started(order, refused.message) from refused
 
     async def discard(self, container: str) -> None:
@@ -60,6 +64,19 @@ class Starts:
             if refused.http_status != 404 and "already in progress" not in refused.message:
                 raise
         await self._table.refresh(container)
+
+    async def _is_mended(self, replica: ReplicaId, refusal: str) -> bool:
+        """Whether the next try may go better."""
+        if f"network {self._names.network} not found" in refusal:
+            await self._network.ensure()  # somebody has removed it
+            return True
+        if half_started(refusal):
+            # The name's place in the network outlives the container where the engine was stopped between the two.
+            body = {"Container": self._names.container(replica), "Force": True}
+            with suppress(Refused):
+                await self._client.post(f"networks/{self._names.network}/disconnect", body=body)
+            return True
+        return address_taken(refusal)
 
     async def _create_and_start(self, order: StartOrder, image: str) -> None:
         """Raises Refused and StartFailed, with nothing left."""
@@ -80,20 +97,24 @@ class Starts:
         name = self._names.container(order.replica)
         body = creation(order, labels, image, self._names)
         try:
-            return str((await self._client.post("containers/create", {"name": name}, body))["Id"])
+            return await self._created(name, body)
         except Refused as refused:
-            if refused.http_status == 409:
-                return await self._of_an_earlier_try(order.replica, name)
-            if f"network {self._names.network}" not in refused.message:
+            if refused.http_status != 409:
                 raise
-        await self._network.ensure()  # somebody has removed it
+        found = await self._of_an_earlier_try(order.replica, name)
+        if not found.created_only:
+            return found.id
+        await self.discard(found.id)
+        return await self._created(name, body)
+
+    async def _created(self, name: str, body: dict[str, Any]) -> str:
         return str((await self._client.post("containers/create", {"name": name}, body))["Id"])
 
-    async def _of_an_earlier_try(self, replica: ReplicaId, name: str) -> str:
+    async def _of_an_earlier_try(self, replica: ReplicaId, name: str) -> Inspection:
         found = Inspection(await self._client.get(f"containers/{name}/json"))
         if (found.labels.get(SERVER), found.labels.get("rota.replica")) != (self._names.server_id, replica):
             raise StartFailed(f"there is a container {name} that is not this server's; remove it or rename it")
-        return found.id
+        return found
 
     async def _complete(self, order: StartOrder, created: Inspection) -> None:
         """What cannot be said at its creation (older engines take one network there), and what is to be known first."""
