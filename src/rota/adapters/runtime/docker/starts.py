@@ -50,10 +50,9 @@ class Starts:
                     self._network.give_back(order.replica)
                     raise
                 except Refused as refused:
-                    if ending(refused.message):
-                        raise EngineLost(f"the engine is being stopped: {refused.message}") from refused
+                    mended = await self._is_mended(order.replica, refused.message)
                     self._network.give_back(order.replica)
-                    if not left or not await self._is_mended(order.replica, refused.message):
+                    if not left or not mended:
                         raise not_started(order, refused.message) from refused
 
     async def discard(self, container: str) -> None:
@@ -66,7 +65,9 @@ class Starts:
         await self._table.refresh(container)
 
     async def _is_mended(self, replica: ReplicaId, refusal: str) -> bool:
-        """Whether the next try may go better."""
+        """Whether the next try may go better. Raises EngineLost when it may after a moment."""
+        if ending(refusal):
+            raise EngineLost(f"the engine is being stopped: {refusal}")
         if f"network {self._names.network} not found" in refusal:
             await self._network.ensure()  # somebody has removed it
             return True
@@ -75,7 +76,7 @@ class Starts:
             body = {"Container": self._names.container(replica), "Force": True}
             with suppress(Refused):
                 await self._client.post(f"networks/{self._names.network}/disconnect", body=body)
-            return True
+            raise EngineLost(f"the engine kept one half of an earlier start: {refusal}")
         return address_taken(refusal)
 
     async def _create_and_start(self, order: StartOrder, image: str) -> None:
