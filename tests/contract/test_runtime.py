@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from rota.adapters.runtime.docker import DockerRuntime
+from rota.adapters.runtime.process import ProcessRuntime
 from rota.core.errors import StartFailed, StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import Artefact, ArtefactState, ObservedReplica, RunState
 from rota.core.spec import AppSpec, Limits
 from rota.ports.runtime import ReleaseOrder, Runtime, StartOrder
+from rota.ports.usage import Usage
 from rota.testing.clock import FakeClock
 from rota.testing.dock import box_spec, dock
 from rota.testing.docker import DockerEngine
@@ -31,7 +34,7 @@ class Bench:
 
     def __init__(
         self,
-        runtime: Runtime,
+        runtime: DockerRuntime | ProcessRuntime | FakeRuntime,
         move: Callable[[], Any],
         upload: Callable[..., Any],
         app: Callable[..., AppSpec] = app_spec,
@@ -40,7 +43,8 @@ class Bench:
             "build_command 'false' ended with exit code 1",
         ),
     ) -> None:
-        self.runtime = runtime
+        self.runtime: Runtime = runtime
+        self.usage: Usage = runtime
         self.upload = upload
         self.app = app
         self.broken, self.broken_because = broken
@@ -297,3 +301,20 @@ async def test_forgotten_releases_are_gone_and_the_others_stay(bench: Bench) -> 
     assert await bench.artefact() is not None
     await bench.runtime.forget("web", frozenset())
     assert await bench.artefact() is None
+
+
+async def test_what_runs_is_measured_and_nothing_else_is(bench: Bench) -> None:
+    await bench.started(bench.app("sh", "-c", "while :; do :; done"))
+    first = (await bench.usage.usage([WEB_1, ReplicaId("web-9")]))[WEB_1]
+    assert first.memory > 0
+
+    async def worked() -> bool:
+        reading = (await bench.usage.usage([WEB_1]))[WEB_1]
+        assert reading.cpu_seconds >= first.cpu_seconds
+        return reading.at > first.at and reading.cpu_seconds > first.cpu_seconds
+
+    await bench.until(worked)
+    assert await bench.usage.usage([ReplicaId("web-9")]) == {}
+    await bench.runtime.kill(WEB_1)
+    await bench.exited()
+    assert await bench.usage.usage([WEB_1]) == {}

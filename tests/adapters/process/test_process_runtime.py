@@ -367,6 +367,21 @@ async def _limits_are_shown_as_not_enforced(box: Machine) -> None:
     assert (replica.limits, replica.limits_enforced) == (Limits(), True)
 
 
+async def test_without_cgroups_use_is_added_up_over_the_tree(tmp_path: Path) -> None:
+    async with machine(cgroup_mount=tmp_path / "nothing") as box:
+        app = app_spec("sh", "-c", "sleep 61 & sleep 62")
+        await box.unpacked(app)
+        for number in (1, 2):
+            await box.runtime.start(start_order(number, app))
+        await until(lambda: len(box.runtime.pids_of(WEB_1) or ()) == 3)
+        pids = box.runtime.pids_of(WEB_1)
+        assert pids is not None
+        found = await box.runtime.usage([WEB_1, ReplicaId("web-2"), ReplicaId("web-3")])
+        assert set(found) == {"web-1", "web-2"}
+        resident = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids) * 4096
+        assert found[WEB_1].memory == pytest.approx(resident, rel=0.2)
+
+
 async def test_an_app_runs_as_its_user_in_files_of_its_own(box: Machine) -> None:
     if os.geteuid() != 0:
         with pytest.raises(StartFailed, match="does not run as root"):

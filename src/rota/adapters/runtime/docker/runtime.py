@@ -1,4 +1,4 @@
-"""Replicas as containers of a Docker engine; fulfils the Runtime port for the engine.
+"""Replicas as containers of a Docker engine; fulfils the Runtime and Usage ports for the engine.
 
 What is durable is in the engine: labels, images' tags, the containers themselves. Beside it are only the addresses that
 rest and what was started again in place (data directory). observe() reads a table that the watch keeps."""
@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+from rota.adapters.cgroupfiles import directories
 from rota.adapters.clock import SystemClock
 from rota.adapters.runtime.docker import limits
 from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
@@ -24,12 +26,14 @@ from rota.adapters.runtime.docker.reruns import Reruns, Standing
 from rota.adapters.runtime.docker.starts import Starts
 from rota.adapters.runtime.docker.table import Entry, Table
 from rota.adapters.runtime.docker.watch import Watch
+from rota.adapters.usage import used
 from rota.core.errors import StartFailed, StepFailed
 from rota.core.fitness import RuntimeKind
 from rota.core.names import ReplicaId
 from rota.core.observation import Artefact, ObservedReplica
 from rota.core.spec import Limits
 from rota.ports.runtime import ReleaseOrder, StartOrder
+from rota.ports.usage import Reading
 
 _log = logging.getLogger(__name__)
 PATIENCE = 60.0  # seconds that a start waits for an engine that was lost, as for one that is being restarted
@@ -42,6 +46,7 @@ class DockerRuntime:
     kind = RuntimeKind.DOCKER
 
     def __init__(self, data_dir: Path, server_id: str, clock: SystemClock, *, host: str | None = None) -> None:
+        self._clock = clock
         self._names = Names(server_id)
         self._client = Client(host)
         self._network = OwnNetwork(self._client, self._names, data_dir / "addresses.json", clock.now)
@@ -128,6 +133,15 @@ class DockerRuntime:
     async def forget(self, app: str, keep_releases: frozenset[int]) -> None:
         await self._images.forget(app, keep_releases)
 
+    @property
+    def groups(self) -> tuple[Path, ...]:
+        """No control groups of rota's own bound all containers."""
+        return ()
+
+    async def usage(self, replicas: Collection[ReplicaId]) -> Mapping[ReplicaId, Reading]:
+        pids = {replica: pid for replica in replicas if (pid := self.namespace_of(replica)) is not None}
+        return await asyncio.to_thread(self._read_usage, pids)
+
     def pids_of(self, replica: ReplicaId) -> frozenset[int] | None:
         """None: a container's address is its own, nobody else can listen there."""
         return None
@@ -138,6 +152,14 @@ class DockerRuntime:
         return seen.pid or None if seen is not None and self._client.is_local else None
 
     # Within
+
+    def _read_usage(self, pids: Mapping[ReplicaId, int]) -> dict[ReplicaId, Reading]:
+        readings = {}
+        for replica, pid in pids.items():
+            found = used(directories(Path(f"/proc/{pid}/cgroup")), partial(iter, (pid,)))
+            if found is not None:
+                readings[replica] = Reading(self._clock.now(), found.memory, found.cpu_seconds)
+        return readings
 
     async def _restart(self, order: StartOrder) -> None:
         entry = self._table.entry(order.replica)
