@@ -9,13 +9,15 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from rota.core.errors import Missing
 from rota.testing import images
@@ -101,22 +103,22 @@ class DockerEngine:
 
     def clear(self) -> None:
         """No container, no network of anybody's, no volume; images stay."""
-        for what, flags, removal in (
-            ("ps", ["-aq"], ["rm", "-fv"]),
-            ("network", ["ls", "-q", "--filter", "type=custom"], ["network", "rm"]),
-            ("volume", ["ls", "-q"], ["volume", "rm"]),
-        ):
-            found = self.docker(what, *flags).split()
-            if found:
-                self.docker(*removal, *found)
+        for container in self._ask("GET", "/containers/json?all=1"):
+            self._ask("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+        for network in self._ask("GET", "/networks?filters=%7B%22type%22%3A%5B%22custom%22%5D%7D"):
+            self._ask("DELETE", f"/networks/{network['Id']}")
+        for volume in self._ask("GET", "/volumes")["Volumes"] or ():
+            self._ask("DELETE", f"/volumes/{volume['Name']}")
 
     def end(self) -> None:
         """Nothing is left of it: no process, no bridge, no mount, no control group, no file."""
-        if self._process is None or self._process.poll() is not None:
-            self.start()
-        self.clear()
-        self.stop()
-        self._sweep()
+        try:
+            if self._process is None or self._process.poll() is not None:
+                self.start()
+            self.clear()
+        finally:
+            self.stop()
+            self._sweep()
 
     def _command(self, config: Path) -> Sequence[str]:
         place = self.directory
@@ -149,9 +151,24 @@ class DockerEngine:
 
     def _answers(self) -> bool:
         try:
-            return bool(self._cli(("version", "--format", "{{.Server.Version}}")).stdout)
-        except subprocess.CalledProcessError:
+            return bool(self._ask("GET", "/version"))
+        except (OSError, HTTPException):
             return False
+
+    def _ask(self, method: str, path: str) -> Any:
+        """A request of the API: the docker command takes 50 ms for each. Raises OSError, HTTPException."""
+        connection = HTTPConnection("localhost", timeout=_PATIENCE)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        try:
+            connection.sock.connect(self.host.removeprefix("unix://"))
+            connection.request(method, path)
+            answer = connection.getresponse()
+            content = answer.read()
+        finally:
+            connection.close()
+        if answer.status >= 400:
+            raise HTTPException(f"{method} {path}: {content.decode()}")
+        return json.loads(content) if content else None
 
     def _end(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:

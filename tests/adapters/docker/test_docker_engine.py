@@ -175,8 +175,8 @@ async def test_the_engines_own_version_is_spoken_and_again_after_its_upgrade() -
 
 async def test_an_engine_that_is_too_old_is_refused() -> None:
     async with fake_engine() as (engine, host):
-        engine.api_version = "1.39"
-        with pytest.raises(Missing, match=r"speaks API 1\.39, 1\.40 is needed"):
+        engine.api_version = "1.40"
+        with pytest.raises(Missing, match=r"speaks API 1\.40, 1\.41 is needed"):
             async with client(host):
                 pass
 

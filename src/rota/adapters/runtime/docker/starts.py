@@ -82,18 +82,18 @@ class Starts:
     async def _create_and_start(self, order: StartOrder, image: str) -> None:
         """Raises Refused and StartFailed, with nothing left."""
         container = await self._create(order, image)
+        if container is None:
+            return
         try:
-            inspection = Inspection(await self._client.get(f"containers/{container}/json"))
-            if inspection.created_only:
-                await self._complete(order, inspection)
-                await self._client.post(f"containers/{container}/start")
+            await self._complete(order, container)
+            await self._client.post(f"containers/{container}/start")
         except (Refused, StartFailed):
             await self.discard(container)
             raise
         await self._table.refresh(container)
 
-    async def _create(self, order: StartOrder, image: str) -> str:
-        """The id of the replica's container, new or of an earlier try."""
+    async def _create(self, order: StartOrder, image: str) -> str | None:
+        """The id of the replica's new container; None when an earlier try has started one."""
         labels = Labels.of(order, await self._network.lease(order.replica))
         name = self._names.container(order.replica)
         body = creation(order, labels, image, self._names)
@@ -104,7 +104,8 @@ class Starts:
                 raise
         found = await self._of_an_earlier_try(order.replica, name)
         if not found.created_only:
-            return found.id
+            await self._table.refresh(found.id)
+            return None
         await self.discard(found.id)
         return await self._created(name, body)
 
@@ -117,11 +118,11 @@ class Starts:
             raise StartFailed(f"there is a container {name} that is not this server's; remove it or rename it")
         return found
 
-    async def _complete(self, order: StartOrder, created: Inspection) -> None:
+    async def _complete(self, order: StartOrder, created: str) -> None:
         """What cannot be said at its creation (older engines take one network there), and what is to be known first."""
         if (order.app, order.release) not in self._checked:
-            await program.check(self._client, created.id, created.raw["Config"])
+            inspection = await self._client.get(f"containers/{created}/json")
+            await program.check(self._client, created, inspection["Config"])
             self._checked.add((order.app, order.release))
-        network = order.spec.network
-        if network is not None and network not in created.networks:
-            await self._client.post(f"networks/{network}/connect", body={"Container": created.id})
+        if order.spec.network is not None:
+            await self._client.post(f"networks/{order.spec.network}/connect", body={"Container": created})
