@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from rota.adapters.clock import SystemClock
@@ -65,12 +64,6 @@ class Inspection:
         """When the present or last run began, by the engine's clock."""
         started = str(self._state["StartedAt"])
         return started if started != _NEVER else str(self.raw["Created"])
-
-    @property
-    def started_seconds(self) -> str:
-        """The same, as the engine takes a moment."""
-        whole, _, fraction = self.started.rstrip("Z").partition(".")
-        return f"{int(datetime.fromisoformat(whole + 'Z').timestamp())}.{fraction or 0}"
 
     @property
     def run(self) -> str:
