@@ -191,7 +191,7 @@ class _Server:
         self._supervisor = Supervisor(
             runtime=self._runtime,
             balancer=self._balancer,
-            prober=SocketProber(self._runtime.pids_of),
+            prober=SocketProber(self._runtime.pids_of, self._runtime.namespace_of),
             logs=self._runtime.logs,
             store=store,
             clock=self._clock,
