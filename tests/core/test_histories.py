@@ -32,6 +32,7 @@ options = st.builds(
 @st.composite
 def files(draw: st.DrawFn) -> dict[str, Any]:
     wanted: dict[str, Any] = {"replicas": draw(st.integers(1, 5)), "min_ready_seconds": draw(st.sampled_from([0, 1]))}
+    wanted["repair"] = {"unhealthy_grace": draw(st.sampled_from([0, 1, 30])), "max_at_once": draw(st.integers(1, 2))}
     if draw(st.integers(0, 4)) == 0:
         wanted["deployment_strategy"] = "replace"
         wanted["rollout"] = {"progress_deadline": 20}
@@ -66,6 +67,7 @@ deeds = st.one_of(
     st.tuples(st.just("kill"), st.integers(0, 9)),
     st.tuples(st.just("vanish"), st.integers(0, 9)),
     st.tuples(st.just("sicken"), st.tuples(st.integers(0, 9), st.sampled_from([0.3, 3.0, 30.0]))),
+    st.tuples(st.just("sicken_all"), st.sampled_from([0.3, 3.0, 90.0])),
     st.tuples(st.just("crash"), st.sampled_from([None, 0, 1, 2])),
     st.tuples(st.just("refuse"), st.integers(1, 6)),
     st.tuples(st.just("lose_balancer"), st.sampled_from([0.2, 2.0])),

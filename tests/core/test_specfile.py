@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -33,6 +34,21 @@ def test_a_short_file_takes_the_defaults() -> None:
     assert spec == AppSpec(name="hello", command=("python3", "app.py"))
     assert spec.replicas == 1
     assert spec.deployment_strategy is Strategy.ROLLING
+
+
+@pytest.mark.parametrize(
+    ("notify", "said"),
+    [
+        ("[ops@example.org]", "notify: an address is expected, such as mailto://…, json://… or slack://…, not"),
+        ("ops@example.org", "notify: a list is expected, each entry as in - mailto://…, not"),
+        ("[mailto:ops@example.org]", "notify: an address is expected"),
+        ("[json://a b]", "notify: an address is expected"),
+    ],
+)
+def test_an_address_of_notices_is_a_url(notify: str, said: str) -> None:
+    with pytest.raises(SpecError, match=re.escape(said)):
+        parse(f"{GOOD}notify: {notify}\n")
+    assert parse(f"{GOOD}notify: ['json://a.example/x']\n").notify == ("json://a.example/x",)
 
 
 def test_a_long_file_is_read_whole() -> None:

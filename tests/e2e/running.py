@@ -39,8 +39,12 @@ class Server:
         self._thread.start()
         self.running = RunningServer(directory, *self.site.options, *options)
 
-    def start(self) -> None:
-        self._do(self.running.start(), 60)
+    def start(self, **environment: str) -> None:
+        self._do(self.running.start(**environment), 60)
+
+    def kill(self) -> None:
+        """SIGKILL to the daemon alone."""
+        self._do(self.running.kill(), 20)
 
     def end(self) -> None:
         try:

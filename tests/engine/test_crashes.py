@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 from tests.engine.daemon import World, quick
@@ -11,6 +12,7 @@ from rota.core import order as o
 from rota.core.names import ReplicaId
 from rota.core.observation import Counters
 from rota.core.spec import Limits, RolloutOptions
+from rota.core.state import AppState, SlotRecord
 from rota.core.steps import STEP_TYPES
 from rota.ports.runtime import StartOrder
 from rota.testing.faults import fault_points
@@ -82,6 +84,30 @@ async def _stray(world: World) -> None:
     await world.order(o.Restart())
 
 
+async def _ill(world: World) -> None:
+    world.balancer.set_server(ReplicaId("web-1"), up=False, check="HTTP 503")
+
+
+async def _all_ill(world: World) -> None:
+    for name in ("web-1", "web-2"):
+        world.balancer.set_server(ReplicaId(name), up=False)
+
+
+async def _lasting(world: World) -> None:
+    """Its replica is in rotation for a minute after some that were not."""
+
+    def aged(state: AppState) -> AppState:
+        replicas = {
+            name: replace(entry, enabled_at=(entry.enabled_at or 0.0) - 100.0)
+            for name, entry in state.recorded.replicas.items()
+        }
+        slots = {1: SlotRecord(attempts=3, alerted=True)}
+        return replace(state, recorded=replace(state.recorded, replicas=replicas, slots=slots))
+
+    assert world.supervisor is not None
+    await world.supervisor.app("web").change(aged)
+
+
 Scenario = Callable[[World], Awaitable[None]]
 WHERE: dict[str, Scenario] = {
     "PrepareRelease": _deploy,
@@ -104,6 +130,9 @@ WHERE: dict[str, Scenario] = {
     "FinishSlot": _restart,
     "AdoptReplica": _stray,
     "FailReplica": _bad_deploy,
+    "NoteHealth": _ill,
+    "HoldRepair": _all_ill,
+    "SettleSlot": _lasting,
     "RecordCounters": _restart_of_the_busy,
     "OpenGap": _replace,
     "CloseGap": _replace,

@@ -71,6 +71,10 @@ DESCRIPTIONS = {
     "restart": "How a replica that does not come up is tried again.",
     "attempts": "How often.",
     "max_delay": "The delay doubles up to this.",
+    "repair": "What becomes of a replica that runs and is unhealthy.",
+    "unhealthy_grace": "How long it may be unhealthy before it is replaced.",
+    "max_at_once": "How many are replaced at a time.",
+    "notify": "Where notices about the app are sent: apprise URLs, such as mailto://…, json://… or slack://….",
     "give_up": "Stop trying after the last attempt.",
 }
 

@@ -141,6 +141,15 @@ class HealthCheck(Model):
     start_interval: Annotated[Seconds, between(0.01, 60)] = 0.1
 
 
+def _notify_url(value: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9]*://\S+", value, re.ASCII | re.IGNORECASE):
+        raise ValueError(f"an address is expected, such as mailto://…, json://… or slack://…, not {quoted(value)}")
+    return value
+
+
+NotifyUrl = Annotated[str, Field(max_length=4096), AfterValidator(_notify_url)]
+
+
 def _parallelism(value: object) -> int | str:
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1000:
         return value
@@ -209,6 +218,13 @@ class Restart(Model):
         return value
 
 
+class Repair(Model):
+    """What becomes of a replica that runs and is unhealthy (H3): replaced when that has lasted, few at once."""
+
+    unhealthy_grace: Annotated[Seconds, between(0, 86400)] = 30.0
+    max_at_once: Whole = Field(default=1, ge=1, le=1000)
+
+
 Entry = TypeVar("Entry", Domain, EnvVar)
 
 
@@ -255,6 +271,8 @@ class AppSpec(Model):
     rollout: RolloutOptions = RolloutOptions()
     drain: Drain = Drain()
     restart: Restart = Restart()
+    repair: Repair = Repair()
+    notify: tuple[NotifyUrl, ...] = Field(default=(), max_length=20)
 
     @field_validator("domains")
     @classmethod

@@ -24,8 +24,8 @@ from rota.core.starter import written
 DEFAULT_FILE = "rota.yaml"
 
 NOT_YET = {
-    "": "archive autoscale build canary freezes git hold image_key images keep_old migration notify"
-    " overlap placement ports post_deploy pre_deploy preset protected repair rollback schedule server sticky targets"
+    "": "archive autoscale build canary freezes git hold image_key images keep_old migration"
+    " overlap placement ports post_deploy pre_deploy preset protected rollback schedule server sticky targets"
     " warm_up windows",
     "domains": "aliases",
     "env": "from secret_name",
@@ -42,6 +42,7 @@ _LISTS = {
     "env": "- name: KEY and value: TEXT",
     "domains": "- domain: www.example.org",
     "volumes": "- uploads:/var/uploads",
+    "notify": "- mailto://…",
 }
 
 

@@ -158,3 +158,26 @@ async def test_a_killed_haproxy_serves_again_from_the_file(rig: Rig, whom: str) 
     assert seen.gaps[0].until is not None
     assert seen.gaps[0].until - seen.gaps[0].since < 0.5
     assert woken.count(APP) >= 1
+
+
+async def test_what_the_checks_say_wakes_the_app_and_has_words(rig: Rig) -> None:
+    sick, dead = await rig.ready(2, pool(interval=0.1))
+    woken: list[str] = []
+    rig.balancer.on_change(woken.append)
+    sick.healthy = False
+    await until(lambda: rig.down(A), 5)
+    assert (await rig.see()).servers[A].check == "HTTP 500"
+    assert (await rig.see()).servers[B].check == ""
+    await until(lambda: _said(woken), 5)
+    woken.clear()
+    sick.healthy = True
+    await until(lambda: _said(woken), 5)
+    assert (await rig.see()).servers[A].up
+    assert (await rig.see()).servers[A].check == ""
+    await dead.stop()
+    await until(lambda: rig.down(B), 5)
+    assert (await rig.see()).servers[B].check == "connection refused"
+
+
+async def _said(woken: list[str]) -> bool:
+    return APP in woken

@@ -321,9 +321,10 @@ class HaproxyBalancer:
                 wake(app)
 
     async def _watch(self) -> None:
-        """Wakes the engine when HAProxy is lost or back or an old process has ended; asks now and then in case nobody
-        said so."""
+        """Wakes the engine when HAProxy is lost or back, an old process has ended, or a server's checks have turned it
+        down or up; asks now and then in case nobody said so."""
         before: Workers | None = None
+        healthy: dict[str, bool] = {}
         while True:
             try:
                 async with asyncio.timeout(_WATCH if before is not None and before.current else _WATCH_LOST):
@@ -337,6 +338,20 @@ class HaproxyBalancer:
             if lost or (before is not None and now != before):
                 self._wake_all()
             before = now
+            healthy = await self._tell_health(healthy)
+
+    async def _tell_health(self, before: Mapping[str, bool]) -> dict[str, bool]:
+        """Wakes the apps that have a server whose checks say something else than ``before``; returns what they say."""
+        try:
+            entries = await self._haproxy.entries()
+        except NotAnswering:
+            return {}
+        after = {name: entry.up for name, entry in entries.items() if entry.state is ServerState.READY}
+        changed = {app_of(entries[name].backend) for name, up in after.items() if before.get(name, True) != up}
+        for app in changed:
+            for wake in self._wakes:
+                wake(app)
+        return after
 
     async def _workers(self) -> Workers:
         try:

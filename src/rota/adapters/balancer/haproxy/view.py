@@ -54,6 +54,7 @@ class View:
             up=server.up,
             open=server.open + sum(other.open for other in held),
             old_holders=len(held),
+            check="" if server.up else server.check,
         )
 
     def _rows(self, state: State) -> dict[str, list[Row]]:
