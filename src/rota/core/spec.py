@@ -16,6 +16,7 @@ from rota.core.container import Container, Image, NetworkName, Volume
 from rota.core.model import Model, Switch, misplaced
 from rota.core.names import AppName, DomainName, EnvName, UserName
 from rota.core.quantities import Seconds, Size, Whole, between, quoted
+from rota.core.sticky import StickyOrSwitch
 
 CLOUDLET_BYTES = 128 * 2**20  # V8: 1 cloudlet = 128 MiB
 CLOUDLET_CPUS = 0.4  # V8: and 400 MHz, taken as 0.4 of a core as Virtuozzo's hosts do
@@ -190,7 +191,11 @@ def _drain_timeout(value: float) -> float:
 
 
 class Drain(Model):
+    """``timeout`` ends the wait for sessions, and after it once more the wait for what is open; ``session_timeout``
+    None is as long as it."""
+
     timeout: Annotated[Seconds, AfterValidator(_drain_timeout)] = 30.0
+    session_timeout: Annotated[Seconds, AfterValidator(_drain_timeout)] | None = None
 
 
 class Restart(Model):
@@ -253,6 +258,7 @@ class AppSpec(Model):
     container: Container = Container()
     resources: Resources = Resources()
     rollout: RolloutOptions = RolloutOptions()
+    sticky: StickyOrSwitch = None
     drain: Drain = Drain()
     restart: Restart = Restart()
 
@@ -277,6 +283,13 @@ class AppSpec(Model):
         if value.order in (Order.START_FIRST, Order.IN_PLACE):
             message = f"{value.order.value} contradicts deployment_strategy: replace, which stops all first"
             raise misplaced(message, ["order"])
+        return value
+
+    @field_validator("drain")
+    @classmethod
+    def _sessions_to_wait_for(cls, value: Drain, read: ValidationInfo) -> Drain:
+        if value.session_timeout is not None and "sticky" in read.data and read.data["sticky"] is None:
+            raise misplaced("only a sticky app has sessions to wait for; add sticky: true", ["session_timeout"])
         return value
 
     @field_validator("command", "build_command")
@@ -316,3 +329,15 @@ class AppSpec(Model):
     @property
     def limits(self) -> Limits:
         return self.resources.limits()
+
+    @property
+    def session_timeout(self) -> float | None:
+        """Seconds without a request after which a draining replica's sessions are over; None: it has none."""
+        if self.sticky is None:
+            return None
+        return self.drain.timeout if self.drain.session_timeout is None else self.drain.session_timeout
+
+    @property
+    def drain_time(self) -> float:
+        """The longest time, in seconds, from a hand-off's beginning to the replica's stop signal."""
+        return self.drain.timeout if self.sticky is None else 2 * self.drain.timeout

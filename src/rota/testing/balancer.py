@@ -71,9 +71,15 @@ class FakeBalancer:
         self._wake_all()
 
     def set_server(
-        self, replica: ReplicaId, *, up: bool | None = None, open: int | None = None, old_holders: int | None = None
+        self,
+        replica: ReplicaId,
+        *,
+        up: bool | None = None,
+        open: int | None = None,
+        old_holders: int | None = None,
+        idle: float | None = None,
     ) -> None:
-        """What checks say of a server, and what is open at it, from now on."""
+        """What checks say of a server, what is open at it and when it was last used, from now on."""
         app = self._with(replica)
         server = app.servers[replica]
         app.servers[replica] = replace(
@@ -81,6 +87,7 @@ class FakeBalancer:
             up=server.up if up is None else up,
             open=server.open if open is None else open,
             old_holders=server.old_holders if old_holders is None else old_holders,
+            idle=server.idle if idle is None else idle,
         )
 
     def count(self, replica: ReplicaId, counters: Counters) -> None:
