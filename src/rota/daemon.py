@@ -16,6 +16,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -28,6 +29,7 @@ from rota.adapters.balancer.haproxy.kept import KeptHaproxy
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.clock import SystemClock
 from rota.adapters.keeper.client import Children
+from rota.adapters.machine import LocalMachine
 from rota.adapters.prober.prober import SocketProber
 from rota.adapters.runtime.process.layout import account
 from rota.adapters.runtime.process.runtime import ProcessRuntime
@@ -35,12 +37,16 @@ from rota.adapters.source import ArchiveDirectory
 from rota.adapters.store.sqlite import SqliteStore
 from rota.api.application import create_api
 from rota.core.errors import Missing, RotaError
+from rota.core.fitness import RuntimeKind
 from rota.engine.engine import Engine
 from rota.engine.reconciler import Fault, no_fault
 from rota.engine.supervisor import Supervisor
 from rota.engine.views import View, moment
 from rota.options import Options, read_options
 from rota.testing import faults
+
+if TYPE_CHECKING:
+    from rota.adapters.runtime.docker.runtime import DockerRuntime
 
 log = logging.getLogger("rota")
 
@@ -51,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         options = read_options(argv)
         with _only_daemon(options.data_dir):
-            _name_missing_isolation(options.process_user)
+            _name_missing_isolation(options)
             asyncio.run(_serve(options))
     except RotaError as error:
         sys.stderr.write(f"rota serve: {error}\n")
@@ -88,9 +94,10 @@ def _only_daemon(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def _name_missing_isolation(process_user: str | None) -> None:
+def _name_missing_isolation(options: Options) -> None:
     """design.md, "The process runtime": as root without a user for the apps, ``serve`` says what that means."""
-    if os.geteuid() == 0 and account(process_user) is None:
+    processes = options.runtime is RuntimeKind.PROCESS
+    if processes and os.geteuid() == 0 and account(options.process_user) is None:
         log.warning(
             "apps run as root: they are not isolated from each other, nor rota from them; "
             "give --process-user, or user: in an app's file"
@@ -138,14 +145,7 @@ class _Server:
         self._program = program
         self._ended = asyncio.Event()
         self._sources = ArchiveDirectory(options.data_dir / "sources")
-        self._runtime = ProcessRuntime(
-            options.data_dir,
-            children,
-            self._sources,
-            clock,
-            ports=options.ports,
-            process_user=options.process_user,
-        )
+        self._runtime = _runtime(options, children, self._sources, clock)
         self._haproxy = KeptHaproxy(children, clock, settings.directory)
         self._balancer = HaproxyBalancer(settings, program.path, self._haproxy)
 
@@ -201,6 +201,8 @@ class _Server:
             store=store,
             sources=self._sources,
             runtime=self._runtime,
+            machine=LocalMachine(lambda: self._runtime.groups),
+            usage=self._runtime,
             balancer=self._balancer,
             logs=self._runtime.logs,
             clock=self._clock,
@@ -217,7 +219,7 @@ class _Server:
         haproxy = self._children.known.get(HAPROXY)
         return {
             "version": rota.__version__,
-            "runtime": "process",
+            "runtime": self._runtime.kind.value,
             "data_dir": str(self._options.data_dir),
             "api": "{}:{}".format(*self._options.api),
             "http": self._options.http,
@@ -227,6 +229,26 @@ class _Server:
             "limits_enforced": self._runtime.contains,
             "started_at": moment(self._started_at),
         }
+
+
+def _runtime(
+    options: Options, children: Children, sources: ArchiveDirectory, clock: SystemClock
+) -> ProcessRuntime | DockerRuntime:
+    match options.runtime:
+        case RuntimeKind.PROCESS:
+            return ProcessRuntime(
+                options.data_dir,
+                children,
+                sources,
+                clock,
+                ports=options.ports,
+                process_user=options.process_user,
+            )
+        case RuntimeKind.DOCKER:
+            # Its HTTP client takes as long to import as all the rest: no server of processes is to wait for it.
+            from rota.adapters.runtime.docker.runtime import DockerRuntime
+
+            return DockerRuntime(options.data_dir, children.data_dir_id, clock, host=options.docker_host)
 
 
 def _leave_no_idle_keeper(children: Children) -> Callable[[object, BaseException | None, object], Awaitable[None]]:

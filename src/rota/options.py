@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rota.adapters.runtime.process.layout import account
 from rota.core.errors import StartFailed, UsageError
+from rota.core.fitness import RuntimeKind
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,10 @@ class Options:
     data_dir: Path
     api: tuple[str, int]
     http: str
+    runtime: RuntimeKind
     process_user: str | None
     ports: range
+    docker_host: str | None
 
 
 def read_options(argv: Sequence[str]) -> Options:
@@ -33,7 +36,9 @@ def read_options(argv: Sequence[str]) -> Options:
     add("--data-dir", type=Path, default=default_data_dir(), help="where everything is kept (default: %(default)s)")
     add("--api", default="127.0.0.1:7700", help="the API's address, on the loopback only (default: %(default)s)")
     add("--http", default="0.0.0.0:8080", help="where users come in (default: %(default)s)")
-    add("--runtime", choices=["process"], default="process", help="what replicas are (default: %(default)s)")
+    kinds = [kind.value for kind in RuntimeKind]
+    add("--runtime", choices=kinds, default="process", help="what replicas are (default: %(default)s)")
+    add("--docker-host", help="the Docker engine's address (default: DOCKER_HOST, else the local engine's socket)")
     add("--process-user", help="the user that apps run as when their file names none (as root only)")
     add("--ports", default="20000-29999", help="ports for replicas (default: %(default)s)")
     given = parser.parse_args(list(argv))
@@ -41,8 +46,10 @@ def read_options(argv: Sequence[str]) -> Options:
         given.data_dir.absolute(),
         _api_address(given.api),
         _http_address(given.http),
+        RuntimeKind(given.runtime),
         _process_user(given.process_user),
         _ports(given.ports),
+        given.docker_host,
     )
 
 

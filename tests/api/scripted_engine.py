@@ -94,6 +94,9 @@ class ScriptedEngine:
     def replicas(self, name: str) -> View:
         return {"app": _known(name)["name"], "replicas": [replica_view(1), replica_view(2)]}
 
+    async def stats(self, name: str | None) -> list[View]:
+        return [stats_view(_known(name)["name"] if name is not None else "hello")]
+
     def releases(self, name: str) -> View:
         _known(name)
         release = {
@@ -254,6 +257,25 @@ def replica_view(number: int) -> View:
         "limits": {"memory": 268435456, "cpus": 0.5, "enforced": False},
         "open": 0,
         "log": [],
+    }
+
+
+def stats_view(app: str) -> View:
+    measured = {
+        "memory": {"used": 33_554_432, "limit": 268_435_456},
+        "cpu": {"percent": 12.5, "limit_percent": None, "seconds": 0.25},
+    }
+    unknown = {
+        "memory": {"used": None, "limit": None},
+        "cpu": {"percent": None, "limit_percent": 50.0, "seconds": None},
+    }
+    served = {"slot": 1, "release": 2, "phase": "ready", "requests": 1234, "app_errors": 5, "open": 1}
+    total = {"requests": 1240, "retried": 2, "redispatched": 1, "failed": 0, "app_errors": 5, "open": 1}
+    return {
+        "app": app,
+        "at": "2026-11-22T12:00:00.000Z",
+        "replicas": [{"id": f"{app}-1", **served, **measured}, {"id": f"{app}-2", **served, **unknown}],
+        "backends": [{"name": f"{app}.0a1b2c3d", **total}],
     }
 
 

@@ -22,6 +22,8 @@ ROLLOUTS = "/api/v1/apps/hello/rollouts"
         ("/api/v1/apps/hello", "replicas"),
         ("/api/v1/apps/hello/replicas", "replicas"),
         ("/api/v1/apps/hello/releases", "releases"),
+        ("/api/v1/apps/hello/stats", "backends"),
+        ("/api/v1/stats", "apps"),
         ("/api/v1/apps/hello/logs", "lines"),
         ("/api/v1/rollouts", "rollouts"),
         ("/api/v1/events", "events"),

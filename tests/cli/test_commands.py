@@ -85,6 +85,8 @@ def test_deploy_judges_its_flags_before_it_uploads(rota: RotaCommand, engine: Sc
     [
         (["ls"], {"apps"}),
         (["ps"], {"app", "replicas"}),
+        (["stats"], {"apps"}),
+        (["stats", "hello"], {"app", "replicas", "backends"}),
         (["ps", "hello"], {"app", "replicas"}),
         (["status", "hello"], {"name", "replicas", "rollout"}),
         (["status"], {"apps"}),
@@ -225,6 +227,17 @@ def test_the_version_is_answered_without_loading_anything(flag: str) -> None:
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.startswith("rota ")
+
+
+def test_statistics_are_a_table_and_the_backends_below_it(rota: RotaCommand) -> None:
+    lines = rota("stats", "hello").out.splitlines()
+    assert [line.split() for line in lines[:3]] == [
+        ["REPLICA", "PHASE", "MEMORY", "CPU", "REQUESTS", "5XX", "OPEN"],
+        ["hello-1", "ready", "32.0", "MiB", "of", "256.0", "MiB", "12.5", "%", "1,234", "5", "1"],
+        ["hello-2", "ready", "-", "-", "1,234", "5", "1"],
+    ]
+    assert lines[3:] == ["hello.0a1b2c3d: 1,240 requests, 0 failed, 5 answered 5xx by the app, 2 retried, 1 open"]
+    assert rota("stats").out == rota("stats", "hello").out
 
 
 def test_ps_loads_neither_typer_nor_pydantic(rota: RotaCommand) -> None:

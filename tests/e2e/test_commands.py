@@ -160,8 +160,8 @@ def test_in_place_keeps_replicas_and_counts_their_restarts(app: Hello) -> None:
 @pytest.mark.parametrize(
     ("flags", "memory", "cpus"),
     [
-        (["--memory", "256MiB", "--cpus", "0.5"], 256 * 2**20, 0.5),
-        (["--cloudlets", "3"], 384 * 2**20, 1.2),
+        (["--memory", "256MiB", "--cpus", "0.25"], 256 * 2**20, 0.25),
+        (["--cloudlets", "1"], 128 * 2**20, 0.4),
         (["--memory", "none", "--cpus", "none"], None, None),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,16 @@ from tests.engine.daemon import World, quick
 
 from rota.adapters.source import ArchiveDirectory
 from rota.core import order as o
+from rota.core.capacity import KEPT_BACK, Amount
+from rota.core.errors import CapacityError, NotFound
+from rota.core.names import ReplicaId
+from rota.core.observation import Counters
+from rota.engine import statistics
 from rota.engine.engine import Engine
+from rota.engine.statistics import Statistics
+from rota.ports.usage import Reading
+from rota.testing.balancer import FakeBalancer
+from rota.testing.size import FakeMachine
 
 
 @pytest.fixture
@@ -24,13 +33,20 @@ async def world() -> AsyncIterator[World]:
 
 
 @pytest.fixture
-def engine(world: World, tmp_path: Path) -> Engine:
+def machine() -> FakeMachine:
+    return FakeMachine()
+
+
+@pytest.fixture
+def engine(world: World, machine: FakeMachine, tmp_path: Path) -> Engine:
     assert world.supervisor is not None
     return Engine(
         world.supervisor,
         store=world.store,
         sources=ArchiveDirectory(tmp_path),
         runtime=world.runtime,
+        machine=machine,
+        usage=world.runtime,
         balancer=world.balancer,
         logs=world.runtime,
         clock=world.clock,
@@ -49,3 +65,79 @@ async def test_no_name_of_a_removed_app_is_used_again(world: World, engine: Engi
     await world.until_over()
     assert again["id"] == "web.3"
     assert [replica["id"] for replica in engine.replicas("web")["replicas"]] == ["web-3", "web-4"]
+
+
+MIB = 2**20
+
+
+async def test_what_does_not_fit_beside_the_other_apps_changes_nothing(
+    world: World, engine: Engine, machine: FakeMachine
+) -> None:
+    machine.amount = Amount(KEPT_BACK + 1000 * MIB, 4.0)
+    await engine.begin("web", o.Deploy(spec=quick(resources={"memory": "300MiB"})))
+    await world.until_over()
+    other = quick(name="other", domains=[{"domain": "other.localhost"}], resources={"memory": "300MiB"})
+    with pytest.raises(CapacityError, match="400 of 1,256 MiB free, 256 MiB kept back and 600 MiB promised") as refused:
+        await engine.begin("other", o.Deploy(spec=other))
+    assert refused.value.capacity is not None
+    assert refused.value.capacity["largest"] == 1
+    assert [app["name"] for app in engine.apps()] == ["web"]
+    calls = list(world.runtime.calls)
+    with pytest.raises(CapacityError, match="3 fit"):
+        await engine.begin("web", o.Scale(replicas=4))
+    assert engine.apps()[0]["replicas_wanted"] == 2
+    assert world.runtime.calls == calls
+    await engine.begin("web", o.Scale(replicas=3))
+    await world.until(lambda: len(world.running()) == 3)
+
+
+async def test_statistics_are_measured_between_two_readings(
+    world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await engine.begin("web", o.Deploy(spec=quick(resources={"memory": "64MiB", "cpus": 2})))
+    await world.until_over()
+    world.balancer.count(ReplicaId("web-1"), Counters(requests=10, app_errors=3))
+    world.balancer.set_server(ReplicaId("web-1"), open=2)
+    (view,) = await engine.stats("web")
+    first, second = view["replicas"]
+    assert first["memory"] == {"used": 32 * MIB, "limit": 64 * MIB}
+    assert (first["cpu"]["percent"], first["cpu"]["limit_percent"]) == (50.0, 200.0)
+    assert first["cpu"]["seconds"] >= statistics.LEAST_INTERVAL
+    assert (first["requests"], first["app_errors"], first["open"]) == (10, 3, 2)
+    assert second["requests"] == 0
+    (backend,) = view["backends"]
+    assert (backend["requests"], backend["app_errors"], backend["open"]) == (10, 3, 2)
+    monkeypatch.setattr(statistics, "LEAST_INTERVAL", 0.0)
+    assert [app["app"] for app in await engine.stats(None)] == ["web"]
+    with pytest.raises(NotFound, match="there is no app 'nope'"):
+        await engine.stats("nope")
+
+
+async def test_a_replica_that_has_ended_has_no_statistics(world: World, engine: Engine) -> None:
+    await engine.begin("web", o.Deploy(spec=quick()))
+    await world.until_over()
+    await engine.begin("web", o.Stop())
+    await world.until_over()
+    (view,) = await engine.stats("web")
+    assert view["replicas"] == []
+
+
+class NoUsage:
+    """A replica that ends before it is read."""
+
+    async def usage(self, replicas: Collection[ReplicaId]) -> dict[ReplicaId, Reading]:
+        return {}
+
+
+async def test_what_cannot_be_read_is_unknown(world: World, engine: Engine) -> None:
+    await engine.begin("web", o.Deploy(spec=quick()))
+    await world.until_over()
+    assert world.supervisor is not None
+    app = world.supervisor.app("web")
+    (view,) = await Statistics(NoUsage(), FakeBalancer(), world.clock).of([(app.state, app.observation)])
+    assert view["backends"] == []
+    assert [replica["id"] for replica in view["replicas"]] == ["web-1", "web-2"]
+    for replica in view["replicas"]:
+        assert replica["memory"] == {"used": None, "limit": None}
+        assert replica["cpu"] == {"percent": None, "limit_percent": None, "seconds": None}
+        assert (replica["requests"], replica["app_errors"], replica["open"]) == (0, 0, 0)

@@ -25,6 +25,10 @@ class EngineFace(Protocol):
 
     def replicas(self, name: str) -> View: ...
 
+    async def stats(self, name: str | None) -> list[View]:
+        """One view an app: what its replicas use and serve; None is every app."""
+        ...
+
     def releases(self, name: str) -> View: ...
 
     async def rollouts(self, app: str | None, limit: int) -> list[View]:

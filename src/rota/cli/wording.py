@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -79,6 +80,22 @@ def limits(view: dict[str, Any] | None) -> str:
     if not parts:
         return "none"
     return ", ".join(parts) + ("" if view.get("enforced", True) else " (not enforced)")
+
+
+def memory(count: float) -> str:
+    return f"{count / 2**20:.1f} MiB"
+
+
+def percent(value: float) -> str:
+    """Of one core."""
+    return f"{value:.1f} %"
+
+
+def share(used: float | None, limit: float | None, written: Callable[[float], str]) -> str:
+    """``12.3 MiB of 256.0 MiB``, without the second where there is no limit."""
+    if used is None:
+        return ""
+    return written(used) if limit is None else f"{written(used)} of {written(limit)}"
 
 
 def event(view: dict[str, Any]) -> str | None:

@@ -16,7 +16,7 @@ RotaError                  1   failed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -65,9 +65,15 @@ class SpecError(RotaError):
 
 
 class CapacityError(RotaError):
+    """``capacity`` has the numbers, JSON-ready (core.capacity)."""
+
     exit_code = 3
     status = 422
     code = "capacity"
+
+    def __init__(self, message: str, capacity: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.capacity = capacity
 
 
 class DomainTaken(RotaError):

@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from rota.core import steering
-from rota.core.begin import begin
+from rota.core.admission import admit
+from rota.core.capacity import Amount, Room, demand_of
 from rota.core.errors import Conflict, Missing, NotFound, Problem, SpecError
 from rota.core.events import EventKind
 from rota.core.fitness import RuntimeKind, misfits
@@ -19,14 +20,17 @@ from rota.core.spec import AppSpec
 from rota.core.state import AppState
 from rota.engine import views
 from rota.engine.reconciler import Reconciler
+from rota.engine.statistics import Statistics
 from rota.engine.supervisor import Supervisor
 from rota.engine.views import View
 from rota.ports.balancer import Balancer
 from rota.ports.clock import Clock
 from rota.ports.logs import Logs
+from rota.ports.machine import Machine
 from rota.ports.runtime import Runtime
 from rota.ports.source import Sources
 from rota.ports.store import Answer, Store
+from rota.ports.usage import Usage
 
 STEPS_SHOWN = 2000  # of one rollout, the newest
 ALL_LINES = 1000  # of a replica that starts while its app's logs are followed
@@ -43,6 +47,8 @@ class Engine:
         store: Store,
         sources: Sources,
         runtime: Runtime,
+        machine: Machine,
+        usage: Usage,
         balancer: Balancer,
         logs: Logs,
         clock: Clock,
@@ -54,6 +60,8 @@ class Engine:
         self._supervisor = supervisor
         self._store = store
         self._runtime = runtime
+        self._machine = machine
+        self._statistics = Statistics(usage, balancer, clock)
         self._balancer = balancer
         self._logs = logs
         self._clock = clock
@@ -80,6 +88,11 @@ class Engine:
         app, now = self._supervisor.app(name), self._clock.now()
         members = views.members(app.state, app.observation, now)
         return {"app": name, "replicas": [views.replica_view(member, now) for member in members]}
+
+    async def stats(self, name: str | None) -> list[View]:
+        """What the replicas of an app, or of every app, use and serve."""
+        apps = [self._supervisor.app(name)] if name is not None else list(self._supervisor.apps.values())
+        return await self._statistics.of([(app.state, app.observation) for app in apps])
 
     def releases(self, name: str) -> View:
         state = self._supervisor.app(name).state
@@ -108,19 +121,19 @@ class Engine:
     # What may be asked of it
 
     async def begin(self, app: str, order: Order) -> View:
-        """Starts a rollout and returns its view. Raises the errors of core.begin.begin, and SpecError for what the
+        """Starts a rollout and returns its view. Raises the errors of core.admission.admit, and SpecError for what the
         server's runtime cannot run."""
         if isinstance(order, Deploy):
             _refuse_misfit(order.spec, self._runtime.kind)
         async with self._ordering:
             known = self._supervisor.apps.get(app)
-            hosts = self._hosts_of_others(app)
+            hosts, room = self._hosts_of_others(app), await self._room(app)
             if known is None:
                 removed = next(iter(await self._store.rollouts(app, 1)), None)
-                state = begin(None, order, app, self._clock.now(), hosts, removed)
+                state = admit(None, order, app, self._clock.now(), hosts, room, removed)
                 known = await self._supervisor.add(state)
             else:
-                await known.change(lambda state: begin(state, order, app, self._clock.now(), hosts))
+                await known.change(lambda state: admit(state, order, app, self._clock.now(), hosts, room))
         rollout = known.state.recorded.rollout
         assert rollout is not None  # every order leaves one
         return self._without_steps(rollout)
@@ -210,6 +223,12 @@ class Engine:
         if kept is None:
             raise NotFound(f"there is no rollout {id!r}; rota rollout ls lists them")
         return kept
+
+    async def _room(self, app: str) -> Room:
+        """What the machine has beside what the other apps were promised."""
+        others = (other.state for name, other in self._supervisor.apps.items() if name != app)
+        promised = sum((demand_of(state).amount for state in others), Amount())
+        return Room(await self._machine.size(), promised)
 
     def _hosts_of_others(self, app: str) -> dict[str, str]:
         hosts: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Replicas as processes of this machine, without Docker; fulfils the Runtime port for the engine.
+"""Replicas as processes of this machine, without Docker; fulfils the Runtime and Usage ports for the engine.
 
 The keeper is their parent and remembers them; their labels are in its records. What is the runtime's own is below the
 data directory (layout). Nothing is kept in memory that is not read again from there."""
@@ -6,25 +6,29 @@ data directory (layout). Nothing is kept in memory that is not read again from t
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+from rota.adapters.cgroupfiles import MOUNT, directories
 from rota.adapters.clock import SystemClock
 from rota.adapters.keeper.client import Child, ChildOrder, Children, Refused
 from rota.adapters.keeper.launch import KeeperLost
+from rota.adapters.runtime.command import with_port
 from rota.adapters.runtime.process import cgroups
 from rota.adapters.runtime.process.artefacts import BUILD_TIME, Artefacts
-from rota.adapters.runtime.process.command import DEFAULT_PATH, executable, replica_environment, with_port
+from rota.adapters.runtime.process.command import DEFAULT_PATH, executable, replica_environment
 from rota.adapters.runtime.process.labels import BrokenLabels, Labels, observed
 from rota.adapters.runtime.process.layout import Account, Layout, account, app_of, make
 from rota.adapters.runtime.process.logs import FileLogs
 from rota.adapters.runtime.process.port_leases import PortLeases
-from rota.adapters.runtime.process.tree import tree_of
+from rota.adapters.runtime.process.tree import processes, tree_of
 from rota.adapters.unpack import written_disk_error
+from rota.adapters.usage import used
 from rota.core.errors import StartFailed, StepFailed
 from rota.core.fitness import RuntimeKind
 from rota.core.names import ReplicaId
@@ -32,9 +36,9 @@ from rota.core.observation import Artefact, ObservedReplica
 from rota.core.spec import Limits
 from rota.ports.runtime import ReleaseOrder, StartOrder
 from rota.ports.source import Sources
+from rota.ports.usage import Reading
 
 _log = logging.getLogger(__name__)
-_CGROUP_MOUNT = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
 PORTS = range(20000, 30000)
 
@@ -55,7 +59,7 @@ class ProcessRuntime:
         process_user: str | None = None,
         path: str = DEFAULT_PATH,
         build_time: float = BUILD_TIME,
-        cgroup_mount: Path = _CGROUP_MOUNT,
+        cgroup_mount: Path = MOUNT,
     ) -> None:
         """``process_user`` runs the apps that name no ``user:`` (only root can); ``path`` is PATH for apps that have
         none of their own; ``build_time`` is in seconds."""
@@ -100,6 +104,11 @@ class ProcessRuntime:
     def contains(self) -> bool:
         """Whether replicas are contained, and limited, by control groups on this machine."""
         return bool(self._cgroups.roots)
+
+    @property
+    def groups(self) -> tuple[Path, ...]:
+        """The control groups that replicas are in or below: those that can be made, else the daemon's own."""
+        return self._cgroups.roots or tuple(map(Path, directories(_OWN_CGROUPS, self._cgroup_mount)))
 
     async def observe(self) -> tuple[Mapping[ReplicaId, ObservedReplica], Mapping[tuple[str, int], Artefact]]:
         replicas = {labels.replica: observed(child, labels, self._clock) for child, labels in self._replicas()}
@@ -178,6 +187,11 @@ class ProcessRuntime:
         except OSError as error:
             raise StepFailed(written_disk_error(error, self._layout.data_dir)) from error
 
+    async def usage(self, replicas: Collection[ReplicaId]) -> Mapping[ReplicaId, Reading]:
+        known = self._children.known
+        alive = {replica: child for replica in replicas if (child := known.get(replica)) is not None and child.alive}
+        return await asyncio.to_thread(self._read_usage, alive)
+
     def pids_of(self, replica: ReplicaId) -> frozenset[int] | None:
         """The processes of a replica's tree at this moment, for the prober; None while nobody knows."""
         try:
@@ -185,6 +199,16 @@ class ProcessRuntime:
         except KeeperLost:
             return None
         return tree_of(child.pid, child.cgroups) if child is not None and child.pid is not None else None
+
+    def _read_usage(self, children: Mapping[ReplicaId, Child]) -> dict[ReplicaId, Reading]:
+        readings = {}
+        look = functools.cache(processes)  # one for all of them
+        for replica, child in children.items():
+            pid, group = child.pid, child.cgroups
+            found = used(group, functools.partial(tree_of, pid, group, look)) if pid is not None else None
+            if found is not None:
+                readings[replica] = Reading(self._clock.now(), found.memory, found.cpu_seconds)
+        return readings
 
     def _child_order(self, order: StartOrder, port: int) -> ChildOrder:
         """Makes what the replica needs, anew or as it is, and says what is to run. Raises StartFailed, OSError."""
