@@ -41,3 +41,9 @@ def test_how_long_sessions_are_waited_for_needs_none() -> None:
 
 def test_a_name_does_not_change_with_the_settings_that_a_later_version_has() -> None:
     assert backend_of(spec()).name == "hello.096989af"
+
+
+def test_another_way_to_choose_a_replica_needs_another_pool() -> None:
+    assert backend_of(spec()).name == backend_of(spec(balance="round-robin")).name
+    names = {backend_of(spec(balance=way)).name for way in ("round-robin", "leastconn", "random", "source")}
+    assert len(names) == 4

@@ -8,14 +8,14 @@ import hashlib
 from dataclasses import MISSING, astuple, dataclass, fields, replace
 from functools import cached_property, lru_cache
 
-from rota.core.spec import AppSpec, HealthCheck
+from rota.core.spec import AppSpec, Balance, HealthCheck
 from rota.core.sticky import Sticky
 
 
 @dataclass(frozen=True)
 class Backend:
     """Times in seconds; ``check_path`` None is a TCP check, ``cookie`` None is no stickiness, ``cookie_age`` None a
-    cookie that ends with the browser."""
+    cookie that ends with the browser. ``balance`` is a Balance's value."""
 
     app: str
     check_path: str | None
@@ -26,6 +26,7 @@ class Backend:
     rise: int
     cookie: str | None = None
     cookie_age: float | None = None
+    balance: str = Balance.ROUND_ROBIN.value
 
     @cached_property
     def name(self) -> str:
@@ -34,12 +35,13 @@ class Backend:
 
 
 def backend_of(spec: AppSpec) -> Backend:
-    return _backend(spec.name, spec.check_path, spec.health_check, spec.sticky)
+    return _backend(spec.name, spec.check_path, spec.health_check, spec.sticky, spec.balance)
 
 
 @lru_cache(maxsize=4096)  # asked several times a decision
-def _backend(app: str, path: str | None, check: HealthCheck, sticky: Sticky | None) -> Backend:
+def _backend(app: str, path: str | None, check: HealthCheck, sticky: Sticky | None, balance: Balance) -> Backend:
     plain = Backend(app, path, check.interval, check.fast_interval, check.timeout, check.fall, check.rise)
+    plain = replace(plain, balance=balance.value)
     return replace(plain, cookie=sticky.cookie, cookie_age=sticky.max_age) if sticky else plain
 
 

@@ -67,6 +67,7 @@ DESCRIPTIONS = {
     "monitor": "How long after a rollout a failure still counts as its own.",
     "max_failure_ratio": "The share of new replicas that may fail, 0 to 1.",
     "progress_deadline": "The longest time without progress.",
+    "balance": "Whom a request goes to: the next one, the one with the least open, any, or always the same by address.",
     "sticky": "true: a cookie keeps each user on one replica while that is there.",
     "cookie": "The cookie's name, which must not be one that the app sets.",
     "max_age": "How long browsers keep the cookie; without it until they are closed.",

@@ -33,6 +33,15 @@ class Strategy(enum.Enum):
     REPLACE = "replace"
 
 
+class Balance(enum.Enum):
+    """How HAProxy chooses the replica of a request that no cookie leads."""
+
+    ROUND_ROBIN = "round-robin"
+    LEASTCONN = "leastconn"
+    RANDOM = "random"
+    SOURCE = "source"
+
+
 class Mode(enum.Enum):
     SEQUENTIAL = "sequential"
     SIMULTANEOUS = "simultaneous"
@@ -258,6 +267,7 @@ class AppSpec(Model):
     container: Container = Container()
     resources: Resources = Resources()
     rollout: RolloutOptions = RolloutOptions()
+    balance: Balance = Balance.ROUND_ROBIN
     sticky: StickyOrSwitch = None
     drain: Drain = Drain()
     restart: Restart = Restart()

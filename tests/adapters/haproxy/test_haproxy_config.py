@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from rota.core.backend import Backend
 from rota.core.errors import UsageError
 from rota.core.names import replica_id
 from rota.core.observation import Address
+from rota.core.spec import Balance
 from rota.testing.haproxy import binary_of
 
 APPS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", fullmatch=True)
@@ -36,6 +38,7 @@ def apps(draw: st.DrawFn) -> App:
     for path in draw(st.lists(PATHS, min_size=1, max_size=2, unique=True)):
         times = (draw(SECONDS) for _ in range(3))
         backend = Backend(name, path, *times, draw(COUNTS), draw(COUNTS), draw(COOKIES), draw(st.none() | SECONDS))
+        backend = replace(backend, balance=draw(st.sampled_from(Balance)).value)
         app = app.prepared(backend, hosts)
         address = Address(draw(IPS), draw(st.integers(1, 65535)))
         replica, pin = replica_id(name, draw(st.integers(1, 9**9))), draw(st.sampled_from(["", "0a1b"]))

@@ -31,4 +31,7 @@ def test_the_key_of_the_cookies_is_made_once_and_is_its_owners(tmp_path: Path) -
         keys.append((tmp_path / "cookie.key").read_text())
     assert keys[0] == keys[1]
     assert len(keys[0]) == 32
+    (tmp_path / "cookie.key").write_text("not\na key")
+    Disk(Settings(tmp_path), "true").read()
+    assert len((tmp_path / "cookie.key").read_text()) == 32
     assert (tmp_path / "cookie.key").stat().st_mode & 0o777 == 0o600

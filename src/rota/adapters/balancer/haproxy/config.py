@@ -24,6 +24,12 @@ HOSTS_MAP = "hosts.map"
 ROUTES_MAP = "routes.map"
 _DRAWS = 100
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+_BALANCE = {
+    "round-robin": ("  balance roundrobin",),
+    "leastconn": ("  balance leastconn",),
+    "random": ("  balance random",),
+    "source": ("  balance source", "  hash-type consistent"),  # else a server can be added by a reload only
+}
 _CHECK_PATH = re.compile(r"/[!-~]*", re.ASCII)
 _COOKIE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)
 _LEAD = """\
@@ -150,7 +156,7 @@ def _backend(app: App, pool: Pool, key: str) -> str:
     servers = [_server(pool, server) for _, server in sorted(app.servers.items()) if server.backend == pool.name]
     lines = [
         f"backend {word(pool.name)}",
-        "  balance roundrobin",
+        *_BALANCE[pool.backend.balance],
         "  http-request disable-l7-retry unless { method GET HEAD OPTIONS }",
         f"  timeout check {_ms(pool.backend.timeout)}",
         *_check(pool.backend, pool.host),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from rota.adapters.balancer.haproxy.config import HOSTS_MAP, ROUTES_MAP, hosts_m
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.state import State, read_state
 from rota.core.errors import StepFailed
+
+_KEY = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
 class Disk:
@@ -75,9 +78,9 @@ class Disk:
         return render(state, self._settings, self._key)
 
     def _read_key(self) -> str:
-        """One for good: with another, every user of a sticky app would be given another replica."""
+        """One for good, unless the file is damaged: with another, every sticky user is given another replica."""
         path = self._settings.cookie_key
-        if not path.exists():
+        if not path.exists() or not _KEY.fullmatch(path.read_text(errors="replace")):
             _replace(path, secrets.token_hex(16))
         return path.read_text()
 
