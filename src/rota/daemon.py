@@ -29,14 +29,13 @@ from rota.adapters.balancer.haproxy.kept import KeptHaproxy
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.clock import SystemClock
 from rota.adapters.keeper.client import Children
-from rota.adapters.machine import LocalMachine
 from rota.adapters.prober.prober import SocketProber
 from rota.adapters.runtime.process.layout import account
 from rota.adapters.runtime.process.runtime import ProcessRuntime
 from rota.adapters.source import ArchiveDirectory
 from rota.adapters.store.sqlite import SqliteStore
 from rota.api.application import create_api
-from rota.core.errors import Missing, RotaError
+from rota.core.errors import Missing, RotaError, StepFailed
 from rota.core.fitness import RuntimeKind
 from rota.engine.engine import Engine
 from rota.engine.reconciler import Fault, no_fault
@@ -182,6 +181,8 @@ class _Server:
         """Replicas, HAProxy, keeper, in this order (design.md, ``rota shutdown``)."""
         await self._supervisor.suspend()
         await self._supervisor.close()
+        with contextlib.suppress(StepFailed):  # somebody else's container is in its network: that stays
+            await self._runtime.dismantle()
         await self._balancer.close()
         await self._haproxy.stop()
         await self._children.shutdown()
@@ -201,7 +202,7 @@ class _Server:
             store=store,
             sources=self._sources,
             runtime=self._runtime,
-            machine=LocalMachine(lambda: self._runtime.groups),
+            machine=self._runtime,
             usage=self._runtime,
             balancer=self._balancer,
             logs=self._runtime.logs,

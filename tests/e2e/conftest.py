@@ -18,6 +18,15 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples/hello"
 _numbers = itertools.count(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one module and runtime share a server, so that one worker runs them."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            params = getattr(item, "callspec", None)
+            runtime = params.params.get("site", "") if params is not None else ""
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{runtime}"))
+
+
 @pytest.fixture(scope="session")
 def docker_engine(component: Callable[[str], Path]) -> Iterator[DockerEngine]:
     """An engine of the tests' own, which has hello's image."""

@@ -10,7 +10,7 @@ from tests.engine.daemon import World, quick
 
 from rota.core import order as o
 from rota.core.names import ReplicaId
-from rota.core.rollout import Phase
+from rota.core.rollout import Kind, Phase
 from rota.engine.executor import Executor
 
 
@@ -105,3 +105,10 @@ async def test_suspended_apps_stop_and_run_again_with_the_next_daemon(world: Wor
     await world.close()
     await world.start()
     await world.until(lambda: len(world.running()) == 2)
+
+
+async def test_the_history_keeps_the_end_of_a_removal(world: World) -> None:
+    await world.order(o.Remove())
+    await world.until(lambda: world.state is None)
+    (newest,) = await world.store.rollouts("web", 1)
+    assert (newest.kind, newest.phase) == (Kind.REMOVE, Phase.SUCCEEDED)

@@ -19,6 +19,8 @@ from rota.core.rollout import Phase, Rollout
 from rota.core.spec import AppSpec
 from rota.core.state import AppState
 from rota.engine import views
+from rota.engine.plan_view import plan_view
+from rota.engine.planner import Planner, promised
 from rota.engine.reconciler import Reconciler
 from rota.engine.statistics import Statistics
 from rota.engine.supervisor import Supervisor
@@ -69,6 +71,7 @@ class Engine:
         self._http = http
         self._on_shutdown = on_shutdown
         self._ordering = asyncio.Lock()
+        self._planner = Planner(store, balancer, clock)
 
     # What it shows
 
@@ -121,22 +124,28 @@ class Engine:
     # What may be asked of it
 
     async def begin(self, app: str, order: Order) -> View:
-        """Starts a rollout and returns its view. Raises the errors of core.admission.admit, and SpecError for what the
-        server's runtime cannot run."""
-        if isinstance(order, Deploy):
-            _refuse_misfit(order.spec, self._runtime.kind)
+        """Starts a rollout and returns its view. Raises the errors of core.admission.admit, StalePlan, and SpecError
+        for what the server's runtime cannot run."""
         async with self._ordering:
             known = self._supervisor.apps.get(app)
-            hosts, room = self._hosts_of_others(app), await self._room(app)
+            ordered = await self._begun(app, order)
+            if order.plan is not None:
+                await self._planner.check(known, ordered(known.state if known else None), order.plan)
             if known is None:
-                removed = next(iter(await self._store.rollouts(app, 1)), None)
-                state = admit(None, order, app, self._clock.now(), hosts, room, removed)
-                known = await self._supervisor.add(state)
+                known = await self._supervisor.add(ordered(None))
             else:
-                await known.change(lambda state: admit(state, order, app, self._clock.now(), hosts, room))
+                await known.change(ordered)
         rollout = known.state.recorded.rollout
         assert rollout is not None  # every order leaves one
         return self._without_steps(rollout)
+
+    async def plan(self, app: str, order: Order) -> View:
+        """What the order would do; nothing is changed. Raises the errors of ``begin``, and Missing while HAProxy does
+        not answer."""
+        known = self._supervisor.apps.get(app)
+        ordered = await self._begun(app, order)
+        made = await self._planner.plan(known, ordered(known.state if known else None))
+        return plan_view(made, order, (await self._room(app)).free)
 
     async def pause(self, rollout: str) -> View:
         return await self._ask(rollout, steering.pause)
@@ -238,6 +247,15 @@ class Engine:
                     if release.number in {other.state.desired.current.release, _target_of(other.state)}:
                         hosts.update(dict.fromkeys(release.spec.hosts, name))
         return hosts
+
+    async def _begun(self, app: str, order: Order) -> Callable[[AppState | None], AppState]:
+        """From the app's state to the one that the order leaves. Raises SpecError."""
+        if isinstance(order, Deploy):
+            _refuse_misfit(order.spec, self._runtime.kind)
+        hosts, room, removed = self._hosts_of_others(app), await self._room(app), None
+        if app not in self._supervisor.apps:
+            removed = next(iter(await self._store.rollouts(app, 1)), None)
+        return lambda state: promised(admit(state, order, app, self._clock.now(), hosts, room, removed), order)
 
     async def _ask(self, id: str, ask: Callable[[Rollout, float], Rollout]) -> View:
         rollout = await self._kept_rollout(id)

@@ -102,6 +102,10 @@ class Reconciler:
         self.wake()
         return after
 
+    async def look(self) -> Observation:
+        """What is seen now, for who asks in between. Raises StepFailed when the runtime or the balancer cannot say."""
+        return await self._observer.observe(self.state, self._busy())
+
     async def until_empty(self) -> None:
         """Waits until no replica of the app runs."""
         async with self._emptied:
@@ -143,7 +147,10 @@ class Reconciler:
             for step in verdict.last.steps:
                 self._fault("decided", step)
                 verdict.add(step, now)
-            if not any(isinstance(step, s.StoreStep) for step in verdict.last.steps) or verdict.forgets:
+            if verdict.forgets or not any(isinstance(step, s.StoreStep) for step in verdict.last.steps):
+                return verdict
+            if any(isinstance(step, s.FinishRollout) for step in verdict.last.steps):
+                self.wake()  # its end is kept before anything else becomes of the app
                 return verdict
             # What a step changes that begins now, even if it ends at once, is not in the look: its subject is busy.
             begun = {s.subject(step) for step in verdict.last.steps if not isinstance(step, s.StoreStep)}
@@ -163,12 +170,11 @@ class Reconciler:
     async def _write_down(self, verdict: _Verdict) -> None:
         if not verdict.steps:
             return
-        if verdict.forgets:
-            await self._journal.forget(self.state.name, verdict.events)
+        await self._journal.save(verdict.state, verdict.events)
+        self.state = verdict.state
+        if verdict.forgets:  # after its end is in the history: the rollout may have ended in this very verdict
+            await self._journal.forget(self.state.name, [])
             self.forgotten = True
-        else:
-            await self._journal.save(verdict.state, verdict.events)
-            self.state = verdict.state
         for step in verdict.steps:
             self._fault("recorded", step)
 

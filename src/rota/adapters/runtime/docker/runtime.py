@@ -1,4 +1,4 @@
-"""Replicas as containers of a Docker engine; fulfils the Runtime and Usage ports for the engine.
+"""Replicas as containers of a Docker engine; fulfils the Runtime, Usage and Machine ports for the engine.
 
 What is durable is in the engine: labels, images' tags, the containers themselves. Beside it are only the addresses that
 rest and what was started again in place (data directory). observe() reads a table that the watch keeps."""
@@ -8,13 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from rota.adapters.cgroupfiles import directories
+from rota.adapters.cgroupfiles import limits_above
 from rota.adapters.clock import SystemClock
-from rota.adapters.runtime.docker import failures, limits, program
+from rota.adapters.runtime.docker import failures, limits, program, usage
 from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
 from rota.adapters.runtime.docker.creation import creation
 from rota.adapters.runtime.docker.images import Images
@@ -27,7 +26,7 @@ from rota.adapters.runtime.docker.reruns import Reruns, Standing
 from rota.adapters.runtime.docker.table import Entry, Table
 from rota.adapters.runtime.docker.watch import Watch
 from rota.adapters.runtime.leases import Leases
-from rota.adapters.usage import used
+from rota.core.capacity import Amount
 from rota.core.errors import StartFailed, StepFailed
 from rota.core.fitness import RuntimeKind
 from rota.core.names import ReplicaId
@@ -60,6 +59,7 @@ class DockerRuntime:
         self._table = Table(self._client, self._names, clock, self._reruns, self._wake, self._gone)
         self._watch = Watch(self._client, self._names, self._table, self._look, self._wake_all)
         self._leases: Leases | None = None
+        self._size = Amount()
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._checked: set[tuple[str, int]] = set()
         self.logs = ContainerLogs(self._client, self._inspection)
@@ -84,8 +84,8 @@ class DockerRuntime:
         await self._images.close()
         await self._client.close()
 
-    async def remove_network(self) -> None:
-        """For ``rota shutdown``, once nothing is in it any more. Raises StepFailed."""
+    async def dismantle(self) -> None:
+        """For ``rota shutdown``, once no replica is left: its network goes too. Raises StepFailed."""
         await self._network.remove()
 
     @property
@@ -143,14 +143,19 @@ class DockerRuntime:
     async def forget(self, app: str, keep_releases: frozenset[int]) -> None:
         await self._images.forget(app, keep_releases)
 
-    @property
-    def groups(self) -> tuple[Path, ...]:
-        """No control groups of rota's own bound all containers."""
-        return ()
-
     async def usage(self, replicas: Collection[ReplicaId]) -> Mapping[ReplicaId, Reading]:
-        pids = {replica: pid for replica in replicas if (pid := self.namespace_of(replica)) is not None}
-        return await asyncio.to_thread(self._read_usage, pids)
+        """Of an engine on another machine nothing can be read."""
+        self._watch.check()
+        if not self._client.is_local:
+            return {}
+        seen = {replica: entry.seen for replica in replicas if (entry := self._table.entry(replica)) is not None}
+        return await asyncio.to_thread(usage.readings, seen, self._clock)
+
+    async def size(self) -> Amount:
+        """The engine's machine; with it in a container, as much of that as the container may use."""
+        self._watch.check()
+        memory, cpus = limits_above(()) if self._client.is_local else ([], [])
+        return Amount(min([self._size.memory, *memory]), min([self._size.cpus, *cpus]))
 
     def pids_of(self, replica: ReplicaId) -> frozenset[int] | None:
         """None: a container's address is its own, nobody else can listen there."""
@@ -162,14 +167,6 @@ class DockerRuntime:
         return seen.pid or None if seen is not None and self._client.is_local else None
 
     # Within
-
-    def _read_usage(self, pids: Mapping[ReplicaId, int]) -> dict[ReplicaId, Reading]:
-        readings = {}
-        for replica, pid in pids.items():
-            found = used(directories(Path(f"/proc/{pid}/cgroup")), partial(iter, (pid,)))
-            if found is not None:
-                readings[replica] = Reading(self._clock.now(), found.memory, found.cpu_seconds)
-        return readings
 
     async def _start(self, order: StartOrder) -> None:
         image = await self._images.id_of(order.app, order.release)
@@ -295,6 +292,7 @@ class DockerRuntime:
 
     async def _look(self, info: Mapping[str, Any]) -> None:
         quota = bool(info.get("CpuCfsQuota", True))
+        self._size = Amount(int(info.get("MemTotal") or 0), float(info.get("NCPU") or 1))
         self._table.capability = Capability(bool(info.get("MemoryLimit", True)), quota, int(info.get("NCPU") or 1))
         await self._images.look((str(info.get("OSType") or ""), _architecture(str(info.get("Architecture") or ""))))
 
