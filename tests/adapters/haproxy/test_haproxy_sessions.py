@@ -212,3 +212,16 @@ async def test_a_daemon_that_comes_back_knows_the_sessions_backends(rig: Rig) ->
     await rig.balancer.route(APP, {OTHER.name: 1})
     await rig.another_daemon()
     assert await answers(theirs) == {(200, A)}
+
+
+async def test_a_replica_at_the_address_of_one_that_has_gone_inherits_its_users(rig: Rig) -> None:
+    """As containers do: the engine gives an address again at once."""
+    await rig.ready(2, STICKY)
+    theirs = await user(rig, A)
+    await rig.balancer.disable(A)
+    await rig.balancer.enable(C, APP, STICKY.name, rig.servers[0].address)
+    assert await answers(theirs) == {(200, A)}  # the web server's name; HAProxy's is the new one's
+    assert (await rig.see()).servers[C].idle < 5
+    await rig.balancer.remove(A)
+    assert await answers(theirs) == {(200, A)}
+    assert not theirs.given
