@@ -39,7 +39,7 @@ from rota.adapters.source import ArchiveDirectory
 from rota.adapters.store.sqlite import SqliteStore
 from rota.api.application import create_api
 from rota.core.diagnosis import Finding
-from rota.core.errors import Missing, RotaError
+from rota.core.errors import Missing, RotaError, StepFailed
 from rota.core.fitness import RuntimeKind
 from rota.engine.delivery import Delivery
 from rota.engine.diskwatch import DiskWatch
@@ -198,6 +198,8 @@ class _Server:
         """Replicas, HAProxy, keeper, in this order (design.md, ``rota shutdown``)."""
         await self._supervisor.suspend()
         await self._supervisor.close()
+        with contextlib.suppress(StepFailed):  # somebody else's container is in its network: that stays
+            await self._runtime.dismantle()
         await self._balancer.close()
         await self._haproxy.stop()
         await self._children.shutdown()
@@ -206,7 +208,7 @@ class _Server:
         self._supervisor = Supervisor(
             runtime=self._runtime,
             balancer=self._balancer,
-            prober=SocketProber(self._runtime.pids_of),
+            prober=SocketProber(self._runtime.pids_of, self._runtime.namespace_of),
             logs=self._runtime.logs,
             store=store,
             clock=self._clock,

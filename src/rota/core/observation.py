@@ -156,7 +156,8 @@ class Row:
 class ObservedServer:
     """One replica's entry in HAProxy. ``open`` counts open and queued requests and connections in every HAProxy
     process, ``old_holders`` the old processes (after a reload) that may still send to it. ``check`` says what the last
-    health check saw, when that failed."""
+    health check saw, when that failed. ``idle`` is for how many seconds it has been sent nothing, at least: HAProxy
+    counts whole ones, and none before its own start."""
 
     replica: ReplicaId
     backend: str
@@ -165,6 +166,7 @@ class ObservedServer:
     open: int = 0
     old_holders: int = 0
     check: str = ""
+    idle: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -107,14 +107,17 @@ def _any_healthy(recorded: Recorded) -> bool:
 def _entry_after(entry: ReplicaRecord, step: s.Step, now: float) -> ReplicaRecord:
     match step:
         case s.EnableServer():
-            return replace(entry, enabled_at=now, drain_began_at=None, cut_at=None, unhealthy_since=None)
+            return replace(
+                entry, enabled_at=now, drain_began_at=None, disabled_at=None, cut_at=None, unhealthy_since=None
+            )
         case s.NoteHealth():
             return replace(entry, unhealthy_since=None if step.healthy else entry.unhealthy_since or now)
         case s.DrainServer():
             return replace(entry, drain_began_at=entry.drain_began_at or now)
         case s.DisableServer():
             # Without stickiness, and for a replica that died, there is no drain before.
-            return replace(entry, drain_began_at=entry.drain_began_at or now)
+            began = entry.drain_began_at or now
+            return replace(entry, drain_began_at=began, disabled_at=entry.disabled_at or now)
         case s.CutConnections():
             return replace(entry, cut_at=now)
         case s.StopReplica():
@@ -129,6 +132,7 @@ def _entry_after(entry: ReplicaRecord, step: s.Step, now: float) -> ReplicaRecor
                 generation=step.generation,
                 enabled_at=None,
                 drain_began_at=None,
+                disabled_at=None,
                 cut_at=None,
                 killed_at=None,
                 unhealthy_since=None,
@@ -274,8 +278,10 @@ def _advances(recorded: Recorded, step: s.Step) -> bool:
             return recorded.slots.get(step.slot, SlotRecord()).attempts == 0
         case s.EnableServer():
             return entry is not None and entry.enabled_at is None
-        case s.DrainServer() | s.DisableServer():
+        case s.DrainServer():
             return entry is not None and entry.drain_began_at is None
+        case s.DisableServer():
+            return entry is not None and entry.disabled_at is None
         case s.StopReplica():
             return entry is not None and entry.stop_began_at is None
         case _:

@@ -25,13 +25,12 @@ DEFAULT_FILE = "rota.yaml"
 
 NOT_YET = {
     "": "archive autoscale build canary freezes git hold image_key images keep_old migration"
-    " overlap placement ports post_deploy pre_deploy preset protected rollback schedule server sticky targets"
+    " overlap placement ports post_deploy pre_deploy preset protected rollback schedule server targets"
     " warm_up windows",
     "domains": "aliases",
     "env": "from secret_name",
     "health_check": "command",
     "rollout": "remove_from_dns",
-    "drain": "session_timeout",
 }
 """Keys of the file's full form that this version does not honour, by section: named, never dropped silently (H11)."""
 

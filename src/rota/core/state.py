@@ -57,6 +57,7 @@ class ReplicaRecord:
     started_at: float
     enabled_at: float | None = None
     drain_began_at: float | None = None
+    disabled_at: float | None = None
     cut_at: float | None = None
     stop_began_at: float | None = None
     killed_at: float | None = None

@@ -78,8 +78,9 @@ class FakeBalancer:
         open: int | None = None,
         old_holders: int | None = None,
         check: str = "",
+        idle: float | None = None,
     ) -> None:
-        """What checks say of a server, and what is open at it, from now on."""
+        """What checks say of a server, what is open at it and when it was last used, from now on."""
         app = self._with(replica)
         server = app.servers[replica]
         healthy = server.up if up is None else up
@@ -89,6 +90,7 @@ class FakeBalancer:
             open=server.open if open is None else open,
             old_holders=server.old_holders if old_holders is None else old_holders,
             check="" if healthy else check,
+            idle=server.idle if idle is None else idle,
         )
         if healthy != server.up:
             self._wake_all()

@@ -77,8 +77,8 @@ class Crash:
 
 class Simulation:
     """``takes`` says how long a call is under way, ``refuses`` whether it fails ("before" or "after" it had its
-    effect), ``opens`` for how long each of the requests goes on that are open to a server that is being drained. All
-    may be changed at any time."""
+    effect), ``opens`` for how long each of the requests goes on that are open to a server that leaves, ``visits`` for
+    how long the users of one that is drained go on coming. All may be changed at any time."""
 
     def __init__(self, app: str = "web", rules: Rules | None = None) -> None:
         self.app = app
@@ -92,6 +92,7 @@ class Simulation:
         self.takes: Callable[[s.Step], float] = lambda step: 0.0
         self.refuses: Callable[[s.Step], str] = lambda step: ""
         self.opens: Callable[[ReplicaId], tuple[float, ...]] = lambda replica: ()
+        self.visits: Callable[[ReplicaId], float] = lambda replica: 0.0
         self.old_process_ends_after = 0.0
         self.unhealthy: dict[ReplicaId, tuple[float, float]] = {}
         self.unhealthy_because = ""
@@ -104,6 +105,7 @@ class Simulation:
         self._refused: dict[str, float] = {}
         self._looked: dict[ReplicaId, tuple[str, float]] = {}
         self._open: dict[ReplicaId, list[float]] = {}
+        self._visited_until: dict[ReplicaId, float] = {}
         self._old_process_until = 0.0
 
     @property
@@ -279,8 +281,11 @@ class Simulation:
         match step:
             case s.EnableServer():
                 self._open.pop(step.replica, None)
+                self._visited_until.pop(step.replica, None)
                 self.balancer.count(step.replica, Counters(requests=1))
-            case s.DrainServer() | s.DisableServer():
+            case s.DrainServer():
+                self._visited_until.setdefault(step.replica, self.now + self.visits(step.replica))
+            case s.DisableServer():
                 if step.replica not in self._open and not self._missing(step.replica):
                     self._open[step.replica] = self._ends(step.replica)
                     self.balancer.count(step.replica, Counters(requests=1))
@@ -313,6 +318,7 @@ class Simulation:
                     open=len(waiting),
                     old_holders=int(self.now < self._old_process_until),
                     check=self.unhealthy_because,
+                    idle=max(0.0, self.now - self._visited_until.get(name, self.now)),
                 )
 
     def _is_healthy(self, replica: ReplicaId) -> bool:

@@ -6,10 +6,10 @@ from __future__ import annotations
 from rota.core import steps as s
 from rota.core.decide import Decision
 from rota.core.names import ReplicaId
-from rota.core.observation import RunState, ServerState
+from rota.core.observation import ObservedServer, RunState, ServerState
 from rota.core.rollout import Cause, Rollout
 from rota.core.situation import Member, Situation
-from rota.core.spec import Order
+from rota.core.spec import Mode, Order
 from rota.testing.simulation import Simulation
 
 SERVING_STEPS = (s.DrainServer, s.DisableServer, s.StopReplica, s.KillReplica, s.RestartReplica)
@@ -59,6 +59,7 @@ class DesignRules:
                 assert member.server is not None
                 assert member.server.state is not ServerState.MAINT, "maint again"
                 _out(here, member)
+                _disable(here, member, member.server)
             case s.StopReplica():
                 assert member is not None
                 _stop(here, member)
@@ -165,6 +166,18 @@ def _out(here: Situation, member: Member) -> None:
     assert heir or refused, f"{member.id} goes before its heir serves"
 
 
+def _disable(here: Situation, member: Member, server: ObservedServer) -> None:
+    """Whose users' sessions are kept is not taken from them before they are idle, or the drain's time is up (J2)."""
+    spec, record, rollout = here.spec(member.record.release), member.record, here.rollout
+    if not member.running or spec.session_timeout is None or record.failure is not None or not here.desired.active:
+        return
+    if rollout is not None and rollout.policy.mode is Mode.SIMULTANEOUS:
+        return
+    assert server.state is ServerState.DRAIN, "maint before drain"
+    over = server.idle >= spec.session_timeout
+    assert over or here.now >= (record.drain_began_at or 0.0) + spec.drain.timeout, "sessions are taken from it"
+
+
 def _stop(here: Situation, member: Member) -> None:
     server, record = member.server, member.record
     if server is None:
@@ -172,8 +185,8 @@ def _stop(here: Situation, member: Member) -> None:
     assert server.state is ServerState.MAINT, f"{member.id} is stopped while its server is {server.state.value}"
     assert not server.open or record.cut_at is not None, "open requests were not counted as cut"
     if server.old_holders:
-        assert record.drain_began_at is not None
-        assert here.now >= record.drain_began_at + here.spec(record.release).drain.timeout, "an old process holds it"
+        assert record.disabled_at is not None
+        assert here.now >= record.disabled_at + here.spec(record.release).drain.timeout, "an old process holds it"
 
 
 def _take(here: Situation, rollout: Rollout, step: s.TakeSlot) -> None:

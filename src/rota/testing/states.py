@@ -118,7 +118,10 @@ def _target(number: int) -> SlotTarget:
 def _replica(app: str, slot: int, tick: int) -> ReplicaRecord:
     at = BEGAN + tick
     return ReplicaRecord(
-        slot, 2, 7, BEGAN, at, at + 0.1, at + 0.2, at + 0.3, at + 0.4, "boot/123/456", at + 0.5, _failure(app, slot)
+        *(slot, 2, 7, BEGAN, at, at + 0.1, at + 0.15, at + 0.2, at + 0.3, at + 0.4),
+        run_before="boot/123/456",
+        unhealthy_since=at + 0.5,
+        failure=_failure(app, slot),
     )
 
 

@@ -40,6 +40,26 @@ async def test_requests_are_spread_evenly(rig: Rig) -> None:
     assert {answers.count(f"hello-{n}") for n in (1, 2, 3)} == {30}
 
 
+@pytest.mark.parametrize("balance", ["leastconn", "random", "source"])
+async def test_another_way_to_choose_holds_for_servers_added_at_runtime(rig: Rig, balance: str) -> None:
+    await rig.ready(3, pool(balance=balance))
+    answers = [await rig.client().ask() for _ in range(40)]
+    assert {status for status, _ in answers} == {200}
+    assert (len({body for _, body in answers}) == 1) is (balance == "source")
+
+
+async def test_the_one_with_the_least_open_is_chosen(rig: Rig) -> None:
+    await rig.ready(2, pool(balance="leastconn"))
+    slow = asyncio.create_task(rig.client().ask("/slow/1"))
+    await until(lambda: _any_busy(rig), 1)
+    others = {(await rig.client().ask())[1] for _ in range(10)}
+    assert others == {"hello-1", "hello-2"} - {(await slow)[1]}
+
+
+async def _any_busy(rig: Rig) -> bool:
+    return any(server.open for server in (await rig.see()).servers.values())
+
+
 async def test_a_rolling_replacement_loses_nothing(rig: Rig) -> None:
     backend = pool()
     servers = await rig.ready(3, backend)

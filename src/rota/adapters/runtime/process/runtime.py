@@ -102,6 +102,10 @@ class ProcessRuntime:
         """Lets go; replicas run on."""
         await self._artefacts.close()
 
+    async def dismantle(self) -> None:
+        """For ``rota shutdown``, once no replica is left: there was nothing that all of them shared but their control
+        group, and that went with the last."""
+
     @property
     def contains(self) -> bool:
         """Whether replicas are contained, and limited, by control groups on this machine."""
@@ -188,6 +192,10 @@ class ProcessRuntime:
         # Replicas are in or below the groups that can be made, else in the daemon's own.
         groups = self._cgroups.roots or map(Path, directories(_OWN_CGROUPS, self._cgroup_mount))
         return LocalMachine(tuple(groups), mount=self._cgroup_mount).size()
+
+    def namespace_of(self, replica: ReplicaId) -> int | None:
+        """None: replicas listen in the machine's own network namespace."""
+        return None
 
     async def usage(self, replicas: Collection[ReplicaId]) -> Mapping[ReplicaId, Reading]:
         known = self._children.known
