@@ -74,7 +74,7 @@ def refused(answer: Answer, code: int, *words: str) -> str:
         (GOOD + "min_ready_seconds: 601\n", "rota.yaml:3:20: min_ready_seconds: 0 to 600 seconds are allowed, not 601"),
         ('name: "a\\nb"\ncommand: [x]\n', "rota.yaml:1:7: name: "),
         (GOOD + 'domains: [{{domain: "a\\nb"}}]\n', "rota.yaml:3:20: domains.domain: 'a\\nb' is not a domain name"),
-        (GOOD + "image: nginx\n", "rota.yaml:3:1: "),
+        (GOOD + "image: Nginx:\n", "rota.yaml:3:"),
         ("name: {name}\n", 'rota.yaml:1:1: the key "command" is missing'),
         (GOOD + "a: [\n", "rota.yaml:4:1: "),
     ],

@@ -305,6 +305,7 @@ def test_a_detached_rollout_can_be_watched(app: Hello) -> None:
     assert "0 failed of" in watched.out
 
 
+@pytest.mark.runtime("process")  # the file that init writes is of a command
 def test_init_writes_what_deploys_and_schema_and_validate_need_no_server(app: Hello, tmp_path: Path) -> None:
     nowhere = {"ROTA_SERVER": "http://127.0.0.1:1"}
     directory = tmp_path / "first-app"
