@@ -81,6 +81,7 @@ COMPONENTS: dict[str, tuple[Callable[[], Path | None], str]] = {
     "dockerd": (lambda: _program("dockerd"), "apt-get install docker.io"),
     "bind": (lambda: _program("named"), "apt-get install bind9"),
     "knot": (lambda: _program("knotd"), "apt-get install knot"),
+    "openssl": (lambda: _program("openssl"), "apt-get install openssl"),
     "git": (lambda: _program("git"), "apt-get install git"),
 }
 """What can be installed: missing under CI=true it is a failure."""

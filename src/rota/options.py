@@ -24,9 +24,10 @@ class Options:
     process_user: str | None
     ports: range
     docker_host: str | None
-    dns: str | None
-    dns_networks: tuple[str, ...]
-    dns_zones: tuple[ZoneSettings, ...]
+    dns: str | None = None
+    dns_networks: tuple[str, ...] = ()
+    dns_zones: tuple[ZoneSettings, ...] = ()
+    notify: tuple[str, ...] = ()
 
 
 def read_options(argv: Sequence[str]) -> Options:
@@ -49,6 +50,7 @@ def read_options(argv: Sequence[str]) -> Options:
     allow = "a network that may ask --dns for other names too, beside the loopback; may be given again"
     add("--dns-allow", action="append", default=[], metavar="NETWORK", help=allow)
     add("--dns-zones", type=Path, metavar="FILE", help="zones outside to keep records in, by RFC 2136 updates")
+    add("--notify", action="append", default=[], metavar="URL", help="where notices go (apprise URL; may be repeated)")
     given = parser.parse_args(list(argv))
     return Options(
         given.data_dir.absolute(),
@@ -61,6 +63,7 @@ def read_options(argv: Sequence[str]) -> Options:
         _dns_address(given.dns),
         _networks(given.dns_allow),
         read_zones(given.dns_zones) if given.dns_zones is not None else (),
+        tuple(given.notify),
     )
 
 

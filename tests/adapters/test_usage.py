@@ -125,10 +125,10 @@ class TestSize:
         file.write_text("MemTotal:       4194304 kB\nMemFree:         100 kB\n")
         return file
 
-    async def test_of_a_machine_without_limits(self, tmp_path: Path, meminfo: Path) -> None:
+    def test_of_a_machine_without_limits(self, tmp_path: Path, meminfo: Path) -> None:
         top = {"memory/memory.limit_in_bytes": "9223372036854771712", "cpu/cpu.cfs_quota_us": "-1"}
         written(tmp_path / "fs", {**top, "cpu/cpu.cfs_period_us": "100000"})
-        size = await LocalMachine(mount=tmp_path / "fs", meminfo=meminfo).size()
+        size = LocalMachine(mount=tmp_path / "fs", meminfo=meminfo).size()
         assert (size.memory, size.cpus) == (4096 * MIB, self.CORES)
 
     @pytest.mark.parametrize(
@@ -138,25 +138,25 @@ class TestSize:
             {"cgroup.controllers": "", "memory.max": "1048576000", "cpu.max": "50000 100000"},
         ],
     )
-    async def test_of_a_container(self, tmp_path: Path, meminfo: Path, files: dict[str, str]) -> None:
+    def test_of_a_container(self, tmp_path: Path, meminfo: Path, files: dict[str, str]) -> None:
         written(tmp_path / "fs", files)
-        size = await LocalMachine(mount=tmp_path / "fs", meminfo=meminfo).size()
+        size = LocalMachine(mount=tmp_path / "fs", meminfo=meminfo).size()
         assert (size.memory, size.cpus) == (1000 * MIB, 0.5)
 
-    async def test_of_the_groups_above_the_replicas(self, tmp_path: Path, meminfo: Path) -> None:
+    def test_of_the_groups_above_the_replicas(self, tmp_path: Path, meminfo: Path) -> None:
         """A limit beside them does not count."""
         mount = tmp_path / "fs"
         limits = {"unit/memory.max": "2097152000", "unit/rota/memory.max": "max", "other/memory.max": "1048576"}
         written(mount, {"cgroup.controllers": "", "memory.max": "max", **limits})
-        machine = LocalMachine(lambda: [mount / "unit/rota"], mount=mount, meminfo=meminfo)
-        assert (await machine.size()).memory == 2000 * MIB
+        machine = LocalMachine([mount / "unit/rota"], mount=mount, meminfo=meminfo)
+        assert machine.size().memory == 2000 * MIB
 
-    async def test_of_this_one(self) -> None:
-        size = await LocalMachine().size()
+    def test_of_this_one(self) -> None:
+        size = LocalMachine().size()
         assert 64 * MIB < size.memory <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         assert 0 < size.cpus <= self.CORES
 
-    async def test_a_machine_that_does_not_say_so(self, tmp_path: Path) -> None:
+    def test_a_machine_that_does_not_say_so(self, tmp_path: Path) -> None:
         (tmp_path / "meminfo").write_text("MemFree: 1 kB\n")
         with pytest.raises(ValueError, match="does not say how much memory there is"):
-            await LocalMachine(mount=tmp_path, meminfo=tmp_path / "meminfo").size()
+            LocalMachine(mount=tmp_path, meminfo=tmp_path / "meminfo").size()

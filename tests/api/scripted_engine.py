@@ -65,6 +65,7 @@ class ScriptedEngine:
     def __init__(self) -> None:
         self.sources = MemorySources()
         self.orders: list[tuple[str, Order]] = []
+        self.planned: list[tuple[str, Order]] = []
         self.ending: View = {"phase": "succeeded", "reason": "", "receipt": RECEIPT}
         self.held = False
         self.failure: BaseException | None = None
@@ -133,6 +134,12 @@ class ScriptedEngine:
             raise self.failure
         return {"version": "0.1.0", "runtime": self.runtime, "apps": 1, "pid": self.pid}
 
+    async def doctor(self, app: str | None) -> View:
+        if app is not None:
+            await self.app(app)
+            return {"findings": [{"level": "problem", "about": f"{app}-1", "said": "crashed: no reason"}]}
+        return {"findings": [{"level": "ok", "about": "disk", "said": "plenty"}]}
+
     async def ready(self) -> None:
         if self.not_ready:
             raise self.not_ready
@@ -153,6 +160,12 @@ class ScriptedEngine:
         if not self.held:
             self.finish(view["id"])
         return view | {"phase": "progressing"}
+
+    async def plan(self, app: str, order: Order) -> View:
+        if self.failure:
+            raise self.failure
+        self.planned.append((app, order))
+        return plan_view(app, order)
 
     def finish(self, id: str) -> None:
         view = self._rollouts[id]
@@ -309,6 +322,51 @@ def rollout_view(app: str, number: int, kind: str) -> View:
             {"at": "2026-11-22T12:00:01.000Z", "step": "StartReplica", "replica": "hello-4", "reason": "slot 1 is due"}
         ],
         "receipt": RECEIPT,
+    }
+
+
+def plan_view(app: str, order: Order) -> View:
+    """Of one replica's turn out of two."""
+    steps = [
+        (0.0, "BeginRollout", None),
+        (0.0, "StartReplica", "hello-4"),
+        (1.5, "EnableServer", "hello-4"),
+        (1.51, "StopReplica", "hello-1"),
+    ]
+    return {
+        "app": app,
+        "kind": order.kind,
+        "from_release": 1,
+        "to_release": 2,
+        "policy": {},
+        "change": "rolling",
+        "meaning": "users notice nothing: at least 2 of 2 replicas serve throughout",
+        "ends": "succeeded",
+        "predicted_seconds": 2.5,
+        "outage_seconds": 0.0,
+        "capacity": {
+            "least": 2,
+            "most": 3,
+            "curve": [
+                {"after": 0.0, "serving": 2, "running": 2},
+                {"after": 1.5, "serving": 3, "running": 3},
+                {"after": 1.51, "serving": 2, "running": 3},
+            ],
+        },
+        "peak": {"replicas": 3, "memory": 3 * 2**26, "cpus": None, "free": {"memory": 2**30, "cpus": 2.0}},
+        "open": [{"replica": "hello-1", "open": 2}, {"replica": "hello-2", "open": 0}],
+        "drain_timeout": 30.0,
+        "durations": {name: {"seconds": 0.5, "of": 0} for name in ("drain", "prepare", "reload", "enable", "call")}
+        | {
+            "boot": {"1": {"seconds": 1.4, "of": 3}, "2": {"seconds": 2.0, "of": 2}},
+            "stop": {"seconds": 0.5, "of": 0},
+        },
+        "steps": [
+            {"after": at, "step": step, "replica": replica, "reason": "", "words": f"{step} {replica or ''}".strip()}
+            for at, step, replica in steps
+        ],
+        "order": order.model_dump(mode="json", exclude_unset=True, exclude={"spec", "plan"}),
+        "basis": {"app": app, "kind": order.kind},
     }
 
 

@@ -55,6 +55,20 @@ def test_a_second_rollout_names_the_first(ask: Client, engine: ScriptedEngine) -
     assert engine.orders[-1] == ("hello", Stop(supersede=True))
 
 
+def test_a_plan_begins_nothing(ask: Client, engine: ScriptedEngine) -> None:
+    answer = ask("POST", "/api/v1/apps/hello/plans", {"kind": "restart", "policy": {"delay": "2s"}})
+    assert (answer.status, answer.json["predicted_seconds"]) == (200, 2.5)
+    assert engine.orders == []
+    [(app, order)] = engine.planned
+    assert (app, order.kind) == ("hello", "restart")
+
+
+@pytest.mark.parametrize("wrong", [{"steps": []}, {"steps": [], "basis": {}, "durations": {"stop": {"seconds": -1}}}])
+def test_an_order_with_half_a_plan_is_refused(ask: Client, engine: ScriptedEngine, wrong: object) -> None:
+    assert ask("POST", ROLLOUTS, {"kind": "restart", "plan": wrong}).status == 400
+    assert engine.orders == []
+
+
 @pytest.mark.parametrize(("verb", "phase"), [("pause", "paused"), ("resume", "progressing"), ("abort", "cancelled")])
 def test_steering(ask: Client, engine: ScriptedEngine, verb: str, phase: str) -> None:
     engine.held = True

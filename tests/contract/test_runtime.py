@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import pytest_asyncio
 
-from rota.adapters.runtime.docker import DockerRuntime
-from rota.adapters.runtime.process import ProcessRuntime
 from rota.core.errors import StartFailed, StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import Artefact, ArtefactState, ObservedReplica, RunState
 from rota.core.spec import AppSpec, Limits
+from rota.ports.machine import Machine
 from rota.ports.runtime import ReleaseOrder, Runtime, StartOrder
 from rota.ports.usage import Usage
 from rota.testing.clock import FakeClock
@@ -29,12 +28,16 @@ LIMITS = Limits(memory=64 * 2**20, cpus=0.5)
 STUBBORN = "trap '' TERM; echo up; while :; do sleep 0.1; done"
 
 
+class AnyRuntime(Runtime, Usage, Machine, Protocol):
+    """What a runtime fulfils besides its own port."""
+
+
 class Bench:
     """A runtime, and what differs between them: what an app is made of, sources, time, and what cannot be prepared."""
 
     def __init__(
         self,
-        runtime: DockerRuntime | ProcessRuntime | FakeRuntime,
+        runtime: AnyRuntime,
         move: Callable[[], Any],
         upload: Callable[..., Any],
         app: Callable[..., AppSpec] = app_spec,
@@ -43,8 +46,7 @@ class Bench:
             "build_command 'false' ended with exit code 1",
         ),
     ) -> None:
-        self.runtime: Runtime = runtime
-        self.usage: Usage = runtime
+        self.runtime = runtime
         self.upload = upload
         self.app = app
         self.broken, self.broken_because = broken
@@ -305,16 +307,22 @@ async def test_forgotten_releases_are_gone_and_the_others_stay(bench: Bench) -> 
 
 async def test_what_runs_is_measured_and_nothing_else_is(bench: Bench) -> None:
     await bench.started(bench.app("sh", "-c", "while :; do :; done"))
-    first = (await bench.usage.usage([WEB_1, ReplicaId("web-9")]))[WEB_1]
+    first = (await bench.runtime.usage([WEB_1, ReplicaId("web-9")]))[WEB_1]
     assert first.memory > 0
 
     async def worked() -> bool:
-        reading = (await bench.usage.usage([WEB_1]))[WEB_1]
+        reading = (await bench.runtime.usage([WEB_1]))[WEB_1]
         assert reading.cpu_seconds >= first.cpu_seconds
         return reading.at > first.at and reading.cpu_seconds > first.cpu_seconds
 
     await bench.until(worked)
-    assert await bench.usage.usage([ReplicaId("web-9")]) == {}
+    assert await bench.runtime.usage([ReplicaId("web-9")]) == {}
     await bench.runtime.kill(WEB_1)
     await bench.exited()
-    assert await bench.usage.usage([WEB_1]) == {}
+    assert await bench.runtime.usage([WEB_1]) == {}
+
+
+async def test_its_machine_is_as_large_as_it_is(bench: Bench) -> None:
+    size = await bench.runtime.size()
+    assert size.memory > 64 * 2**20
+    assert size.cpus > 0

@@ -33,6 +33,9 @@ options = st.builds(
 @st.composite
 def files(draw: st.DrawFn) -> dict[str, Any]:
     wanted: dict[str, Any] = {"replicas": draw(st.integers(1, 5)), "min_ready_seconds": draw(st.sampled_from([0, 1]))}
+    wanted["repair"] = {"unhealthy_grace": draw(st.sampled_from([0, 1, 30])), "max_at_once": draw(st.integers(1, 2))}
+    if draw(st.integers(0, 2)) == 0:
+        wanted |= {"sticky": True, "drain": {"timeout": 0.2, "session_timeout": draw(st.sampled_from([None, 0, 0.1]))}}
     if draw(st.integers(0, 4)) == 0:
         wanted["deployment_strategy"] = "replace"
         wanted["rollout"] = {"progress_deadline": 20}
@@ -51,7 +54,9 @@ def files(draw: st.DrawFn) -> dict[str, Any]:
     return wanted
 
 
-changes = st.sampled_from([{}, {}, {}, {"replicas": 2}, {"replicas": 4}, {"health_check": {"fall": 2}}])
+changes = st.sampled_from(
+    [{}, {}, {}, {"replicas": 2}, {"replicas": 4}, {"health_check": {"fall": 2}}, {"sticky": {"max_age": 9}}]
+)
 deeds = st.one_of(
     st.tuples(st.just("deploy"), st.tuples(st.sampled_from(["good", "good", *MOODS]), changes, st.booleans())),
     st.tuples(st.just("restart"), st.tuples(options, st.booleans())),
@@ -67,6 +72,7 @@ deeds = st.one_of(
     st.tuples(st.just("kill"), st.integers(0, 9)),
     st.tuples(st.just("vanish"), st.integers(0, 9)),
     st.tuples(st.just("sicken"), st.tuples(st.integers(0, 9), st.sampled_from([0.3, 3.0, 30.0]))),
+    st.tuples(st.just("sicken_all"), st.sampled_from([0.3, 3.0, 90.0])),
     st.tuples(st.just("crash"), st.sampled_from([None, 0, 1, 2])),
     st.tuples(st.just("refuse"), st.integers(1, 6)),
     st.tuples(st.just("dns"), st.sampled_from(["lose", "restore"])),

@@ -12,7 +12,7 @@ from tests.e2e.site import ServerAt, Site
 
 from rota.testing.server import keeper_pid
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.load, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
 KILLS = 30 if FULL else 4
 

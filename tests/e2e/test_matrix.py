@@ -10,7 +10,7 @@ import pytest_asyncio
 from tests.e2e.scenario import FULL, Hello, nothing_lost
 from tests.e2e.site import ServerAt, Site
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900 if FULL else 120)]
+pytestmark = [pytest.mark.load, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900 if FULL else 120)]
 
 ORDERS = {
     "restart": ("start-first", "stop-first", "in-place"),

@@ -67,6 +67,7 @@ class World:
         self.dns: dict[str, FakeDns] = {}
         self.kill = Kill("never")
         self.supervisor: Supervisor | None = None
+        self.notify: tuple[str, ...] = ()
 
     async def start(self, point: str = "never") -> Supervisor:
         self.kill = Kill(point)
@@ -79,6 +80,7 @@ class World:
             clock=self.clock,
             dns=self.dns,
             fault=self.kill,
+            notify=self.notify,
         )
         await self.supervisor.start()
         return self.supervisor
@@ -142,6 +144,7 @@ def quick(mood: str = "good", **fields: Any) -> AppSpec:
             "stop_grace_period": 0.05,
             "drain": {"timeout": 0.05},
             "restart": {"attempts": 3, "delay": 0.01, "max_delay": 0.05},
+            "repair": {"unhealthy_grace": 0.02},
             **fields,
         }
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.engine.daemon import World, quick
@@ -11,7 +12,8 @@ from tests.engine.daemon import World, quick
 from rota.adapters.source import ArchiveDirectory
 from rota.core import order as o
 from rota.core.capacity import KEPT_BACK, Amount
-from rota.core.errors import CapacityError, NotFound
+from rota.core.diagnosis import Finding, Level
+from rota.core.errors import CapacityError, Missing, NotFound, SpecError, StalePlan
 from rota.core.names import ReplicaId
 from rota.core.observation import Counters
 from rota.engine import statistics
@@ -19,7 +21,7 @@ from rota.engine.engine import Engine
 from rota.engine.statistics import Statistics
 from rota.ports.usage import Reading
 from rota.testing.balancer import FakeBalancer
-from rota.testing.size import FakeMachine
+from rota.testing.notifier import FakeNotifier
 
 
 @pytest.fixture
@@ -33,24 +35,21 @@ async def world() -> AsyncIterator[World]:
 
 
 @pytest.fixture
-def machine() -> FakeMachine:
-    return FakeMachine()
-
-
-@pytest.fixture
-def engine(world: World, machine: FakeMachine, tmp_path: Path) -> Engine:
+def engine(world: World, tmp_path: Path) -> Engine:
     assert world.supervisor is not None
     return Engine(
         world.supervisor,
         store=world.store,
         sources=ArchiveDirectory(tmp_path),
         runtime=world.runtime,
-        machine=machine,
+        machine=world.runtime,
         usage=world.runtime,
         balancer=world.balancer,
         logs=world.runtime,
         clock=world.clock,
+        notifier=FakeNotifier(),
         about=dict,
+        examine=lambda: (Finding(Level.OK, "disk", "plenty"),),
         http="127.0.0.1:8080",
         on_shutdown=lambda keep_apps: None,
     )
@@ -67,13 +66,23 @@ async def test_no_name_of_a_removed_app_is_used_again(world: World, engine: Engi
     assert [replica["id"] for replica in engine.replicas("web")["replicas"]] == ["web-3", "web-4"]
 
 
+async def test_an_address_that_is_none_is_refused_before_anything_begins(world: World, engine: Engine) -> None:
+    with pytest.raises(SpecError, match=r"notify: nosuch://… is not an address"):
+        await engine.begin("web", o.Deploy(spec=quick(notify=["nosuch://token/in/the/path"])))
+    assert world.state is None
+
+
+async def test_what_is_secret_in_an_address_is_not_shown(world: World, engine: Engine) -> None:
+    await engine.begin("web", o.Deploy(spec=quick(notify=["json://user:pass@hooks.example.org/token"])))
+    await world.until_over()
+    assert (await engine.app("web"))["spec"]["notify"] == ["json://hooks.example.org…"]
+
+
 MIB = 2**20
 
 
-async def test_what_does_not_fit_beside_the_other_apps_changes_nothing(
-    world: World, engine: Engine, machine: FakeMachine
-) -> None:
-    machine.amount = Amount(KEPT_BACK + 1000 * MIB, 4.0)
+async def test_what_does_not_fit_beside_the_other_apps_changes_nothing(world: World, engine: Engine) -> None:
+    world.runtime.machine = Amount(KEPT_BACK + 1000 * MIB, 4.0)
     await engine.begin("web", o.Deploy(spec=quick(resources={"memory": "300MiB"})))
     await world.until_over()
     other = quick(name="other", domains=[{"domain": "other.localhost"}], resources={"memory": "300MiB"})
@@ -141,3 +150,62 @@ async def test_what_cannot_be_read_is_unknown(world: World, engine: Engine) -> N
         assert replica["memory"] == {"used": None, "limit": None}
         assert replica["cpu"] == {"percent": None, "limit_percent": None, "seconds": None}
         assert (replica["requests"], replica["app_errors"], replica["open"]) == (0, 0, 0)
+
+
+def saved(plan: dict[str, Any]) -> o.SavedPlan:
+    """As the command line makes it of a file."""
+    steps = [step["words"] for step in plan["steps"]]
+    return o.SavedPlan.model_validate({"basis": plan["basis"], "steps": steps, "durations": plan["durations"]})
+
+
+async def test_the_removal_of_an_app_has_its_end_in_the_history(world: World, engine: Engine) -> None:
+    await engine.begin("web", o.Deploy(spec=quick()))
+    await world.until_over()
+    removal = await engine.begin("web", o.Remove())
+    await world.until(lambda: world.state is None)
+    assert (await engine.rollout(removal["id"]))["phase"] == "succeeded"
+
+
+async def test_a_plan_is_reckoned_from_what_was_and_changes_nothing(world: World, engine: Engine) -> None:
+    first = await engine.plan("web", o.Deploy(spec=quick()))
+    assert (first["change"], first["capacity"]["most"], first["durations"]["boot"]["1"]["of"]) == ("first", 2, 0)
+    assert engine.apps() == []
+    await engine.begin("web", o.Deploy(spec=quick()))
+    await world.until_over()
+    plan = await engine.plan("web", o.Restart())
+    assert plan["durations"]["boot"]["2"]["of"] == 2
+    assert (plan["capacity"]["least"], plan["capacity"]["most"], plan["ends"]) == (2, 3, "succeeded")
+    assert (await engine.rollouts("web", 10))[0]["id"] == "web.1"
+
+
+async def test_a_saved_plan_is_carried_out_once(world: World, engine: Engine) -> None:
+    first = saved(await engine.plan("web", o.Deploy(spec=quick())))
+    await engine.begin("web", o.Deploy(spec=quick(), plan=first))
+    await world.until_over()
+    plan = saved(await engine.plan("web", o.Restart()))
+    begun = await engine.begin("web", o.Restart(plan=plan))
+    await world.until_over()
+    done = await engine.rollout(begun["id"])
+    assert done["receipt"]["deviations"] == []
+    with pytest.raises(StalePlan, match="the replicas were web-1, web-2, and are web-3, web-4"):
+        await engine.begin("web", o.Restart(plan=plan))
+    assert (await engine.rollouts("web", 1))[0]["id"] == begun["id"]
+
+
+async def test_what_a_repair_did_meanwhile_is_listed(world: World, engine: Engine) -> None:
+    await engine.begin("web", o.Deploy(spec=quick()))
+    await world.until_over()
+    order = o.Restart(policy=o.RolloutOptions(delay=0.3))
+    begun = await engine.begin("web", order.model_copy(update={"plan": saved(await engine.plan("web", order))}))
+    await world.until(lambda: world.rollout is not None and len(world.rollout.taken) == 1)
+    await world.until(lambda: any(name == "web-3" for app in world.balancer.apps.values() for name in app.servers))
+    world.runtime.crash(next(seen.id for seen in world.running() if seen.id == "web-2"))
+    await world.until_over()
+    deviations = (await engine.rollout(begun["id"]))["receipt"]["deviations"]
+    assert "not planned: FailReplica web-2" in deviations
+
+
+async def test_without_haproxy_there_is_no_plan(world: World, engine: Engine) -> None:
+    world.balancer.lose()
+    with pytest.raises(Missing, match="HAProxy does not answer"):
+        await engine.plan("web", o.Deploy(spec=quick()))

@@ -1,9 +1,9 @@
-"""This machine's size, as /proc, the control groups and the scheduler tell it; fulfils the Machine port."""
+"""This machine's size, as /proc, the control groups and the scheduler tell it; asked by the process runtime."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from rota.adapters.cgroupfiles import MOUNT, limits_above
@@ -11,12 +11,12 @@ from rota.core.capacity import Amount
 
 
 class LocalMachine:
-    """``groups`` gives the control groups that replicas are made in: what limits those limits all replicas together,
+    """``groups`` are the control groups that replicas are made in: what limits those limits all replicas together,
     as does a container that all of this runs in."""
 
     def __init__(
         self,
-        groups: Callable[[], Iterable[Path]] = tuple,
+        groups: Sequence[Path] = (),
         *,
         mount: Path = MOUNT,
         meminfo: Path = Path("/proc/meminfo"),
@@ -25,8 +25,8 @@ class LocalMachine:
         self._mount = mount
         self._meminfo = meminfo
 
-    async def size(self) -> Amount:
-        memory, cpus = limits_above(self._groups(), self._mount)
+    def size(self) -> Amount:
+        memory, cpus = limits_above(self._groups, self._mount)
         return Amount(min([_total(self._meminfo), *memory]), min([float(len(os.sched_getaffinity(0))), *cpus]))
 
 

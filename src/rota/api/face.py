@@ -41,12 +41,20 @@ class EngineFace(Protocol):
 
     def dns(self) -> View: ...
 
+    async def doctor(self, app: str | None) -> View:
+        """What is wrong, with one app, or with all and the host."""
+        ...
+
     async def ready(self) -> None:
         """Raises Missing or StepFailed naming what does not answer."""
         ...
 
     async def begin(self, app: str, order: Order) -> View:
         """Starts a rollout and returns its view. Raises Conflict while another one is under way."""
+        ...
+
+    async def plan(self, app: str, order: Order) -> View:
+        """What the order would do; changes nothing. Raises what ``begin`` raises."""
         ...
 
     async def pause(self, rollout: str) -> View: ...

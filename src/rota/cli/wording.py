@@ -33,6 +33,8 @@ _STEPS = {
     "KillReplica": "killed",
     "RemoveReplica": "removed",
     "RouteApp": "requests routed anew",
+    "NoteHealth": "health",
+    "HoldRepair": "repair",
     "OpenGap": "no replica in service",
     "CloseGap": "in service again",
     "ForgetApp": "forgotten",
@@ -137,6 +139,12 @@ def step(view: dict[str, Any], rollout: str) -> str | None:
     return event({"kind": kind, "rollout": rollout, **view})
 
 
+def planned(view: dict[str, Any]) -> str | None:
+    """A step of a plan, in the same words; None for one that is only bookkeeping."""
+    said = _STEPS.get(view["step"])
+    return None if said is None else f"{view['replica']} {said}" if view["replica"] else said
+
+
 def steered(verb: str, rollout: dict[str, Any]) -> str:
     """What follows of pause, resume or abort, where that is not yet what the rollout's phase says."""
     text = f"{rollout['id']} {rollout['kind']}"
@@ -167,6 +175,8 @@ def receipt(view: dict[str, Any] | None) -> list[str]:
     if releases:
         lines.append(", ".join(f"release {name}: {count:,}" for name, count in releases.items()))
     lines += [_gap(gap) for gap in view.get("gaps") or []]
+    if "deviations" in view:
+        lines.append("; ".join(view["deviations"]) or "as planned")
     if not view["complete"]:
         lines.append("incomplete: the load balancer was lost for a time, so some requests may not be counted")
     return lines

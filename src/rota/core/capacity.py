@@ -13,7 +13,8 @@ from rota.core.spec import Limits, Order
 from rota.core.state import AppState
 
 KEPT_BACK = 256 * 2**20
-"""Bytes of memory that no replica is promised: for the system, and for daemon, keeper and HAProxy (about 130 MiB)."""
+"""Bytes of memory that no replica is promised: for the system, and for daemon (55 MiB resident after the first apps),
+keeper (20 MiB) and HAProxy (25 MiB, more with many connections)."""
 
 
 @dataclass(frozen=True)

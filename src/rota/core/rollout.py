@@ -109,7 +109,8 @@ class Rollout:
     """The durable facts of one rollout. ``target`` is None for the kinds that take no slot up; ``before`` keeps the
     slots' own targets from before it and ``before_current`` everybody's; ``fresh`` says that nothing of the app ran.
     ``releases`` says of which release each replica was that served meanwhile. ``next_replica`` is the number that the
-    first replica after the order has or would have had. Times are seconds of rota's clock."""
+    first replica after the order has or would have had. ``planned``: the steps, in words, of the plan that it was
+    ordered with (core.promise). Times are seconds of rota's clock."""
 
     id: RolloutId
     app: str
@@ -137,6 +138,7 @@ class Rollout:
     baseline: Mapping[str, Row] = field(default_factory=dict)
     rows: Mapping[str, Row] = field(default_factory=dict)
     releases: Mapping[str, int] = field(default_factory=dict)
+    planned: tuple[str, ...] = ()
     gaps: tuple[Gap, ...] = ()
     cut: int = 0
     started_at: float | None = None

@@ -109,10 +109,12 @@ class Member:
             return ReplicaPhase.STOPPING
         if self.record.drain_began_at is not None:
             return ReplicaPhase.DRAINING
-        if self.admitted:
+        if self.serving:
             return ReplicaPhase.READY
         if not self.running:
             return ReplicaPhase.PENDING
+        if self.admitted:
+            return ReplicaPhase.WARMING
         return ReplicaPhase.STARTING if self.ready.stage is Stage.STARTING else ReplicaPhase.WARMING
 
 

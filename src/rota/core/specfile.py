@@ -24,13 +24,12 @@ from rota.core.starter import written
 DEFAULT_FILE = "rota.yaml"
 
 NOT_YET = {
-    "": "archive autoscale build canary freezes git hold image_key images keep_old migration notify"
-    " overlap placement ports post_deploy pre_deploy preset protected repair rollback schedule server sticky targets"
+    "": "archive autoscale build canary freezes git hold image_key images keep_old migration"
+    " overlap placement ports post_deploy pre_deploy preset protected rollback schedule server targets"
     " warm_up windows",
     "domains": "aliases",
     "env": "from secret_name",
     "health_check": "command",
-    "drain": "session_timeout",
 }
 """Keys of the file's full form that this version does not honour, by section: named, never dropped silently (H11)."""
 
@@ -41,6 +40,7 @@ _LISTS = {
     "env": "- name: KEY and value: TEXT",
     "domains": "- domain: www.example.org",
     "volumes": "- uploads:/var/uploads",
+    "notify": "- mailto://…",
 }
 
 

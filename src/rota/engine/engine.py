@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rota.core import steering
+from rota.core import diagnosis, steering
 from rota.core.admission import admit
 from rota.core.capacity import Amount, Room, demand_of
-from rota.core.errors import Conflict, Missing, NotFound, Problem, SpecError
+from rota.core.diagnosis import Finding
+from rota.core.errors import Conflict, Missing, NotFound, Problem, SpecError, UsageError
 from rota.core.events import EventKind
 from rota.core.fitness import RuntimeKind, misfits
 from rota.core.order import Deploy, Order
+from rota.core.redaction import shown
 from rota.core.rollout import Phase, Rollout
 from rota.core.spec import AppSpec
 from rota.core.state import AppState
 from rota.engine import views
 from rota.engine.dns_view import dns_view
+from rota.engine.plan_view import plan_view
+from rota.engine.planner import Planner, promised
 from rota.engine.reconciler import Reconciler
 from rota.engine.statistics import Statistics
 from rota.engine.supervisor import Supervisor
@@ -28,6 +32,7 @@ from rota.ports.balancer import Balancer
 from rota.ports.clock import Clock
 from rota.ports.logs import Logs
 from rota.ports.machine import Machine
+from rota.ports.notifier import Notifier
 from rota.ports.runtime import Runtime
 from rota.ports.source import Sources
 from rota.ports.store import Answer, Store
@@ -39,7 +44,8 @@ LOOK_AGAIN = 0.1  # seconds
 
 
 class Engine:
-    """``about`` is what the composition root knows of this server; ``on_shutdown`` ends it."""
+    """``about`` is what the composition root knows of this server, ``examine`` what it finds about the host;
+    ``on_shutdown`` ends it."""
 
     def __init__(
         self,
@@ -53,7 +59,9 @@ class Engine:
         balancer: Balancer,
         logs: Logs,
         clock: Clock,
+        notifier: Notifier,
         about: Callable[[], View],
+        examine: Callable[[], Sequence[Finding]],
         http: str,
         on_shutdown: Callable[[bool], None],
     ) -> None:
@@ -66,10 +74,13 @@ class Engine:
         self._balancer = balancer
         self._logs = logs
         self._clock = clock
+        self._notifier = notifier
         self._about = about
+        self._examine = examine
         self._http = http
         self._on_shutdown = on_shutdown
         self._ordering = asyncio.Lock()
+        self._planner = Planner(store, balancer, clock)
 
     # What it shows
 
@@ -86,10 +97,9 @@ class Engine:
         return shown
 
     def replicas(self, name: str) -> View:
-        app, now = self._supervisor.app(name), self._clock.now()
-        members = views.members(app.state, app.observation, now)
-        dns = app.observation.dns if app.observation else {}
-        return {"app": name, "replicas": [views.replica_view(member, dns) for member in members]}
+        app = self._supervisor.app(name)
+        here = views.situation(app.state, app.observation, self._clock.now())
+        return {"app": name, "replicas": [views.replica_view(member, here) for member in views.members(here)]}
 
     def dns(self) -> View:
         """What DNS says of every app's replicas."""
@@ -117,6 +127,17 @@ class Engine:
     def server(self) -> View:
         return self._about() | {"apps": len(self._supervisor.apps)}
 
+    async def doctor(self, app: str | None) -> View:
+        """What is wrong: with one app, or with all of them, the notices and the host."""
+        names = [app] if app is not None else sorted(self._supervisor.apps)
+        found: list[Finding] = []
+        for known in map(self._supervisor.app, names):
+            found += diagnosis.of_app(views.situation(known.state, known.observation, self._clock.now()))
+        if app is None:
+            found += diagnosis.of_letters(await self._store.unsent())
+            found += await asyncio.to_thread(self._examine)
+        return {"findings": [{"level": one.level.value, "about": one.about, "said": one.said} for one in found]}
+
     async def ready(self) -> None:
         """Raises Missing or StepFailed naming what does not answer."""
         await self._store.answer("")
@@ -127,22 +148,29 @@ class Engine:
     # What may be asked of it
 
     async def begin(self, app: str, order: Order) -> View:
-        """Starts a rollout and returns its view. Raises the errors of core.admission.admit, and SpecError for what the
-        server's runtime cannot run."""
-        if isinstance(order, Deploy):
-            _refuse_misfit(order.spec, self._runtime.kind)
+        """Starts a rollout and returns its view. Raises the errors of core.admission.admit, StalePlan, and SpecError
+        for what the server's runtime cannot run and for an address to which no notice can be sent."""
+        await self._check_addresses(order)
         async with self._ordering:
             known = self._supervisor.apps.get(app)
-            hosts, room = self._hosts_of_others(app), await self._room(app)
+            ordered = await self._begun(app, order)
+            if order.plan is not None:
+                await self._planner.check(known, ordered(known.state if known else None), order.plan)
             if known is None:
-                removed = next(iter(await self._store.rollouts(app, 1)), None)
-                state = admit(None, order, app, self._clock.now(), hosts, room, removed)
-                known = await self._supervisor.add(state)
+                known = await self._supervisor.add(ordered(None))
             else:
-                await known.change(lambda state: admit(state, order, app, self._clock.now(), hosts, room))
+                await known.change(ordered)
         rollout = known.state.recorded.rollout
         assert rollout is not None  # every order leaves one
         return self._without_steps(rollout)
+
+    async def plan(self, app: str, order: Order) -> View:
+        """What the order would do; nothing is changed. Raises the errors of ``begin``, and Missing while HAProxy does
+        not answer."""
+        known = self._supervisor.apps.get(app)
+        ordered = await self._begun(app, order)
+        made = await self._planner.plan(known, ordered(known.state if known else None))
+        return plan_view(made, order, (await self._room(app)).free)
 
     async def pause(self, rollout: str) -> View:
         return await self._ask(rollout, steering.pause)
@@ -245,6 +273,22 @@ class Engine:
                         hosts.update(dict.fromkeys(release.spec.hosts, name))
         return hosts
 
+    async def _check_addresses(self, order: Order) -> None:
+        for url in order.spec.notify if isinstance(order, Deploy) else ():
+            try:
+                await self._notifier.check(url)
+            except UsageError as error:
+                raise SpecError([Problem(f"notify: {error}", key="notify")]) from error
+
+    async def _begun(self, app: str, order: Order) -> Callable[[AppState | None], AppState]:
+        """From the app's state to the one that the order leaves. Raises SpecError."""
+        if isinstance(order, Deploy):
+            _refuse_misfit(order.spec, self._runtime.kind)
+        hosts, room, removed = self._hosts_of_others(app), await self._room(app), None
+        if app not in self._supervisor.apps:
+            removed = next(iter(await self._store.rollouts(app, 1)), None)
+        return lambda state: promised(admit(state, order, app, self._clock.now(), hosts, room, removed), order)
+
     async def _ask(self, id: str, ask: Callable[[Rollout, float], Rollout]) -> View:
         rollout = await self._kept_rollout(id)
         if rollout.phase.ended:
@@ -312,7 +356,9 @@ def _refuse_misfit(spec: AppSpec, runtime: RuntimeKind) -> None:
 
 
 def _redacted(spec: View) -> View:
-    """Values of environment variables may be secrets, a registry's password is one: shown are their names alone."""
+    """Values of environment variables may be secrets, a registry's password is one, and addresses of notices hold some:
+    shown are their names alone."""
+    spec["notify"] = [shown(url) for url in spec.get("notify", [])]
     spec["env"] = [{"name": entry["name"], "value": "(hidden)"} for entry in spec.get("env", [])]
     registry = (spec.get("image") or {}).get("registry") or {}
     if registry.get("password"):

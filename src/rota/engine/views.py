@@ -4,13 +4,14 @@ Pure functions; called by the status."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from rota.core import repair
 from rota.core.events import Event
-from rota.core.observation import Gap, Observation, ObservedDns
+from rota.core.observation import Gap, Observation
+from rota.core.promise import deviations
 from rota.core.receipt import BALANCER_DOWN, Receipt, receipt
 from rota.core.rollout import Failure, Rollout
 from rota.core.situation import Draft, Member, ReplicaPhase, Situation
@@ -28,13 +29,16 @@ def moment(at: float | None) -> str | None:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def members(state: AppState, observed: Observation | None, now: float) -> list[Member]:
-    situation = Situation(state, observed or Observation(), now, Draft(frozenset()))
-    return sorted(situation.members.values(), key=lambda member: (member.record.slot, member.number))
+def situation(state: AppState, observed: Observation | None, now: float) -> Situation:
+    return Situation(state, observed or Observation(), now, Draft(frozenset()))
+
+
+def members(here: Situation) -> list[Member]:
+    return sorted(here.members.values(), key=lambda member: (member.record.slot, member.number))
 
 
 def app_view(state: AppState, observed: Observation | None, now: float, urls: list[str]) -> View:
-    shown = members(state, observed, now)
+    shown = members(situation(state, observed, now))
     running = state.recorded.running_rollout
     release = state.releases.get(state.desired.current.release)
     return {
@@ -50,7 +54,7 @@ def app_view(state: AppState, observed: Observation | None, now: float, urls: li
     }
 
 
-def replica_view(member: Member, dns: Mapping[str, ObservedDns]) -> View:
+def replica_view(member: Member, here: Situation) -> View:
     seen, record = member.seen, member.record
     failure = record.failure
     ready = record.enabled_at if member.phase is ReplicaPhase.READY else None
@@ -62,14 +66,14 @@ def replica_view(member: Member, dns: Mapping[str, ObservedDns]) -> View:
         "generation": record.generation,
         "node": seen.node if seen else "local",
         "phase": member.phase.value,
-        "reason": failure.detail if failure else member.ready.detail,
+        "reason": failure.detail if failure else repair.condition(here, member) or member.ready.detail,
         "address": str(seen.address) if seen and seen.address else None,
         "started_at": moment(seen.started_at if seen else record.started_at),
         "ready_since": moment(ready),
         "restarts": seen.restarts if seen else 0,
         "limits": {**limits, "enforced": seen.limits_enforced if seen else False},
         "open": member.server.open if member.server else 0,
-        "dns": dns_state(member.id, record, dns),
+        "dns": dns_state(member.id, record, here.observed.dns),
         "log": list(failure.log) if failure else [],
     }
 
@@ -107,7 +111,7 @@ def rollout_view(rollout: Rollout, state: AppState | None, observed: Observation
         "progress": {"done": done, "of": slots},
         "failures": [failure_view(failure) for failure in rollout.failures],
         "steps": [step_view(event) for event in steps],
-        "receipt": receipt_view(counted),
+        "receipt": receipt_view(counted) | _kept_promise(rollout, steps),
     }
 
 
@@ -185,6 +189,13 @@ def _app_phase(state: AppState) -> str:
     if state.desired.removed:
         return "removing"
     return "running" if state.desired.running else "stopped"
+
+
+def _kept_promise(rollout: Rollout, steps: list[Event]) -> View:
+    """Of a rollout that was ordered with a plan, once it has ended: what came otherwise."""
+    if not rollout.planned or not rollout.phase.ended or not steps:
+        return {}
+    return {"deviations": list(deviations(rollout.planned, ((event.step or "", event.replica) for event in steps)))}
 
 
 def _outages(rollout: Rollout, observed: Observation | None) -> tuple[Gap, ...]:

@@ -1,4 +1,4 @@
-"""A runtime in memory that tests drive by a FakeClock, with faults to order; fulfils the Runtime, Logs and Usage ports.
+"""A runtime in memory that tests drive by a FakeClock, with faults to order; fulfils Runtime, Logs, Usage and Machine.
 
     runtime = FakeRuntime(clock)
     runtime.faults = lambda order: Faults(crash_after=2.0) if order.release == 2 else Faults()
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
+from rota.core.capacity import Amount
 from rota.core.errors import StartFailed, StepFailed
 from rota.core.fitness import RuntimeKind
 from rota.core.names import ReplicaId
@@ -63,6 +64,8 @@ class FakeRuntime:
         self.silent = False
         """While True nobody is woken (an event that was lost)."""
         self.enforces_limits = True
+        self.machine = Amount(2**50, 100_000.0)
+        """How large the machine is; by default whatever fits."""
         self.memory = 32 * 2**20
         """Bytes that each replica uses."""
         self.load = 0.5
@@ -169,6 +172,10 @@ class FakeRuntime:
         now = self.clock.now()
         alive = [run.seen for run in map(self._runs.get, replicas) if run and run.seen.state is RunState.RUNNING]
         return {seen.id: Reading(now, self.memory, (now - seen.started_at) * self.load) for seen in alive}
+
+    async def size(self) -> Amount:
+        self._ask("")
+        return self.machine
 
     # What tests do to it
 

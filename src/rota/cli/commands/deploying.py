@@ -10,7 +10,7 @@ import typer
 
 from rota.cli import output, rollout
 from rota.cli.commands.arguments import AsJson, File, example
-from rota.cli.connection import Connection
+from rota.cli.connection import Connection, View
 from rota.cli.policy import Policy, taking
 from rota.core.errors import Problem, SpecError, UsageError
 
@@ -32,13 +32,19 @@ def add_to(commands: typer.Typer) -> None:
 @taking(Policy)
 def deploy(file: File = DEFAULT_FILE, *, flags: Policy) -> None:
     """Deploy the app that a file describes, from the file's directory."""
+    connection = Connection()
+    app, order = deploy_order(connection, file, flags, upload=True)
+    rollout.run(connection, app, order, flags)
+
+
+def deploy_order(connection: Connection, file: Path, flags: Policy, *, upload: bool) -> tuple[str, View]:
+    """The app's name and the order, its source packed, and sent to the server if that is to have it."""
     spec = read(file)
     _check(flags)
-    connection = Connection()
+    order = flags.order("deploy", spec=spec.model_dump(mode="json", exclude_unset=True))
     _fitting(spec, file, str(connection.get("/api/v1/server")["runtime"]))  # before the work of packing
-    source = _uploaded(connection, file.resolve().parent) if spec.image is None else None
-    order = flags.order("deploy", spec=spec.model_dump(mode="json", exclude_unset=True), source=source)
-    rollout.run(connection, spec.name, order, flags)
+    source = _packed(connection, file.resolve().parent, upload) if spec.image is None else None
+    return spec.name, order | {"source": source}
 
 
 def validate(file: File = DEFAULT_FILE, json: AsJson = False) -> None:
@@ -114,12 +120,12 @@ def _check(flags: Policy) -> None:
         raise UsageError("\n".join(text.replace("Value error, ", "") for text in mistakes)) from None
 
 
-def _uploaded(connection: Connection, directory: Path) -> str:
+def _packed(connection: Connection, directory: Path, upload: bool) -> str:
     from rota.cli.pack import pack
 
     packed = pack(directory)
     try:
-        if not connection.exists(f"/api/v1/sources/{packed.digest}"):
+        if upload and not connection.exists(f"/api/v1/sources/{packed.digest}"):
             output.tell(f"uploading {packed.files:,} files, {packed.size / 2**10:,.0f} KiB packed")
             headers = {"Content-Type": "application/octet-stream", "Content-Length": str(packed.size)}
             with packed.path.open("rb") as body:

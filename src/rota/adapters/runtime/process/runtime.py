@@ -1,4 +1,4 @@
-"""Replicas as processes of this machine, without Docker; fulfils the Runtime and Usage ports for the engine.
+"""Replicas as processes of this machine, without Docker; fulfils the Runtime, Usage and Machine ports for the engine.
 
 The keeper is their parent and remembers them; their labels are in its records. What is the runtime's own is below the
 data directory (layout). Nothing is kept in memory that is not read again from there."""
@@ -18,6 +18,7 @@ from rota.adapters.cgroupfiles import MOUNT, directories
 from rota.adapters.clock import SystemClock
 from rota.adapters.keeper.client import Child, ChildOrder, Children, Refused
 from rota.adapters.keeper.launch import KeeperLost
+from rota.adapters.machine import LocalMachine
 from rota.adapters.runtime.command import with_port
 from rota.adapters.runtime.process import cgroups
 from rota.adapters.runtime.process.artefacts import BUILD_TIME, Artefacts
@@ -29,6 +30,7 @@ from rota.adapters.runtime.process.port_leases import PortLeases
 from rota.adapters.runtime.process.tree import processes, tree_of
 from rota.adapters.unpack import written_disk_error
 from rota.adapters.usage import used
+from rota.core.capacity import Amount
 from rota.core.errors import StartFailed, StepFailed
 from rota.core.fitness import RuntimeKind
 from rota.core.names import ReplicaId
@@ -100,15 +102,14 @@ class ProcessRuntime:
         """Lets go; replicas run on."""
         await self._artefacts.close()
 
+    async def dismantle(self) -> None:
+        """For ``rota shutdown``, once no replica is left: there was nothing that all of them shared but their control
+        group, and that went with the last."""
+
     @property
     def contains(self) -> bool:
         """Whether replicas are contained, and limited, by control groups on this machine."""
         return bool(self._cgroups.roots)
-
-    @property
-    def groups(self) -> tuple[Path, ...]:
-        """The control groups that replicas are in or below: those that can be made, else the daemon's own."""
-        return self._cgroups.roots or tuple(map(Path, directories(_OWN_CGROUPS, self._cgroup_mount)))
 
     async def observe(self) -> tuple[Mapping[ReplicaId, ObservedReplica], Mapping[tuple[str, int], Artefact]]:
         replicas = {labels.replica: observed(child, labels, self._clock) for child, labels in self._replicas()}
@@ -186,6 +187,15 @@ class ProcessRuntime:
                     await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
         except OSError as error:
             raise StepFailed(written_disk_error(error, self._layout.data_dir)) from error
+
+    async def size(self) -> Amount:
+        # Replicas are in or below the groups that can be made, else in the daemon's own.
+        groups = self._cgroups.roots or map(Path, directories(_OWN_CGROUPS, self._cgroup_mount))
+        return LocalMachine(tuple(groups), mount=self._cgroup_mount).size()
+
+    def namespace_of(self, replica: ReplicaId) -> int | None:
+        """None: replicas listen in the machine's own network namespace."""
+        return None
 
     async def usage(self, replicas: Collection[ReplicaId]) -> Mapping[ReplicaId, Reading]:
         known = self._children.known
