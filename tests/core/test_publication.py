@@ -10,6 +10,9 @@ from tests.core.scenario import options, running, serving, settled, told
 from rota.core import order as o
 from rota.core import steering
 from rota.core import steps as s
+from rota.core.begin import begin
+from rota.core.durations import Durations
+from rota.core.forecast import forecast
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, Published
 from rota.core.rollout import Cause, Phase
@@ -29,8 +32,8 @@ def named(view: FakeDns) -> set[str]:
 
 def life(*views: FakeDns, replicas: int = 3, **fields: Any) -> Simulation:
     """The app deployed and settled; the views are ``internal`` and ``zone``."""
-    dns = dict(zip(("internal", "zone"), views, strict=False))
-    simulation = Simulation(rules=DesignRules(), dns=dns)
+    simulation = Simulation(rules=DesignRules())
+    simulation.dns.update(zip(("internal", "zone"), views, strict=False))
     simulation.runtime.faults = lambda order: MOODS[mood_of(order.spec)]
     simulation.order(o.Deploy(spec=spec_of(replicas=replicas, domains=[DOMAIN], **fields)))
     simulation.run(60.0)
@@ -280,6 +283,20 @@ def test_an_app_is_removed_without_a_server_that_only_warns() -> None:
     simulation.order(o.Remove())
     simulation.run(60.0)
     assert simulation.state is None
+
+
+def test_a_plan_has_the_waits_in_it() -> None:
+    simulation = life(*both(required=True))
+    assert simulation.state is not None
+    order = o.Restart(policy=options(remove_from_dns=True))
+    ordered = begin(simulation.state, order, "web", simulation.now, {})
+    foreseen = forecast(ordered, simulation.observe(), Durations(), simulation.now)
+    assert foreseen.phase is Phase.SUCCEEDED
+    noted, disabled = (
+        next(planned.after for planned in foreseen.steps if isinstance(planned.step, kind))
+        for kind in (s.NoteWithdrawn, s.DisableServer)
+    )
+    assert disabled == pytest.approx(noted + TTL)
 
 
 def test_an_app_that_has_nothing_in_the_zone_has_nothing_to_do_with_it() -> None:

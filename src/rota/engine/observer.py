@@ -62,7 +62,7 @@ class Observer:
             replicas=ours,
             artefacts=_of_app(state.name, artefacts),
             balancer=balancer,
-            dns=await self._views(state),
+            dns=await look_at_dns(self._dns, state),
             probes=self._histories(ours),
             logs=await self._last_lines(state, ours),
             busy=busy,
@@ -74,11 +74,6 @@ class Observer:
     async def _unknown_to_balancer(self) -> ObservedBalancer:
         """An app that HAProxy has no part of yet: whether HAProxy answers is all there is to know."""
         return ObservedBalancer(process=await self._balancer.answering())
-
-    async def _views(self, state: AppState) -> dict[str, ObservedDns]:
-        hosts = frozenset(host for release in state.releases.values() for host in release.spec.hosts)
-        seen = {name: await view.observe(state.name, hosts) for name, view in self._dns.items()}
-        return {name: shown for name, shown in seen.items() if shown is not None}
 
     def _histories(self, replicas: Mapping[ReplicaId, ObservedReplica]) -> dict[ReplicaId, ProbeHistory]:
         seen = {name: self._probing.seen(name) for name in replicas}
@@ -110,6 +105,13 @@ class Observer:
 
 def _of_app(app: str, artefacts: Mapping[tuple[str, int], Artefact]) -> dict[int, Artefact]:
     return {number: artefact for (name, number), artefact in artefacts.items() if name == app}
+
+
+async def look_at_dns(views: Mapping[str, Dns], state: AppState) -> dict[str, ObservedDns]:
+    """The app's part of each view that it has one of."""
+    hosts = frozenset(host for release in state.releases.values() for host in release.spec.hosts)
+    seen = {name: await view.observe(state.name, hosts) for name, view in views.items()}
+    return {name: shown for name, shown in seen.items() if shown is not None}
 
 
 def to_probe(

@@ -9,7 +9,7 @@ between two instants time goes to whatever comes next. Nothing here is random: f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -24,7 +24,6 @@ from rota.core.observation import (
     Counters,
     Observation,
     ObservedBalancer,
-    ObservedDns,
     ObservedReplica,
     ProbeHistory,
     RunState,
@@ -37,7 +36,7 @@ from rota.core.situation import Draft, Situation
 from rota.core.spec import AppSpec
 from rota.core.state import AppState
 from rota.engine.executor import Executor
-from rota.engine.observer import to_probe
+from rota.engine.observer import look_at_dns, to_probe
 from rota.engine.reconciler import FULL_OBSERVATION, RETRY
 from rota.testing.balancer import FakeBalancer
 from rota.testing.clock import FakeClock
@@ -87,7 +86,7 @@ class Simulation:
         self.clock = FakeClock(1000.0)
         self.runtime = FakeRuntime(self.clock)
         self.balancer = FakeBalancer()
-        self.dns = dns or {}
+        self.dns: dict[str, FakeDns] = {}
         self.state: AppState | None = None
         self.steps: list[Done] = []
         self.rollouts: dict[str, Rollout] = {}
@@ -189,17 +188,11 @@ class Simulation:
             replicas=replicas,
             artefacts={number: artefact for (_, number), artefact in artefacts.items()},
             balancer=balancer,
-            dns=self._views(),
+            dns=_now(look_at_dns(self.dns, self.state)),
             probes=self._probes(to_probe(self.state, dict(replicas), balancer)),
             logs={name: _now(self.runtime.tail(name, 5)) for name in replicas},
             busy=frozenset(self._under_way) | frozenset(self._refused),
         )
-
-    def _views(self) -> dict[str, ObservedDns]:
-        assert self.state is not None
-        hosts = frozenset(host for release in self.state.releases.values() for host in release.spec.hosts)
-        seen = {name: _now(view.observe(self.app, hosts)) for name, view in self.dns.items()}
-        return {name: shown for name, shown in seen.items() if shown is not None}
 
     def here(self) -> Situation:
         assert self.state is not None

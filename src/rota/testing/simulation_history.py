@@ -92,7 +92,8 @@ class Life:
 
     def __init__(self, history: History) -> None:
         self.history = history
-        self.simulation = Simulation(rules=DesignRules(), dns=DNS[history.dns]())
+        self.simulation = Simulation(rules=DesignRules())
+        self.simulation.dns.update(DNS[history.dns]())
         self.refusals: list[str] = []
         self._refuse = 0
         self._lost_until: float | None = None

@@ -72,6 +72,7 @@ class InternalDns:
     async def _bring_into_force(self) -> None:
         """What is wanted now: whoever waits here while another writes may find its own change in force already."""
         async with self._writing:
+            await asyncio.sleep(0)  # lets in what else is asked for at this moment
             entries, version = dict(self._wanted), self._version + 1
             if entries == self._served:
                 return

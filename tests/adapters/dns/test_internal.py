@@ -1,0 +1,120 @@
+"""Rota's own names: the table on disk, and the name server that the keeper runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from rota.adapters.dns.internal import InternalDns
+from rota.adapters.dns.kept import NAME, KeptNameServer, stop
+from rota.adapters.dns.views import DnsViews
+from rota.core.errors import Missing, StepFailed
+from rota.core.names import ReplicaId
+from rota.core.observation import Address, DnsEntry
+from rota.testing.machine import machine
+from rota.testing.server import free_port
+
+ONE, TWO = (DnsEntry(ReplicaId(f"web-{n}"), n, 1, Address(f"10.0.0.{n}", 20000 + n)) for n in (1, 2))
+
+
+class Slow:
+    """A name server that takes its time, or fails."""
+
+    def __init__(self) -> None:
+        self.loaded: list[int] = []
+        self.failure = ""
+
+    async def load(self, version: int) -> None:
+        await asyncio.sleep(0)
+        if self.failure:
+            raise StepFailed(self.failure)
+        self.loaded.append(version)
+
+
+async def opened(path: Path, server: Slow) -> InternalDns:
+    view = InternalDns(path / "nameserver" / "table.json", server)
+    await view.open()
+    return view
+
+
+async def names(view: InternalDns) -> set[str]:
+    shown = await view.observe("web", frozenset())
+    assert shown is not None
+    return {str(name) for name in shown.published}
+
+
+async def test_the_next_daemon_goes_on_from_the_table(tmp_path: Path) -> None:
+    view = await opened(tmp_path, Slow())
+    await view.publish("web", ONE)
+    following = await opened(tmp_path, Slow())
+    assert await names(following) == {"web-1"}
+    await following.withdraw("web", ONE.replica)
+    assert json.loads((tmp_path / "nameserver/table.json").read_text())["replicas"] == []
+
+
+async def test_changes_of_one_moment_are_one_version(tmp_path: Path) -> None:
+    server = Slow()
+    view = await opened(tmp_path, server)
+    await asyncio.gather(*(view.publish("web", one) for one in (ONE, TWO)), view.withdraw("web", ReplicaId("web-3")))
+    assert await names(view) == {"web-1", "web-2"}
+    assert len(server.loaded) == 1
+
+
+async def test_what_the_name_server_did_not_take_is_not_shown(tmp_path: Path) -> None:
+    server = Slow()
+    view = await opened(tmp_path, server)
+    server.failure = "no"
+    with pytest.raises(StepFailed):
+        await view.publish("web", ONE)
+    assert await names(view) == set()
+    server.failure = ""
+    await view.publish("web", ONE)
+    assert await names(view) == {"web-1"}
+
+
+async def test_a_table_that_cannot_be_written_is_a_failed_step(tmp_path: Path) -> None:
+    view = await opened(tmp_path, Slow())
+    (tmp_path / "nameserver" / ".table.json.new").mkdir()
+    with pytest.raises(StepFailed, match="cannot be written"):
+        await view.publish("web", ONE)
+
+
+async def test_a_table_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "nameserver").mkdir()
+    (tmp_path / "nameserver/table.json").write_text("{}")
+    with pytest.raises(Missing, match=r"table\.json cannot be kept"):
+        await opened(tmp_path, Slow())
+
+
+async def test_the_name_server_outlives_its_daemon_and_moves_when_told() -> None:
+    async with machine() as made:
+        directory, first, second = made.data_dir / "nameserver", free_port(), free_port()
+        views = DnsViews(made.children, directory, f"127.0.0.1:{first}")
+        await (await views.open())["internal"].publish("web", ONE)
+        pid = made.children.known[NAME].pid
+        again = DnsViews(made.children, directory, f"127.0.0.1:{first}")
+        await again.open()
+        assert made.children.known[NAME].pid == pid
+        moved = DnsViews(made.children, directory, f"127.0.0.1:{second}")
+        await moved.open()
+        assert made.children.known[NAME].pid != pid
+        assert (moved.about() or {})["listen"] == f"127.0.0.1:{second}"
+        without = DnsViews(made.children, directory)
+        assert await without.open() == {}
+        assert NAME not in made.children.known
+        assert without.about() is None
+
+
+async def test_an_address_in_use_is_named_with_the_way_out() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        async with machine() as made:
+            (made.data_dir / "nameserver").mkdir()
+            with pytest.raises(Missing, match="give --dns another address"):
+                await KeptNameServer(made.children, made.data_dir / "nameserver", where).ensure()
+            await stop(made.children)
