@@ -9,9 +9,9 @@ between two instants time goes to whatever comes next. Nothing here is random: f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from rota.core import steps as s
 from rota.core.arrival import failed_start
@@ -41,6 +41,7 @@ from rota.engine.reconciler import FULL_OBSERVATION, RETRY
 from rota.testing.balancer import FakeBalancer
 from rota.testing.clock import FakeClock
 from rota.testing.dns import FakeDns
+from rota.testing.instant import at_once
 from rota.testing.runtime import FakeRuntime
 
 LEAST_ADVANCE = 1e-4  # seconds: less is lost in rounding
@@ -79,9 +80,9 @@ class Crash:
 class Simulation:
     """``takes`` says how long a call is under way, ``refuses`` whether it fails ("before" or "after" it had its
     effect), ``opens`` for how long each of the requests goes on that are open to a server that leaves, ``visits`` for
-    how long the users of one that is drained go on coming. All may be changed at any time."""
+    how long the users of one that is drained go on coming. All may be changed at any time; ``dns`` has the views."""
 
-    def __init__(self, app: str = "web", rules: Rules | None = None, dns: Mapping[str, FakeDns] | None = None) -> None:
+    def __init__(self, app: str = "web", rules: Rules | None = None) -> None:
         self.app = app
         self.clock = FakeClock(1000.0)
         self.runtime = FakeRuntime(self.clock)
@@ -180,17 +181,17 @@ class Simulation:
     def observe(self) -> Observation:
         assert self.state is not None
         self._move_servers()
-        replicas, artefacts = _now(self.runtime.observe())
-        parts = _now(self.balancer.observe())
-        balancer = parts.get(self.app, ObservedBalancer(process=_now(self.balancer.answering())))
+        replicas, artefacts = at_once(self.runtime.observe())
+        parts = at_once(self.balancer.observe())
+        balancer = parts.get(self.app, ObservedBalancer(process=at_once(self.balancer.answering())))
         self._refused = {about: until for about, until in self._refused.items() if until > self.now}
         return Observation(
             replicas=replicas,
             artefacts={number: artefact for (_, number), artefact in artefacts.items()},
             balancer=balancer,
-            dns=_now(look_at_dns(self.dns, self.state)),
+            dns=at_once(look_at_dns(self.dns, self.state)),
             probes=self._probes(to_probe(self.state, dict(replicas), balancer)),
-            logs={name: _now(self.runtime.tail(name, 5)) for name in replicas},
+            logs={name: at_once(self.runtime.tail(name, 5)) for name in replicas},
             busy=frozenset(self._under_way) | frozenset(self._refused),
         )
 
@@ -210,7 +211,7 @@ class Simulation:
 
     def seen(self) -> dict[ReplicaId, ObservedReplica]:
         """The replicas as they are."""
-        replicas: dict[ReplicaId, ObservedReplica] = dict(_now(self.runtime.observe())[0])
+        replicas: dict[ReplicaId, ObservedReplica] = dict(at_once(self.runtime.observe())[0])
         return replicas
 
     def kinds(self) -> list[str]:
@@ -262,7 +263,7 @@ class Simulation:
             if refused == "before":
                 raise StepFailed("refused")
             self._rules.acting(self, step)
-            _now(self._executor.carry_out(self.state, step))
+            at_once(self._executor.carry_out(self.state, step))
             self._acted(step)
             if refused:
                 raise StepFailed("it took too long")
@@ -389,15 +390,6 @@ class Simulation:
             if healthy is not None:
                 moments.append(healthy + (check.rise - 1) * check.start_interval)
         return moments
-
-
-def _now(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """What a fake's method returns: none of them waits."""
-    try:
-        coroutine.send(None)
-    except StopIteration as ended:
-        return ended.value
-    raise AssertionError("a fake waited")
 
 
 def _in_words(step: s.Step) -> str:
