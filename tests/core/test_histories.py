@@ -32,9 +32,13 @@ options = st.builds(
 @st.composite
 def files(draw: st.DrawFn) -> dict[str, Any]:
     wanted: dict[str, Any] = {"replicas": draw(st.integers(1, 5)), "min_ready_seconds": draw(st.sampled_from([0, 1]))}
-    if draw(st.integers(0, 4)) == 0:
-        wanted["deployment_strategy"] = "replace"
-        wanted["rollout"] = {"progress_deadline": 20}
+    strategy = draw(st.sampled_from(["rolling", "rolling", "rolling", "replace", "blue-green", "one generation"]))
+    if strategy != "rolling":
+        wanted["rollout"] = {"progress_deadline": 20, "failure_action": draw(st.sampled_from([None, "pause"]))}
+        if strategy == "one generation":
+            wanted["overlap"] = "forbid"
+        else:
+            wanted |= {"deployment_strategy": strategy, "keep_old": draw(st.sampled_from([0, 3, 40]))}
     else:
         order = draw(st.sampled_from([None, "start-first", "stop-first"])) if wanted["replicas"] > 1 else None
         parallelism = draw(st.sampled_from([None, 1, 2, "100%"]))
@@ -50,7 +54,19 @@ def files(draw: st.DrawFn) -> dict[str, Any]:
     return wanted
 
 
-changes = st.sampled_from([{}, {}, {}, {"replicas": 2}, {"replicas": 4}, {"health_check": {"fall": 2}}])
+plain = {"rollout": {"progress_deadline": 20}, "deployment_strategy": "rolling", "overlap": "allow"}
+changes = st.sampled_from(
+    [
+        {},
+        {},
+        {},
+        {"replicas": 2},
+        {"replicas": 4},
+        {"health_check": {"fall": 2}},
+        {**plain, "deployment_strategy": "blue-green", "keep_old": 20},
+        {**plain, "overlap": "forbid"},
+    ]
+)
 deeds = st.one_of(
     st.tuples(st.just("deploy"), st.tuples(st.sampled_from(["good", "good", *MOODS]), changes, st.booleans())),
     st.tuples(st.just("restart"), st.tuples(options, st.booleans())),

@@ -185,6 +185,9 @@ def _serving(rollout: dict[str, Any]) -> list[str]:
         return [f"release {release} serves"]
     if phase == "succeeded" and rollout["kind"] == "rollback":
         return [f"release {rollout['to_release']} serves now"]
+    kept = rollout["policy"].get("keep_old") if phase == "succeeded" else None
+    if kept and release not in (None, rollout["to_release"]):
+        return [f"release {release} is kept for {duration(kept)}; back to it at once: rota rollback {rollout['app']}"]
     return []
 
 

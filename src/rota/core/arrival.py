@@ -49,7 +49,7 @@ def start(here: Situation, slot: int, reason: str) -> None:
                 reason,
                 slot,
                 target.release,
-                _generation(here, target),
+                _generation(here, slot, target),
                 target.limits,
             )
         )
@@ -59,7 +59,7 @@ def start_again(here: Situation, member: Member) -> None:
     """The same replica again, in place, after it was stopped for that."""
     slot, target = member.record.slot, here.desired.target(member.record.slot)
     step = RestartReplica(
-        member.id, "restarted in place", slot, target.release, _generation(here, target), target.limits
+        member.id, "restarted in place", slot, target.release, _generation(here, slot, target), target.limits
     )
     here.draft.add(step)
 
@@ -73,7 +73,8 @@ def admit(here: Situation, member: Member) -> None:
     elif ready.stage is not Stage.READY:
         here.draft.wake(ready.until)
     elif member.seen is not None and member.seen.address is not None and here.balanced:
-        backend = backend_of(here.spec(member.record.release)).name
+        assert member.target is not None  # one that is to arrive has a slot
+        backend = backend_of(here.spec(member.record.release), member.target.colour).name
         if backend in here.observed.balancer.backends:
             here.draft.add(EnableServer(member.id, "ready and stable", backend, member.seen.address))
 
@@ -113,9 +114,12 @@ def exit_in_words(exit_seen: Exit | None) -> str:
     return f"it exited with code {exit_seen.code}"
 
 
-def _generation(here: Situation, target: SlotTarget) -> int:
+def _generation(here: Situation, slot: int, target: SlotTarget) -> int:
+    """Where all slots change together, what is made for one that is not taken up yet belongs to those that go."""
     rollout = here.rollout
-    return max(target.min_generation, rollout.generation if rollout is not None else 0)
+    if rollout is None or (rollout.policy.whole and slot not in rollout.taken):
+        return target.min_generation
+    return max(target.min_generation, rollout.generation)
 
 
 def _fail(here: Situation, member: Member, cause: Cause, detail: str) -> None:
@@ -159,6 +163,8 @@ def _counts(rollout: Rollout | None, member: Member, now: float) -> bool:
     """Whether a failure is one of the rollout's own: a replica that it made, not in rotation for ``monitor`` yet."""
     if rollout is None or not _made_by(rollout, member.record.slot, member.record.generation):
         return False
+    if rollout.policy.switch and member.record.slot in rollout.in_hand:
+        return True  # in its pool, and waiting for the others: not in rotation
     enabled_at = member.record.enabled_at
     return enabled_at is None or now < enabled_at + rollout.policy.monitor
 

@@ -13,7 +13,8 @@ from rota.core.spec import AppSpec, HealthCheck
 
 @dataclass(frozen=True)
 class Backend:
-    """Times in seconds; ``check_path`` None is a TCP check."""
+    """Times in seconds; ``check_path`` None is a TCP check. ``colour`` tells pools of the same settings apart, between
+    which a blue-green rollout switches."""
 
     app: str
     check_path: str | None
@@ -22,6 +23,7 @@ class Backend:
     timeout: float
     fall: int
     rise: int
+    colour: int = 0
 
     @cached_property
     def name(self) -> str:
@@ -29,13 +31,13 @@ class Backend:
         return _name(self)
 
 
-def backend_of(spec: AppSpec) -> Backend:
-    return _backend(spec.name, spec.check_path, spec.health_check)
+def backend_of(spec: AppSpec, colour: int = 0) -> Backend:
+    return _backend(spec.name, spec.check_path, spec.health_check, colour)
 
 
 @lru_cache(maxsize=4096)  # asked several times a decision
-def _backend(app: str, path: str | None, check: HealthCheck) -> Backend:
-    return Backend(app, path, check.interval, check.fast_interval, check.timeout, check.fall, check.rise)
+def _backend(app: str, path: str | None, check: HealthCheck, colour: int) -> Backend:
+    return Backend(app, path, check.interval, check.fast_interval, check.timeout, check.fall, check.rise, colour)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -10,17 +10,18 @@ from dataclasses import dataclass, replace
 from rota.core import order as o
 from rota.core.errors import Conflict, DomainTaken, NotFound, UsageError
 from rota.core.names import rollout_id
-from rota.core.policy import Policy, resolve
+from rota.core.policy import Policy, resolve, way_back
 from rota.core.record import record
 from rota.core.rollout import Cause, Kind, Phase, Rollout, SlotTarget
-from rota.core.spec import AppSpec, Mode, RolloutOptions
+from rota.core.spec import AppSpec, Mode, Order, Overlap, RolloutOptions, Strategy
 from rota.core.state import AppState, Desired, Recorded, Release
 from rota.core.steps import FinishRollout
 
 
 @dataclass(frozen=True)
 class Change:
-    """What a rolling order asks for, worked out: the target and the policy's ingredients."""
+    """What a rolling order asks for, worked out: the target and the policy's ingredients. ``instant``: the target is
+    what a switch left running to go back to."""
 
     kind: Kind
     target: SlotTarget
@@ -28,6 +29,7 @@ class Change:
     spec: AppSpec
     replicas: int
     same_release: bool = False
+    instant: bool = False
 
 
 def begin(
@@ -67,7 +69,7 @@ def begin(
             desired = replace(state.desired, running=False, remove_stopped=True, removed=True)
             return _uncounted(replace(state, desired=desired), Kind.REMOVE, now)
         case _:
-            return _rolling(state, _change(state, order), now)
+            return rolling(state, _change(state, order, now), now)
 
 
 def _free(state: AppState, supersede: bool, now: float) -> AppState:
@@ -102,7 +104,7 @@ def _deploy(state: AppState, order: o.Deploy, now: float) -> AppState:
     same = number == current.release and state.desired.running
     generation = current.min_generation if same else state.recorded.next_generation
     target = SlotTarget(number, generation, order.spec.limits)
-    return _rolling(state, Change(Kind.DEPLOY, target, order.policy, order.spec, order.spec.replicas), now)
+    return rolling(state, Change(Kind.DEPLOY, target, order.policy, order.spec, order.spec.replicas), now)
 
 
 def _refuse_taken(spec: AppSpec, hosts: Mapping[str, str]) -> None:
@@ -132,7 +134,7 @@ def _release_for(state: AppState, order: o.Deploy, now: float) -> tuple[int, App
     return number, replace(state, releases=releases, recorded=replace(state.recorded, next_release=number + 1))
 
 
-def _change(state: AppState, order: o.Restart | o.Redeploy | o.Rollback | o.ChangeLimits) -> Change:
+def _change(state: AppState, order: o.Restart | o.Redeploy | o.Rollback | o.ChangeLimits, now: float) -> Change:
     if not state.desired.running:
         raise Conflict(f"{state.name} is stopped; rota start {state.name} starts it")
     current, generation = state.desired.current, state.recorded.next_generation
@@ -146,14 +148,26 @@ def _change(state: AppState, order: o.Restart | o.Redeploy | o.Rollback | o.Chan
             target = replace(current, min_generation=generation)
             return Change(Kind.REDEPLOY, target, order.policy, spec, count)
         case o.Rollback():
-            release = state.releases[_earlier(state, order.release)]
-            target = SlotTarget(release.number, generation, release.spec.limits)
-            return Change(Kind.ROLLBACK, target, order.policy, release.spec, count)
+            return _rollback(state, order, now)
         case _:
             by_rollout = order.policy.order is not None or order.policy.mode is Mode.SIMULTANEOUS
             least = generation if by_rollout else current.min_generation
             target = SlotTarget(current.release, least, order.applied_to(current.limits))
             return Change(Kind.LIMITS, target, order.policy, spec, count, same_release=True)
+
+
+def _rollback(state: AppState, order: o.Rollback, now: float) -> Change:
+    """Its policy is that of the file in force. To the release that a switch left running it is one switch back, unless
+    another way is asked for by name."""
+    current, kept = state.desired.current, state.desired.standby
+    spec, count = state.releases[current.release].spec, state.desired.replicas
+    by_name = order.policy.mode is not None or order.policy.order not in (None, Order.START_FIRST)
+    if kept is not None and now < kept.until and order.release in (None, kept.target.release) and not by_name:
+        switching = spec.model_copy(update={"deployment_strategy": Strategy.BLUE_GREEN})
+        return Change(Kind.ROLLBACK, kept.target, order.policy, switching, count, instant=True)
+    release = state.releases[_earlier(state, order.release)]
+    target = SlotTarget(release.number, state.recorded.next_generation, release.spec.limits)
+    return Change(Kind.ROLLBACK, target, order.policy, spec, count)
 
 
 def _earlier(state: AppState, wanted: int | None) -> int:
@@ -169,19 +183,12 @@ def _earlier(state: AppState, wanted: int | None) -> int:
     return max(earlier)
 
 
-def _rolling(state: AppState, change: Change, now: float) -> AppState:
+def rolling(state: AppState, change: Change, now: float) -> AppState:
     """A rollout that takes slots up. With nothing running before, all slots are taken up at once."""
     desired, generation = state.desired, state.recorded.next_generation
-    policy = resolve(
-        change.spec,
-        change.replicas,
-        change.options,
-        same_release=change.same_release,
-        retried=change.kind is Kind.RESTART,
-    )
     fresh = not desired.running
-    if fresh:
-        policy = replace(policy, parallelism=change.replicas, delay=0.0, barrier=False)
+    policy, back = _policies(state, change)
+    target = change.target if change.instant else replace(change.target, colour=_colour(desired, policy))
     rollout = Rollout(
         id=rollout_id(state.name, generation),
         app=state.name,
@@ -189,18 +196,55 @@ def _rolling(state: AppState, change: Change, now: float) -> AppState:
         generation=generation,
         policy=policy,
         created_at=now,
-        target=change.target,
+        way_back=back,
+        target=target,
         before=desired.slots,
         before_current=desired.current if desired.current.release else None,
         before_replicas=desired.replicas,
         fresh=fresh,
         from_release=desired.current.release or None,
-        to_release=change.target.release,
+        to_release=target.release,
         progress_at=now,
     )
-    current = change.target if fresh else desired.current
-    desired = replace(desired, replicas=change.replicas, running=True, current=current)
+    current = target if fresh else desired.current
+    desired = replace(desired, replicas=change.replicas, running=True, current=current, standby=None)
     return _ordered(replace(state, desired=desired), rollout)
+
+
+def _policies(state: AppState, change: Change) -> tuple[Policy, Policy | None]:
+    """Of the way there and, where that differs, of the way back."""
+    current = state.releases.get(state.desired.current.release)
+    one = any(spec.overlap is Overlap.FORBID for spec in (change.spec, *([current.spec] if current else [])))
+    policy = resolve(
+        change.spec,
+        change.replicas,
+        change.options,
+        same_release=change.same_release,
+        retried=change.kind is Kind.RESTART,
+        back=change.kind is Kind.ROLLBACK,
+        one_generation=one,
+    )
+    if not state.desired.running:
+        return replace(policy, parallelism=change.replicas, delay=0.0, barrier=False, switch=False), None
+    if change.target.min_generation != state.recorded.next_generation and not change.instant:
+        policy = replace(policy, switch=False)  # no replica is replaced, so there is nothing to switch to
+    back = way_back(
+        change.spec,
+        state.desired.replicas,
+        change.options,
+        policy,
+        same_release=change.same_release,
+        one_generation=one,
+    )
+    return policy, back if back != policy else None
+
+
+def _colour(desired: Desired, policy: Policy) -> int:
+    """The pool that new replicas enter: for a switch one in which nobody is to stay."""
+    if not policy.switch:
+        return desired.current.colour
+    taken = {desired.current.colour, *(slot.colour for slot in desired.slots.values())}
+    return min(set(range(len(taken) + 1)) - taken)
 
 
 def _scaled_meanwhile(state: AppState, order: o.Scale) -> AppState:
@@ -242,9 +286,9 @@ def _uncounted(state: AppState, kind: Kind, now: float, before_replicas: int = 0
 def _plain_policy(state: AppState) -> Policy:
     """The file's own policy, without what could contradict the number of replicas."""
     spec = state.releases[state.desired.current.release].spec
-    options = spec.rollout.model_copy(update={"order": None, "mode": None, "min_available": None})
-    bare = spec.model_copy(update={"rollout": options})
-    return resolve(bare, state.desired.replicas, RolloutOptions(), same_release=True, retried=False)
+    options = spec.rollout_options.model_copy(update={"order": None, "mode": None, "min_available": None})
+    rolls = {"rollout": options, "update_config": None, "deployment_strategy": Strategy.ROLLING}
+    return resolve(spec.model_copy(update=rolls), state.desired.replicas, RolloutOptions(), same_release=True)
 
 
 def _ordered(state: AppState, rollout: Rollout) -> AppState:

@@ -10,7 +10,7 @@ from rota.core import steps as s
 from rota.core.observation import Gap, Row
 from rota.core.receipt import BALANCER_DOWN
 from rota.core.rollout import Cause, Failure, Kind, Phase, Rollout, Taken, check_move
-from rota.core.state import AppState, Desired, Recorded, ReplicaRecord, SlotRecord
+from rota.core.state import AppState, Desired, Recorded, ReplicaRecord, SlotRecord, Standby
 
 FAILURES_KEPT = 20  # a rollout's history names this many failed replicas, the newest
 
@@ -153,6 +153,7 @@ def _turned_back(state: AppState, step: s.TurnBack) -> AppState:
     assert rollout is not None  # only a running rollout turns back
     phase = check_move(rollout.phase, Phase.ROLLING_BACK)
     turned = replace(rollout, phase=phase, back=True, cause=step.cause, detail=step.detail, pause_asked=False)
+    turned = replace(turned, policy=rollout.way_back or rollout.policy)
     state = _with_rollout(state, turned)
     if not rollout.fresh:
         return replace(state, desired=replace(state.desired, replicas=rollout.before_replicas))
@@ -174,20 +175,27 @@ def _finished(state: AppState, step: s.FinishRollout, now: float) -> AppState:
         gaps=gaps + outages,
         finished_at=now,
     )
-    return replace(_with_rollout(state, ended), desired=_settled(state.desired, ended, step.phase))
+    return replace(_with_rollout(state, ended), desired=_settled(state.desired, ended, step.phase, now))
 
 
-def _settled(desired: Desired, rollout: Rollout, phase: Phase) -> Desired:
+def _settled(desired: Desired, rollout: Rollout, phase: Phase, now: float) -> Desired:
     """After success the rollout's target is everybody's, but for slots that were left behind; a scale that was
     aborted never was."""
     if rollout.kind is Kind.SCALE and rollout.cause is Cause.CANCELLED:
         desired = replace(desired, replicas=rollout.before_replicas)
     if phase is Phase.SUCCEEDED and rollout.target is not None:
-        desired = replace(desired, current=rollout.target)
-    kept = {
+        desired = replace(desired, current=rollout.target, standby=_kept(rollout, now))
+    slots = {
         slot: target for slot, target in desired.slots.items() if target != desired.current and slot <= desired.replicas
     }
-    return replace(desired, slots=kept)
+    return replace(desired, slots=slots)
+
+
+def _kept(rollout: Rollout, now: float) -> Standby | None:
+    target = rollout.standby
+    if target is None or target == rollout.target:
+        return None
+    return Standby(target, now + rollout.policy.keep_old)
 
 
 def _rollout_step(state: AppState, step: s.Step, now: float) -> AppState:

@@ -52,7 +52,7 @@ def advance(here: Situation, *, routed: bool) -> None:
 
 def is_done(here: Situation, slot: int) -> bool:
     """The slot runs what it is to run, in rotation, and nothing else is left in it."""
-    members = here.of_slot(slot)
+    members = _changing(here, slot)
     if slot not in here.slots:
         return not members
     return len(members) == 1 and members[0].kept and members[0].right_limits and members[0].serving
@@ -61,10 +61,15 @@ def is_done(here: Situation, slot: int) -> bool:
 def _handed_over(here: Situation, slot: int) -> bool:
     """The slot's new replica serves and the old one has ended: what is left of that one is cleared away beside the next
     slot's change, and holds up only the end of the rollout."""
-    members = here.of_slot(slot)
+    members = _changing(here, slot)
     arrived = [member for member in members if member.kept and member.right_limits and member.serving]
     rest = [member for member in members if member not in arrived]
     return slot in here.slots and len(arrived) == 1 and all(member.exited and member.leaving for member in rest)
+
+
+def _changing(here: Situation, slot: int) -> list[Member]:
+    """The slot's replicas without the one that is kept to go back to."""
+    return [member for member in here.of_slot(slot) if not member.standby]
 
 
 def _cleared(here: Situation) -> bool:
@@ -181,6 +186,8 @@ def _take_next(here: Situation, rollout: Rollout, target: SlotTarget, untaken: l
         here.draft.wake(gate)
         return
     room = rollout.policy.parallelism - len(rollout.in_hand)
+    if rollout.policy.whole:
+        room = len(untaken)
     for slot in sorted(untaken, key=lambda slot: (_serves(here, slot), slot)):
         if room <= 0 and not _out_of_turn(here, rollout, slot):
             continue

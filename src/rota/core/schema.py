@@ -9,7 +9,8 @@ from rota.core.spec import AppSpec
 DESCRIPTIONS = {
     "name": "The app's name: 1 to 40 of a-z, 0-9 and '-'.",
     "replicas": "How many replicas run, 1 to 1000.",
-    "deployment_strategy": "rolling: one after the other, nobody notices. replace: all stop, then all start.",
+    "deployment_strategy": "rolling: one after the other, nobody notices. replace: all stop, then all start."
+    " blue-green: all new ones start, then requests go to them at once.",
     "domains": "The host names that lead to the app; without any it is <name>.localhost.",
     "domain": "A host name.",
     "port": "The port of the app's container; as a process each replica gets a PORT of its own.",
@@ -37,7 +38,12 @@ DESCRIPTIONS = {
     "memory": "Memory, such as 512MiB.",
     "cpus": "Processor cores, such as 0.5.",
     "cloudlets": "1 cloudlet is 128 MiB of memory and 400 MHz of CPU.",
+    "overlap": "allow, or forbid: replicas of two generations never run at the same time.",
+    "keep_old": "How long a blue-green rollout keeps the old replicas, to go back to them at once.",
     "rollout": "How a change goes through the replicas.",
+    "rollback": "How a change is taken back; what is left out is as under rollout.",
+    "update_config": "Compose's name of rollout.",
+    "rollback_config": "Compose's name of rollback.",
     "mode": "sequential: one after the other, 30 s apart. simultaneous: all at once, with a gap.",
     "parallelism": "How many replicas change at a time: a number, or a share such as 25%.",
     "order": "start-first, stop-first, or in-place (restart the same replica).",

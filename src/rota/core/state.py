@@ -23,6 +23,14 @@ class Release:
 
 
 @dataclass(frozen=True)
+class Standby:
+    """Replicas of the release before, kept running out of rotation until a time, so that going back is one switch."""
+
+    target: SlotTarget
+    until: float
+
+
+@dataclass(frozen=True)
 class Desired:
     """``current`` is what every slot from 1 to ``replicas`` is to run, but for those in ``slots``: the ones that a
     rollout has taken up, or that were left behind by one. ``suspended``: stopped with the server, to run again with
@@ -35,6 +43,7 @@ class Desired:
     remove_stopped: bool = True
     removed: bool = False
     suspended: bool = False
+    standby: Standby | None = None
 
     @property
     def active(self) -> bool:

@@ -111,6 +111,7 @@ def rollout_view(rollout: Rollout, state: AppState | None, observed: Observation
 def policy_view(rollout: Rollout) -> View:
     policy = rollout.policy
     return {
+        "strategy": policy.strategy.value,
         "mode": policy.mode.value,
         "parallelism": policy.parallelism,
         "order": policy.order.value,
@@ -120,6 +121,7 @@ def policy_view(rollout: Rollout) -> View:
         "monitor": policy.monitor,
         "max_failure_ratio": policy.max_failure_ratio,
         "progress_deadline": policy.progress_deadline,
+        "keep_old": policy.keep_old,
     }
 
 
