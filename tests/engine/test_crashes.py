@@ -10,6 +10,7 @@ from tests.engine.daemon import World, quick
 from rota.core import order as o
 from rota.core.names import ReplicaId
 from rota.core.observation import Counters
+from rota.core.rollout import Phase
 from rota.core.spec import Limits, RolloutOptions
 from rota.core.steps import STEP_TYPES
 from rota.ports.runtime import StartOrder
@@ -59,6 +60,13 @@ async def _bad_deploy_that_pauses(world: World) -> None:
     await world.order(o.Deploy(spec=quick("bad"), policy=RolloutOptions(failure_action="pause")))
 
 
+async def _release_that_fails_soon(world: World) -> None:
+    fresh = quick(health_check={"start_interval": 0.01, "fall": 5})
+    await world.order(o.Deploy(spec=fresh))
+    await world.until(lambda: world.rollout is not None and world.rollout.phase is Phase.SUCCEEDED)
+    world.runtime.crash(world.running()[0].id, 3)
+
+
 async def _restart_of_the_busy(world: World) -> None:
     for name in ("web-1", "web-2"):
         world.balancer.set_server(ReplicaId(name), open=2)
@@ -101,6 +109,7 @@ WHERE: dict[str, Scenario] = {
     "RemoveServer": _stop,
     "UnrouteApp": _remove,
     "BeginRollout": _replace,
+    "BeginRollback": _release_that_fails_soon,
     "TakeSlot": _in_place,
     "FinishSlot": _restart,
     "AdoptReplica": _stray,

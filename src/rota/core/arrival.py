@@ -8,7 +8,7 @@ from rota.core.backend import backend_of
 from rota.core.names import replica_id
 from rota.core.observation import ArtefactState, Exit
 from rota.core.readiness import Stage
-from rota.core.rollout import Cause, Failure, Rollout, SlotTarget
+from rota.core.rollout import Cause, Failure, Kind, Phase, Rollout, SlotTarget
 from rota.core.situation import Member, Situation
 from rota.core.spec import Restart
 from rota.core.state import AppState, SlotRecord
@@ -128,7 +128,7 @@ def _fail(here: Situation, member: Member, cause: Cause, detail: str) -> None:
     attempts, next_try = _backoff(here, member, slot)
     detail = _with_end(detail, here.rollout, here.spec(record.release).restart, attempts)
     failure = Failure(member.id, record.slot, cause, detail, here.now, log)
-    counted = _counts(here.rollout, member, here.now)
+    counted = _counts(here.rollout, member, here.now) or _counts_late(here, member)
     here.draft.add(
         FailReplica(member.id, detail, failure=failure, attempts=attempts, next_try=next_try, counted=counted)
     )
@@ -167,6 +167,15 @@ def _counts(rollout: Rollout | None, member: Member, now: float) -> bool:
         return True  # in its pool, and waiting for the others: not in rotation
     enabled_at = member.record.enabled_at
     return enabled_at is None or now < enabled_at + rollout.policy.monitor
+
+
+def _counts_late(here: Situation, member: Member) -> bool:
+    """Within ``monitor`` after its deploy succeeded a release is still on trial."""
+    last = here.recorded.rollout
+    if here.rollout is not None or last is None or last.kind is not Kind.DEPLOY or last.finished_at is None:
+        return False
+    on_trial = last.phase is Phase.SUCCEEDED and here.now < last.finished_at + last.policy.monitor
+    return on_trial and _made_by(last, member.record.slot, member.record.generation)
 
 
 def _made_by(rollout: Rollout | None, slot: int, generation: int) -> bool:

@@ -13,7 +13,7 @@ from rota.core.names import rollout_id
 from rota.core.policy import Policy, resolve, way_back
 from rota.core.record import record
 from rota.core.rollout import Cause, Kind, Phase, Rollout, SlotTarget
-from rota.core.spec import AppSpec, Mode, Order, Overlap, RolloutOptions, Strategy
+from rota.core.spec import AppSpec, FailureAction, Mode, Order, Overlap, RolloutOptions, Strategy
 from rota.core.state import AppState, Desired, Recorded, Release
 from rota.core.steps import FinishRollout
 
@@ -170,6 +170,25 @@ def _rollback(state: AppState, order: o.Rollback, now: float) -> Change:
     return Change(Kind.ROLLBACK, target, order.policy, spec, count)
 
 
+def reverting(state: AppState, last: Rollout, now: float) -> Rollout | None:
+    """The rollout back from a deploy that succeeded and failed soon after; paused at once where its failure action is
+    to ask a person. None when there is nothing to go back to."""
+    former, failure = last.from_release, last.failures[-1]
+    away = state.desired.current == last.target and state.desired.running
+    if former is None or former not in state.releases or former == last.to_release or not away:
+        return None
+    change = _rollback(state, o.Rollback(release=former), now)
+    try:
+        after = rolling(state, change, now)
+    except UsageError:  # its section asks for what the number of replicas does not allow any more
+        after = rolling(state, replace(change, spec=_bare(change.spec)), now)
+    rollout = after.recorded.rollout
+    assert rollout is not None  # rolling leaves one
+    why = f"{failure.replica} of release {last.to_release}: {failure.detail}"
+    asks = last.policy.failure_action is FailureAction.PAUSE
+    return replace(rollout, cause=failure.cause, detail=why, pause_asked=asks)
+
+
 def _earlier(state: AppState, wanted: int | None) -> int:
     current = state.desired.current.release
     if wanted is not None:
@@ -285,10 +304,15 @@ def _uncounted(state: AppState, kind: Kind, now: float, before_replicas: int = 0
 
 def _plain_policy(state: AppState) -> Policy:
     """The file's own policy, without what could contradict the number of replicas."""
-    spec = state.releases[state.desired.current.release].spec
-    options = spec.rollout_options.model_copy(update={"order": None, "mode": None, "min_available": None})
-    rolls = {"rollout": options, "update_config": None, "deployment_strategy": Strategy.ROLLING}
-    return resolve(spec.model_copy(update=rolls), state.desired.replicas, RolloutOptions(), same_release=True)
+    spec = _bare(state.releases[state.desired.current.release].spec)
+    return resolve(spec, state.desired.replicas, RolloutOptions(), same_release=True)
+
+
+def _bare(spec: AppSpec) -> AppSpec:
+    none = {"order": None, "mode": None, "min_available": None}
+    there, back = (options.model_copy(update=none) for options in (spec.rollout_options, spec.rollback_options))
+    names = {"rollout": there, "update_config": None, "rollback": back, "rollback_config": None}
+    return spec.model_copy(update={**names, "deployment_strategy": Strategy.ROLLING})
 
 
 def _ordered(state: AppState, rollout: Rollout) -> AppState:

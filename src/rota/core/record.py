@@ -10,6 +10,7 @@ from rota.core import steps as s
 from rota.core.observation import Gap, Row
 from rota.core.receipt import BALANCER_DOWN
 from rota.core.rollout import Cause, Failure, Kind, Phase, Rollout, Taken, check_move
+from rota.core.spec import FailureAction
 from rota.core.state import AppState, Desired, Recorded, ReplicaRecord, SlotRecord, Standby
 
 FAILURES_KEPT = 20  # a rollout's history names this many failed replicas, the newest
@@ -25,6 +26,8 @@ def record(state: AppState, step: s.Step, now: float) -> AppState:
             state = _adopted(state, step)
         case s.FailReplica():
             state = _failed(state, step)
+        case s.BeginRollback():
+            state = _reverting(state, step.rollout)
         case s.TakeSlot():
             state = _taken(state, step, now)
         case s.TurnBack():
@@ -124,7 +127,7 @@ def _failed(state: AppState, step: s.FailReplica) -> AppState:
         replicas[step.replica] = replace(replicas[step.replica], failure=failure)
     slots = {**recorded.slots, failure.slot: SlotRecord(step.attempts, step.next_try)}
     state = _with(state, replace(recorded, replicas=replicas, slots=slots))
-    rollout = recorded.running_rollout
+    rollout = recorded.rollout
     if rollout is None or not step.counted:
         return state
     return _with_rollout(state, _with_failure(rollout, failure))
@@ -132,10 +135,15 @@ def _failed(state: AppState, step: s.FailReplica) -> AppState:
 
 def _with_failure(rollout: Rollout, failure: Failure) -> Rollout:
     taken = dict(rollout.taken)
-    if failure.slot in taken:
+    if failure.slot in taken and not rollout.phase.ended:
         entry = taken[failure.slot]
         taken[failure.slot] = replace(entry, failures=entry.failures + 1, finished_at=None)
     return replace(rollout, taken=taken, failures=(*rollout.failures, failure)[-FAILURES_KEPT:])
+
+
+def _reverting(state: AppState, rollout: Rollout) -> AppState:
+    recorded = replace(state.recorded, rollout=rollout, next_generation=rollout.generation + 1)
+    return replace(state, desired=replace(state.desired, standby=None), recorded=recorded)
 
 
 def _taken(state: AppState, step: s.TakeSlot, now: float) -> AppState:
@@ -153,7 +161,8 @@ def _turned_back(state: AppState, step: s.TurnBack) -> AppState:
     assert rollout is not None  # only a running rollout turns back
     phase = check_move(rollout.phase, Phase.ROLLING_BACK)
     turned = replace(rollout, phase=phase, back=True, cause=step.cause, detail=step.detail, pause_asked=False)
-    turned = replace(turned, policy=rollout.way_back or rollout.policy)
+    same = replace(rollout.policy, failure_action=FailureAction.PAUSE)  # what it says of failures is the way there's
+    turned = replace(turned, policy=rollout.way_back or same)
     state = _with_rollout(state, turned)
     if not rollout.fresh:
         return replace(state, desired=replace(state.desired, replicas=rollout.before_replicas))

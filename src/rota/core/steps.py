@@ -10,7 +10,7 @@ from typing import get_args
 from rota.core.backend import Backend
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, Row
-from rota.core.rollout import Cause, Failure, Phase, SlotTarget
+from rota.core.rollout import Cause, Failure, Phase, Rollout, SlotTarget
 from rota.core.spec import Limits
 
 
@@ -136,6 +136,13 @@ class BeginRollout(AppStep):
 
 
 @dataclass(frozen=True)
+class BeginRollback(AppStep):
+    """A release failed soon after its rollout had succeeded: the rollout that goes back from it, ordered by nobody."""
+
+    rollout: Rollout
+
+
+@dataclass(frozen=True)
 class TakeSlot(AppStep):
     """A slot is taken up (or taken back): from now on it is to run ``target``."""
 
@@ -225,6 +232,7 @@ BalancerStep = (
 )
 StoreStep = (
     BeginRollout
+    | BeginRollback
     | TakeSlot
     | FinishSlot
     | AdoptReplica
