@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.conftest import FULL
 
 from rota.core.spec import FailureAction, Mode, Order, RolloutOptions
+from rota.core.steering import Pace
 from rota.testing.simulation_history import MOODS, Deed, History, Life, check_settled
 
 EXAMPLES = 10_000 if FULL else 500
@@ -78,6 +79,8 @@ deeds = st.one_of(
     st.tuples(st.just("start"), st.none()),
     st.tuples(st.just("remove"), st.none()),
     st.tuples(st.just("steer"), st.sampled_from(["pause", "resume", "abort"])),
+    st.tuples(st.just("skip"), st.integers(1, 5)),
+    st.tuples(st.just("tune"), st.sampled_from([Pace(delay=1.0), Pace(parallelism="50%"), Pace(parallelism=3)])),
     st.tuples(st.just("suspend"), st.booleans()),
     st.tuples(st.just("kill"), st.integers(0, 9)),
     st.tuples(st.just("vanish"), st.integers(0, 9)),

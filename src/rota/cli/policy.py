@@ -52,6 +52,14 @@ class Policy(Waiting):
         _flag("--failure-action", help="What follows when a new replica fails."),
     ] = None
 
+    monitor: Annotated[str | None, _flag("--monitor", help="How long a new replica's failure counts.")] = None
+    max_failure_ratio: Annotated[
+        float | None, _flag("--max-failure-ratio", help="The share of replicas that may fail, 0 to 1.")
+    ] = None
+    progress_deadline: Annotated[
+        str | None, _flag("--progress-deadline", help="The longest time without progress.")
+    ] = None
+
     def options(self) -> dict[str, Any]:
         """The given ones, as RolloutOptions takes them. Raises UsageError."""
         if self.sequential and self.simultaneous:
@@ -63,6 +71,9 @@ class Policy(Waiting):
             "order": self.order_of_steps,
             "min_available": self.min_available,
             "failure_action": self.failure_action,
+            "monitor": self.monitor,
+            "max_failure_ratio": self.max_failure_ratio,
+            "progress_deadline": self.progress_deadline,
         }
         return {name: value for name, value in given.items() if value is not None}
 

@@ -118,11 +118,16 @@ def step(view: dict[str, Any], rollout: str) -> str | None:
 
 
 def steered(verb: str, rollout: dict[str, Any]) -> str:
-    """What follows of pause, resume or abort, where that is not yet what the rollout's phase says."""
+    """What follows of a person's word to a rollout, where that is not yet what the rollout's phase says."""
     text = f"{rollout['id']} {rollout['kind']}"
     phase = rollout["phase"].replace("_", " ")
     if verb == "pause" and phase != "paused":
         return f"{text} pausing: the hand-off under way is finished first"
+    if verb == "skip":
+        return f"{text} leaves out {', '.join(f'slot {slot}' for slot in rollout['skipped'])}"
+    if verb == "set":
+        policy = rollout["policy"]
+        return f"{text} goes on {policy['parallelism']} at a time, {duration(policy['delay'])} apart"
     if verb == "abort" and phase != "cancelled":
         release = rollout.get("from_release")
         return f"{text} going back to release {release}" if release else f"{text} being aborted"

@@ -72,13 +72,16 @@ def _delay(value: float) -> float:
     return value
 
 
+Delay = Annotated[Seconds, AfterValidator(_delay)]
+
+
 class RolloutOptions(Model):
     """``rollout:`` in the file and the policy flags of a command; None means "by default" (core.policy)."""
 
     mode: Mode | None = None
     parallelism: Parallelism | None = None
     order: Order | None = None
-    delay: Annotated[Seconds, AfterValidator(_delay)] | None = None
+    delay: Delay | None = None
     min_available: Whole | None = Field(default=None, ge=0, le=1000)
     failure_action: FailureAction | None = None
     monitor: Annotated[Seconds, between(0, 3600)] | None = None
@@ -96,7 +99,7 @@ class UpdateConfig(Model):
     the parallelism means all at once there."""
 
     parallelism: Whole | None = Field(default=None, ge=0, le=1000)
-    delay: Annotated[Seconds, AfterValidator(_delay)] | None = None
+    delay: Delay | None = None
     failure_action: FailureAction | None = None
     monitor: Annotated[Seconds, between(0, 3600)] | None = None
     max_failure_ratio: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None

@@ -123,7 +123,8 @@ def _too_many_failures(here: Situation, rollout: Rollout) -> bool:
     spent = [taken.back for taken in rollout.taken.values() if taken.failures >= rollout.policy.attempts]
     if rollout.back or any(spent):
         return any(spent) and not (rollout.back and _continues(rollout) and _gets_on(here, rollout))
-    failed = len(spent) + sum(taken.back for taken in rollout.taken.values())
+    left = sum(taken.back for slot, taken in rollout.taken.items() if slot not in rollout.skipped)
+    failed = len(spent) + left
     return not _continues(rollout) and failed / max(1, len(here.slots)) > rollout.policy.max_failure_ratio
 
 
@@ -193,7 +194,7 @@ def _finish_slots(here: Situation, rollout: Rollout) -> None:
 def _take_up(here: Situation, rollout: Rollout, routed: bool) -> None:
     assert rollout.target is not None  # asked by advance
     _give_up_failed(here, rollout)
-    untaken = [slot for slot in here.slots if slot not in rollout.taken]
+    untaken = [slot for slot in here.slots if slot not in rollout.taken and slot not in rollout.skipped]
     if rollout.pause_asked:
         if not rollout.in_hand:
             why = rollout.detail or "paused by request"
@@ -242,9 +243,14 @@ def _handed_back(here: Situation, slot: int) -> float:
 
 
 def _give_up_failed(here: Situation, rollout: Rollout) -> None:
-    """Failures within max_failure_ratio, or with ``continue``: the slot keeps its old values."""
+    """Failures within max_failure_ratio, or with ``continue``, and what a person skips: the slot keeps its old
+    values."""
     for slot, taken in rollout.taken.items():
-        if taken.failures >= rollout.policy.attempts and not taken.back:
+        skipped = slot in rollout.skipped and taken.finished_at is None
+        if (skipped or taken.failures >= rollout.policy.attempts) and not taken.back:
+            _give_up(here, rollout, slot)
+    for slot in sorted(rollout.skipped - set(rollout.taken)):
+        if slot in here.slots:
             _give_up(here, rollout, slot)
 
 
@@ -260,7 +266,8 @@ def _succeed(here: Situation, rollout: Rollout) -> None:
     if len(left) < len(here.slots):
         _end(here, rollout, Phase.SUCCEEDED, None, detail)
     else:
-        cause = rollout.failures[-1].cause if rollout.failures else Cause.PROGRESS_DEADLINE
+        otherwise = Cause.CANCELLED if rollout.skipped else Cause.PROGRESS_DEADLINE
+        cause = rollout.failures[-1].cause if rollout.failures else otherwise
         _end(here, rollout, Phase.FAILED, cause, "no slot could be changed")
 
 

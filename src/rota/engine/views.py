@@ -101,6 +101,7 @@ def rollout_view(rollout: Rollout, state: AppState | None, observed: Observation
         "policy": policy_view(rollout),
         "started_at": moment(rollout.started_at or rollout.created_at),
         "finished_at": moment(rollout.finished_at),
+        "skipped": sorted(rollout.skipped),
         "progress": {"done": done, "of": slots},
         "failures": [failure_view(failure) for failure in rollout.failures],
         "steps": [step_view(event) for event in steps],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,8 +14,9 @@ from rota.core.errors import RotaError
 from rota.core.names import ReplicaId
 from rota.core.observation import RunState
 from rota.core.rolling import is_done
-from rota.core.rollout import Phase
+from rota.core.rollout import Phase, Rollout
 from rota.core.spec import AppSpec, RolloutOptions
+from rota.core.state import AppState
 from rota.ports.runtime import StartOrder
 from rota.testing.runtime import Faults
 from rota.testing.simulation import Crash, Simulation
@@ -148,6 +149,17 @@ class Life:
         state = self.simulation.state
         if state is not None and state.recorded.running_rollout is not None:
             self._try(lambda: self.simulation.ask(getattr(steering, given)))
+
+    def _do_skip(self, given: int) -> None:
+        self._ask_of_state(lambda state, rollout: steering.skip(state, rollout, steering.Skip(slot=given)))
+
+    def _do_tune(self, given: steering.Pace) -> None:
+        self._ask_of_state(lambda state, rollout: steering.tune(state, rollout, given))
+
+    def _ask_of_state(self, change: Callable[[AppState, Rollout], Rollout]) -> None:
+        state = self.simulation.state
+        if state is not None and state.recorded.running_rollout is not None:
+            self._try(lambda: self.simulation.ask(lambda rollout, now: change(state, rollout)))
 
     def _do_suspend(self, given: bool) -> None:
         self.simulation.suspend(given)
