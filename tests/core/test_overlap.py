@@ -140,3 +140,15 @@ def test_what_it_does_anyway_may_be_asked_for(flag: dict[str, object]) -> None:
     app.order(o.Restart(policy=options(**flag)))
     app.run(60.0)
     assert app.rollout.phase is Phase.SUCCEEDED
+
+
+def test_the_way_back_to_a_release_that_forbids_it_is_whole_too() -> None:
+    app = working()
+    app.order(o.Deploy(spec=worker(overlap="allow")))
+    app.run(60.0)
+    app.order(o.Rollback())
+    assert app.rollout.policy.barrier
+    app.run(60.0)
+    assert app.rollout.phase is Phase.SUCCEEDED
+    assert releases(app) == [1, 1, 1]
+    settled(app)

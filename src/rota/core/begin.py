@@ -232,8 +232,8 @@ def rolling(state: AppState, change: Change, now: float) -> AppState:
 
 def _policies(state: AppState, change: Change) -> tuple[Policy, Policy | None]:
     """Of the way there and, where that differs, of the way back."""
-    current = state.releases.get(state.desired.current.release)
-    one = any(spec.overlap is Overlap.FORBID for spec in (change.spec, *([current.spec] if current else [])))
+    numbers = {state.desired.current.release, change.target.release}
+    one = any(state.releases[number].spec.overlap is Overlap.FORBID for number in numbers if number in state.releases)
     policy = resolve(
         change.spec,
         change.replicas,
