@@ -46,8 +46,8 @@ async def _measure(replicas: int, rounds: int) -> dict[str, Any]:
         await server.ok("deploy", cwd=source)
         async with BareReplicas([python(), "app.py"], source, HealthCheck(), "/health") as bare:
             await bare.one()  # the disk's caches are warm from here on
-            await _restart(server)
-            results = [([await bare.one() for _ in range(replicas)], await _restart(server)) for _ in range(rounds)]
+            await rolled(server)
+            results = [([await bare.one() for _ in range(replicas)], await rolled(server)) for _ in range(rounds)]
     return _results(replicas, results)
 
 
@@ -66,7 +66,7 @@ def python() -> str:
     return PYTHON if Path(PYTHON).exists() else sys.executable
 
 
-async def _restart(server: RunningServer) -> Mapping[str, Any]:
+async def rolled(server: RunningServer) -> Mapping[str, Any]:
     """One sequential restart without delay, over the API; the rollout with its steps."""
     begun = await asyncio.to_thread(_post, server, {"kind": "restart", "policy": {"delay": 0}})
     seen: dict[str, Any] = {}

@@ -8,11 +8,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+import rota.testing.docker
+from rota.testing.docker import DockerEngine
 
 FULL = bool(os.environ.get("ROTA_FULL"))
 CI = os.environ.get("CI") == "true"
@@ -75,6 +78,7 @@ COMPONENTS: dict[str, tuple[Callable[[], Path | None], str]] = {
     "system-haproxy": (lambda: _program("haproxy"), "apt-get install haproxy"),
     "bundled-haproxy": (_bundled_haproxy, "pip install 'rota[haproxy]'"),
     "docker": (lambda: _program("docker"), "apt-get install docker.io"),
+    "dockerd": (lambda: _program("dockerd"), "apt-get install docker.io"),
     "git": (lambda: _program("git"), "apt-get install git"),
 }
 """What can be installed: missing under CI=true it is a failure."""
@@ -92,6 +96,15 @@ def component() -> Callable[[str], Path]:
     """``component("haproxy")`` gives the component's path; where there is none the test is skipped with a reason that
     bin/test lists, and under CI=true it fails."""
     return _component
+
+
+@pytest.fixture(scope="session")
+def docker_engine(component: Callable[[str], Path]) -> Iterator[DockerEngine]:
+    """A private engine for all tests that leave it as it was; those that stop it make their own."""
+    component("mounts")
+    component("dockerd")
+    with rota.testing.docker.docker_engine() as engine:
+        yield engine
 
 
 def _component(name: str) -> Path:

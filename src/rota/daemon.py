@@ -4,12 +4,10 @@ Run by ``rota serve`` (__main__); HAProxy, the keeper and the replicas go on wit
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import fcntl
 import hashlib
-import ipaddress
 import logging
 import os
 import secrets
@@ -17,8 +15,8 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -37,32 +35,28 @@ from rota.adapters.runtime.process.runtime import ProcessRuntime
 from rota.adapters.source import ArchiveDirectory
 from rota.adapters.store.sqlite import SqliteStore
 from rota.api.application import create_api
-from rota.core.errors import Missing, RotaError, StartFailed, UsageError
+from rota.core.errors import Missing, RotaError, StepFailed
+from rota.core.fitness import RuntimeKind
 from rota.engine.engine import Engine
 from rota.engine.reconciler import Fault, no_fault
 from rota.engine.supervisor import Supervisor
 from rota.engine.views import View, moment
+from rota.options import Options, read_options
 from rota.testing import faults
 
+if TYPE_CHECKING:
+    from rota.adapters.runtime.docker.runtime import DockerRuntime
+
 log = logging.getLogger("rota")
-
-
-@dataclass(frozen=True)
-class Options:
-    data_dir: Path
-    api: tuple[str, int]
-    http: str
-    process_user: str | None
-    ports: range
 
 
 def main(argv: Sequence[str]) -> int:
     """Serves until SIGTERM or an order to shut down; returns the exit code (design.md, "Exit codes")."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
-        options = _options(argv)
+        options = read_options(argv)
         with _only_daemon(options.data_dir):
-            _name_missing_isolation(options.process_user)
+            _name_missing_isolation(options)
             asyncio.run(_serve(options))
     except RotaError as error:
         sys.stderr.write(f"rota serve: {error}\n")
@@ -71,83 +65,6 @@ def main(argv: Sequence[str]) -> int:
         sys.stderr.write(f"rota serve: {error}\n")
         return 1
     return 0
-
-
-def default_data_dir() -> Path:
-    """``/var/lib/rota`` for root, else in the XDG state directory (design.md, "Environment")."""
-    if "ROTA_DATA_DIR" in os.environ:
-        return Path(os.environ["ROTA_DATA_DIR"])
-    if os.geteuid() == 0:
-        return Path("/var/lib/rota")
-    return Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local/state")) / "rota"
-
-
-def _options(argv: Sequence[str]) -> Options:
-    parser = argparse.ArgumentParser(
-        prog="rota serve",
-        description="Runs the server: it keeps the apps as they are to be, behind HAProxy.",
-        epilog="example: rota serve --data-dir ./state --http 127.0.0.1:8080",
-    )
-    add = parser.add_argument
-    add("--data-dir", type=Path, default=default_data_dir(), help="where everything is kept (default: %(default)s)")
-    add("--api", default="127.0.0.1:7700", help="the API's address, on the loopback only (default: %(default)s)")
-    add("--http", default="0.0.0.0:8080", help="where users come in (default: %(default)s)")
-    add("--runtime", choices=["process"], default="process", help="what replicas are (default: %(default)s)")
-    add("--process-user", help="the user that apps run as when their file names none (as root only)")
-    add("--ports", default="20000-29999", help="ports for replicas (default: %(default)s)")
-    given = parser.parse_args(list(argv))
-    return Options(
-        given.data_dir.absolute(),
-        _api_address(given.api),
-        _http_address(given.http),
-        _process_user(given.process_user),
-        _ports(given.ports),
-    )
-
-
-def _api_address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    host = host.strip("[]") or "127.0.0.1"
-    if not port.isdigit() or int(port) > 65535:
-        raise UsageError(f"--api {text}: write it as 127.0.0.1:7700")
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError as error:
-        raise UsageError(f"--api {text}: {host} is not an address") from error
-    if not loopback:
-        raise UsageError(
-            f"--api {text}: an address other than the loopback needs TLS, which this version does not have"
-        )
-    return "127.0.0.1" if host == "localhost" else host, int(port)
-
-
-def _http_address(text: str) -> str:
-    host, _, port = text.rpartition(":")
-    wrong = UsageError(f"--http {text}: write it as 0.0.0.0:8080 or [::]:8080")
-    if not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535):
-        raise wrong
-    if host not in ("", "*"):
-        try:
-            ipaddress.ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
-        except ValueError:
-            raise wrong from None
-    return text
-
-
-def _process_user(name: str | None) -> str | None:
-    """Refused now, not at the first deploy."""
-    try:
-        account(name)
-    except StartFailed as error:
-        raise UsageError(f"--process-user: {error}") from error
-    return name
-
-
-def _ports(text: str) -> range:
-    first, _, last = text.partition("-")
-    if not (first.isdigit() and last.isdigit() and 1024 <= int(first) <= int(last) <= 65535):
-        raise UsageError(f"--ports {text}: write it as 20000-29999")
-    return range(int(first), int(last) + 1)
 
 
 @contextlib.contextmanager
@@ -176,9 +93,10 @@ def _only_daemon(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def _name_missing_isolation(process_user: str | None) -> None:
+def _name_missing_isolation(options: Options) -> None:
     """design.md, "The process runtime": as root without a user for the apps, ``serve`` says what that means."""
-    if os.geteuid() == 0 and account(process_user) is None:
+    processes = options.runtime is RuntimeKind.PROCESS
+    if processes and os.geteuid() == 0 and account(options.process_user) is None:
         log.warning(
             "apps run as root: they are not isolated from each other, nor rota from them; "
             "give --process-user, or user: in an app's file"
@@ -226,14 +144,7 @@ class _Server:
         self._program = program
         self._ended = asyncio.Event()
         self._sources = ArchiveDirectory(options.data_dir / "sources")
-        self._runtime = ProcessRuntime(
-            options.data_dir,
-            children,
-            self._sources,
-            clock,
-            ports=options.ports,
-            process_user=options.process_user,
-        )
+        self._runtime = _runtime(options, children, self._sources, clock)
         self._haproxy = KeptHaproxy(children, clock, settings.directory)
         self._balancer = HaproxyBalancer(settings, program.path, self._haproxy)
 
@@ -270,6 +181,8 @@ class _Server:
         """Replicas, HAProxy, keeper, in this order (design.md, ``rota shutdown``)."""
         await self._supervisor.suspend()
         await self._supervisor.close()
+        with contextlib.suppress(StepFailed):  # somebody else's container is in its network: that stays
+            await self._runtime.dismantle()
         await self._balancer.close()
         await self._haproxy.stop()
         await self._children.shutdown()
@@ -289,6 +202,8 @@ class _Server:
             store=store,
             sources=self._sources,
             runtime=self._runtime,
+            machine=self._runtime,
+            usage=self._runtime,
             balancer=self._balancer,
             logs=self._runtime.logs,
             clock=self._clock,
@@ -305,7 +220,7 @@ class _Server:
         haproxy = self._children.known.get(HAPROXY)
         return {
             "version": rota.__version__,
-            "runtime": "process",
+            "runtime": self._runtime.kind.value,
             "data_dir": str(self._options.data_dir),
             "api": "{}:{}".format(*self._options.api),
             "http": self._options.http,
@@ -315,6 +230,26 @@ class _Server:
             "limits_enforced": self._runtime.contains,
             "started_at": moment(self._started_at),
         }
+
+
+def _runtime(
+    options: Options, children: Children, sources: ArchiveDirectory, clock: SystemClock
+) -> ProcessRuntime | DockerRuntime:
+    match options.runtime:
+        case RuntimeKind.PROCESS:
+            return ProcessRuntime(
+                options.data_dir,
+                children,
+                sources,
+                clock,
+                ports=options.ports,
+                process_user=options.process_user,
+            )
+        case RuntimeKind.DOCKER:
+            # Its HTTP client takes as long to import as all the rest: no server of processes is to wait for it.
+            from rota.adapters.runtime.docker.runtime import DockerRuntime
+
+            return DockerRuntime(options.data_dir, children.data_dir_id, clock, host=options.docker_host)
 
 
 def _leave_no_idle_keeper(children: Children) -> Callable[[object, BaseException | None, object], Awaitable[None]]:

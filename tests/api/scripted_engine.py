@@ -66,10 +66,12 @@ class ScriptedEngine:
     def __init__(self) -> None:
         self.sources = MemorySources()
         self.orders: list[tuple[str, Order]] = []
+        self.planned: list[tuple[str, Order]] = []
         self.ending: View = {"phase": "succeeded", "reason": "", "receipt": RECEIPT}
         self.held = False
         self.failure: BaseException | None = None
         self.not_ready: RotaError | None = None
+        self.runtime = "process"
         self.streams = 0
         self.shutdowns: list[bool] = []
         self.pid: int | None = None
@@ -93,6 +95,9 @@ class ScriptedEngine:
 
     def replicas(self, name: str) -> View:
         return {"app": _known(name)["name"], "replicas": [replica_view(1), replica_view(2)]}
+
+    async def stats(self, name: str | None) -> list[View]:
+        return [stats_view(_known(name)["name"] if name is not None else "hello")]
 
     def releases(self, name: str) -> View:
         _known(name)
@@ -118,7 +123,7 @@ class ScriptedEngine:
     def server(self) -> View:
         if self.failure:
             raise self.failure
-        return {"version": "0.1.0", "runtime": "process", "apps": 1, "pid": self.pid}
+        return {"version": "0.1.0", "runtime": self.runtime, "apps": 1, "pid": self.pid}
 
     async def ready(self) -> None:
         if self.not_ready:
@@ -140,6 +145,12 @@ class ScriptedEngine:
         if not self.held:
             self.finish(view["id"])
         return view | {"phase": "progressing"}
+
+    async def plan(self, app: str, order: Order) -> View:
+        if self.failure:
+            raise self.failure
+        self.planned.append((app, order))
+        return plan_view(app, order)
 
     def finish(self, id: str) -> None:
         view = self._rollouts[id]
@@ -264,6 +275,25 @@ def replica_view(number: int) -> View:
     }
 
 
+def stats_view(app: str) -> View:
+    measured = {
+        "memory": {"used": 33_554_432, "limit": 268_435_456},
+        "cpu": {"percent": 12.5, "limit_percent": None, "seconds": 0.25},
+    }
+    unknown = {
+        "memory": {"used": None, "limit": None},
+        "cpu": {"percent": None, "limit_percent": 50.0, "seconds": None},
+    }
+    served = {"slot": 1, "release": 2, "phase": "ready", "requests": 1234, "app_errors": 5, "open": 1}
+    total = {"requests": 1240, "retried": 2, "redispatched": 1, "failed": 0, "app_errors": 5, "open": 1}
+    return {
+        "app": app,
+        "at": "2026-11-22T12:00:00.000Z",
+        "replicas": [{"id": f"{app}-1", **served, **measured}, {"id": f"{app}-2", **served, **unknown}],
+        "backends": [{"name": f"{app}.0a1b2c3d", **total}],
+    }
+
+
 def rollout_view(app: str, number: int, kind: str) -> View:
     return {
         "id": f"{app}.{number}",
@@ -283,6 +313,51 @@ def rollout_view(app: str, number: int, kind: str) -> View:
             {"at": "2026-11-22T12:00:01.000Z", "step": "StartReplica", "replica": "hello-4", "reason": "slot 1 is due"}
         ],
         "receipt": RECEIPT,
+    }
+
+
+def plan_view(app: str, order: Order) -> View:
+    """Of one replica's turn out of two."""
+    steps = [
+        (0.0, "BeginRollout", None),
+        (0.0, "StartReplica", "hello-4"),
+        (1.5, "EnableServer", "hello-4"),
+        (1.51, "StopReplica", "hello-1"),
+    ]
+    return {
+        "app": app,
+        "kind": order.kind,
+        "from_release": 1,
+        "to_release": 2,
+        "policy": {},
+        "change": "rolling",
+        "meaning": "users notice nothing: at least 2 of 2 replicas serve throughout",
+        "ends": "succeeded",
+        "predicted_seconds": 2.5,
+        "outage_seconds": 0.0,
+        "capacity": {
+            "least": 2,
+            "most": 3,
+            "curve": [
+                {"after": 0.0, "serving": 2, "running": 2},
+                {"after": 1.5, "serving": 3, "running": 3},
+                {"after": 1.51, "serving": 2, "running": 3},
+            ],
+        },
+        "peak": {"replicas": 3, "memory": 3 * 2**26, "cpus": None, "free": {"memory": 2**30, "cpus": 2.0}},
+        "open": [{"replica": "hello-1", "open": 2}, {"replica": "hello-2", "open": 0}],
+        "drain_timeout": 30.0,
+        "durations": {name: {"seconds": 0.5, "of": 0} for name in ("drain", "prepare", "reload", "enable", "call")}
+        | {
+            "boot": {"1": {"seconds": 1.4, "of": 3}, "2": {"seconds": 2.0, "of": 2}},
+            "stop": {"seconds": 0.5, "of": 0},
+        },
+        "steps": [
+            {"after": at, "step": step, "replica": replica, "reason": "", "words": f"{step} {replica or ''}".strip()}
+            for at, step, replica in steps
+        ],
+        "order": order.model_dump(mode="json", exclude_unset=True, exclude={"spec", "plan"}),
+        "basis": {"app": app, "kind": order.kind},
     }
 
 

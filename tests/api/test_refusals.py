@@ -10,7 +10,7 @@ import pytest
 from tests.api.api_client import Client
 from tests.api.scripted_engine import TOKEN, ScriptedEngine, Served
 
-from rota.core.errors import Problem, SpecError
+from rota.core.errors import CapacityError, Problem, SpecError
 
 ROLLOUTS = "/api/v1/apps/hello/rollouts"
 
@@ -47,6 +47,7 @@ def test_only_a_loopback_name_is_answered(ask: Client, host: str, status: int) -
         ("GET", "/nowhere", 404, "not-found"),
         ("GET", "/api/v1/apps/", 404, "not-found"),
         ("GET", "/api/v1/apps/nope", 404, "not-found"),
+        ("GET", "/api/v1/apps/nope/stats", 404, "not-found"),
         ("GET", "/api/v1/apps/nope/logs?follow=true", 404, "not-found"),
         ("GET", "/api/v1/rollouts/hello.99", 404, "not-found"),
         ("GET", "/api/v1/rollouts/hello.99/events", 404, "not-found"),
@@ -138,3 +139,11 @@ def test_a_body_of_unknown_length_is_counted(server: Served, engine: ScriptedEng
 def test_no_origin_is_let_in(ask: Client) -> None:
     answer = ask("GET", "/api/v1/apps", Origin="https://attacker.example")
     assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize("numbers", [None, {"replicas": 3, "largest": 2}])
+def test_a_shortage_carries_its_numbers(ask: Client, engine: ScriptedEngine, numbers: dict[str, object] | None) -> None:
+    engine.failure = CapacityError("hello does not fit", numbers)
+    answer = ask("POST", ROLLOUTS, {"kind": "restart"})
+    assert (answer.status, answer.json["code"], answer.json["exit_code"]) == (422, "capacity", 3)
+    assert answer.json.get("capacity") == numbers

@@ -22,6 +22,8 @@ ROLLOUTS = "/api/v1/apps/hello/rollouts"
         ("/api/v1/apps/hello", "replicas"),
         ("/api/v1/apps/hello/replicas", "replicas"),
         ("/api/v1/apps/hello/releases", "releases"),
+        ("/api/v1/apps/hello/stats", "backends"),
+        ("/api/v1/stats", "apps"),
         ("/api/v1/apps/hello/logs", "lines"),
         ("/api/v1/rollouts", "rollouts"),
         ("/api/v1/events", "events"),
@@ -50,6 +52,20 @@ def test_a_second_rollout_names_the_first(ask: Client, engine: ScriptedEngine) -
     assert (refused.status, refused.json["code"], refused.json["rollout"]) == (409, "conflict", "hello.1")
     assert ask("POST", ROLLOUTS, {"kind": "stop", "supersede": True}).status == 202
     assert engine.orders[-1] == ("hello", Stop(supersede=True))
+
+
+def test_a_plan_begins_nothing(ask: Client, engine: ScriptedEngine) -> None:
+    answer = ask("POST", "/api/v1/apps/hello/plans", {"kind": "restart", "policy": {"delay": "2s"}})
+    assert (answer.status, answer.json["predicted_seconds"]) == (200, 2.5)
+    assert engine.orders == []
+    [(app, order)] = engine.planned
+    assert (app, order.kind) == ("hello", "restart")
+
+
+@pytest.mark.parametrize("wrong", [{"steps": []}, {"steps": [], "basis": {}, "durations": {"stop": {"seconds": -1}}}])
+def test_an_order_with_half_a_plan_is_refused(ask: Client, engine: ScriptedEngine, wrong: object) -> None:
+    assert ask("POST", ROLLOUTS, {"kind": "restart", "plan": wrong}).status == 400
+    assert engine.orders == []
 
 
 @pytest.mark.parametrize(("verb", "phase"), [("pause", "paused"), ("resume", "progressing"), ("abort", "cancelled")])

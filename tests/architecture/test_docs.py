@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args, get_origin
 
 import pytest
 import typer
 import typer.main
 
-from rota.cli.commands import changing, deploying, history, reading, rollouts, service
+from rota.cli.commands import changing, deploying, history, planning, reading, rollouts, service
+from rota.core.model import Model
 from rota.core.rollout import MOVES, Cause, Kind, Phase
-from rota.core.spec import AppSpec, Model
+from rota.core.spec import AppSpec
 from rota.core.steps import STEP_TYPES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,10 +34,11 @@ def relative_links(page: Path) -> list[str]:
 
 def keys_of(model: type[Model], section: str = "") -> Iterator[tuple[str, str]]:
     for name, entry in model.model_fields.items():
-        kind = entry.annotation
-        if isinstance(kind, type) and issubclass(kind, Model):
-            yield from keys_of(kind, name)
-        else:
+        kinds = (entry.annotation, *get_args(entry.annotation))
+        below = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Model)), None)
+        if below is not None and get_origin(entry.annotation) is not tuple:
+            yield from keys_of(below, name)
+        if below is not entry.annotation:
             yield section, name
 
 
@@ -68,7 +71,7 @@ def test_every_step_has_its_place_in_a_rollout(step: type) -> None:
 def commands() -> Iterator[str]:
     """All of them, as a person types them."""
     shown = typer.Typer()
-    for group in (deploying, changing, reading, history, rollouts):
+    for group in (deploying, planning, changing, reading, history, rollouts):
         group.add_to(shown)
     service.add_to(shown, lambda argv: 0)
     tree = typer.main.get_command(shown)

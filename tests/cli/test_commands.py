@@ -85,6 +85,8 @@ def test_deploy_judges_its_flags_before_it_uploads(rota: RotaCommand, engine: Sc
     [
         (["ls"], {"apps"}),
         (["ps"], {"app", "replicas"}),
+        (["stats"], {"apps"}),
+        (["stats", "hello"], {"app", "replicas", "backends"}),
         (["ps", "hello"], {"app", "replicas"}),
         (["status", "hello"], {"name", "replicas", "rollout"}),
         (["status"], {"apps"}),
@@ -231,6 +233,17 @@ def test_the_version_is_answered_without_loading_anything(flag: str) -> None:
     assert ended.stdout.startswith("rota ")
 
 
+def test_statistics_are_a_table_and_the_backends_below_it(rota: RotaCommand) -> None:
+    lines = rota("stats", "hello").out.splitlines()
+    assert [line.split() for line in lines[:3]] == [
+        ["REPLICA", "PHASE", "MEMORY", "CPU", "REQUESTS", "5XX", "OPEN"],
+        ["hello-1", "ready", "32.0", "MiB", "of", "256.0", "MiB", "12.5", "%", "1,234", "5", "1"],
+        ["hello-2", "ready", "-", "-", "1,234", "5", "1"],
+    ]
+    assert lines[3:] == ["hello.0a1b2c3d: 1,240 requests, 0 failed, 5 answered 5xx by the app, 2 retried, 1 open"]
+    assert rota("stats").out == rota("stats", "hello").out
+
+
 def test_ps_loads_neither_typer_nor_pydantic(rota: RotaCommand) -> None:
     code = (
         "import sys; sys.argv = ['rota', 'ps', 'hello', '--json']\n"
@@ -275,6 +288,24 @@ def test_a_receipt_tells_of_gaps_and_of_what_is_missing() -> None:
 
 def test_a_port_that_means_nothing_here_is_named(rota: RotaCommand, app: Path) -> None:
     (app / "rota.yaml").write_text('name: hello\ncommand: ["python3", "app.py"]\nport: 8080\n')
-    checked = rota("validate")
-    assert (checked.code, checked.out) == (0, "rota.yaml: ok\n")
-    assert checked.err == "rota.yaml: note: port: 8080 is not used on the process runtime: the app listens on $PORT\n"
+    assert rota("validate").err == ""
+    note = "rota.yaml: note: port: 8080 is not used on the process runtime: the app listens on $PORT\n"
+    assert rota("deploy").err.startswith(note)
+
+
+def test_an_image_is_refused_at_its_place_where_replicas_are_processes(
+    rota: RotaCommand, engine: ScriptedEngine, app: Path
+) -> None:
+    (app / "rota.yaml").write_text("name: hello\nimage: nginx\n")
+    ended = rota("deploy")
+    assert (ended.code, engine.orders) == (3, [])
+    assert ended.err == "rota.yaml:2:1: image alone cannot run on the process runtime: give command:\n"
+
+
+def test_an_image_is_deployed_without_an_upload(rota: RotaCommand, engine: ScriptedEngine, app: Path) -> None:
+    engine.runtime = "docker"
+    (app / "rota.yaml").write_text("name: hello\nimage: nginx\nport: 80\n")
+    assert rota("deploy").code == 0
+    [(_, order)] = engine.orders
+    assert order.source is None  # type: ignore[union-attr]
+    assert engine.sources.sizes == {}

@@ -26,6 +26,17 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def lines_until(words: str, command: subprocess.Popen[str]) -> list[str]:
+    """What it has said when the words come; the test's timeout is the deadline."""
+    assert command.stderr is not None
+    said: list[str] = []
+    while not said or words not in said[-1]:
+        line = command.stderr.readline()
+        assert line, said
+        said.append(line.rstrip("\n"))
+    return said
+
+
 def test_ctrl_c_leaves_the_rollout_to_itself(rota: RotaCommand, engine: ScriptedEngine) -> None:
     engine.held = True
     waiting = rota.start("restart", "hello")
@@ -56,13 +67,13 @@ def test_a_server_that_restarts_is_waited_for_and_no_event_is_shown_twice(
     waiting = rota.start("restart", "hello")
     until(lambda: engine.streams == 1)
     server.stop()
-    time.sleep(0.5)  # so that the client finds nobody there more than once
+    said = lines_until("does not answer", waiting)
     engine.finish("hello.1")
     server.start()
     out, err = waiting.communicate(timeout=30)
     assert waiting.returncode == 0
     assert out.startswith("hello.1 restart succeeded in 4.2 s\n")
-    assert err.splitlines() == [
+    assert [*said, *err.splitlines()] == [
         "12:00:01 hello.1 progressing",
         "12:00:01 hello-4 in rotation: ready and stable",
         "the server does not answer; what runs goes on without it, waiting for it up to 60 s",

@@ -1,10 +1,11 @@
-"""What every runtime promises, held by the fake and by real processes alike."""
+"""What every runtime promises, held by the fake, by real processes and by real containers alike."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from contextlib import AsyncExitStack
+from typing import Any, Protocol
 
 import pytest
 import pytest_asyncio
@@ -13,8 +14,12 @@ from rota.core.errors import StartFailed, StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import Artefact, ArtefactState, ObservedReplica, RunState
 from rota.core.spec import AppSpec, Limits
+from rota.ports.machine import Machine
 from rota.ports.runtime import ReleaseOrder, Runtime, StartOrder
+from rota.ports.usage import Usage
 from rota.testing.clock import FakeClock
+from rota.testing.dock import box_spec, dock
+from rota.testing.docker import DockerEngine
 from rota.testing.machine import app_spec, machine, one, packed, start_order
 from rota.testing.runtime import FakeRuntime, Faults
 
@@ -23,12 +28,28 @@ LIMITS = Limits(memory=64 * 2**20, cpus=0.5)
 STUBBORN = "trap '' TERM; echo up; while :; do sleep 0.1; done"
 
 
-class Bench:
-    """A runtime, and what differs between a fake and a real one: sources, time, and what an app is told to do."""
+class AnyRuntime(Runtime, Usage, Machine, Protocol):
+    """What a runtime fulfils besides its own port."""
 
-    def __init__(self, runtime: Runtime, upload: Callable[..., Any], move: Callable[[], Any]) -> None:
+
+class Bench:
+    """A runtime, and what differs between them: what an app is made of, sources, time, and what cannot be prepared."""
+
+    def __init__(
+        self,
+        runtime: AnyRuntime,
+        move: Callable[[], Any],
+        upload: Callable[..., Any],
+        app: Callable[..., AppSpec] = app_spec,
+        broken: tuple[dict[str, Any], str] = (
+            {"build_command": ["false"]},
+            "build_command 'false' ended with exit code 1",
+        ),
+    ) -> None:
         self.runtime = runtime
         self.upload = upload
+        self.app = app
+        self.broken, self.broken_because = broken
         self.woken: list[str] = []
         self._move = move
         runtime.on_change(self.woken.append)
@@ -71,31 +92,54 @@ class Bench:
         return artefact is not None and artefact.state is ArtefactState.PREPARED
 
 
-@pytest_asyncio.fixture(params=["fake", "process"])
+@pytest_asyncio.fixture(params=["fake", "process", "docker"])
 async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
-    if request.param == "fake":
-        clock = FakeClock()
-        fake = FakeRuntime(clock, prepare_takes=0.05)
-        fake.faults = _faults_by_command
-        fake.prepare_faults[("web", 9)] = "build_command 'false' ended with exit code 1"
+    async with AsyncExitStack() as stack:
+        match request.param:
+            case "fake":
+                yield _fake()
+            case "process":
+                yield await _processes(stack)
+            case _:
+                yield await _containers(stack, request.getfixturevalue("docker_engine"))
 
-        async def move() -> None:
-            clock.advance(0.05)
 
-        async def upload(content: bytes) -> str:
-            return "0" * 64
+def _fake() -> Bench:
+    clock = FakeClock()
+    fake = FakeRuntime(clock, prepare_takes=0.05)
+    fake.faults = _faults_by_command
+    fake.prepare_faults[("web", 9)] = "build_command 'false' ended with exit code 1"
 
-        yield Bench(fake, upload, move)
-        return
-    async with machine() as real:
+    async def move() -> None:
+        clock.advance(0.05)
 
-        async def wait() -> None:
-            await asyncio.sleep(0.005)
+    return Bench(fake, move, _no_upload)
 
-        async def put(content: bytes) -> str:
-            return await real.sources.put(one(content))
 
-        yield Bench(real.runtime, put, wait)
+async def _processes(stack: AsyncExitStack) -> Bench:
+    real = await stack.enter_async_context(machine())
+
+    async def put(content: bytes) -> str:
+        return await real.sources.put(one(content))
+
+    return Bench(real.runtime, _wait, put)
+
+
+async def _containers(stack: AsyncExitStack, engine: DockerEngine) -> Bench:
+    real = await stack.enter_async_context(dock(engine))
+    missing = (
+        {"image": {"repository": "test/none", "pull": "never"}},
+        "the image test/none:latest is not on this engine",
+    )
+    return Bench(real.runtime, _wait, _no_upload, box_spec, missing)
+
+
+async def _no_upload(content: bytes) -> str:
+    return "0" * 64
+
+
+async def _wait() -> None:
+    await asyncio.sleep(0.005)
 
 
 def _faults_by_command(order: StartOrder) -> Faults:
@@ -109,7 +153,7 @@ def _faults_by_command(order: StartOrder) -> Faults:
 
 
 async def test_a_release_is_prepared_once_and_shown_so(bench: Bench) -> None:
-    app = app_spec()
+    app = bench.app()
     await bench.prepared(app)
     await bench.prepared(app)
     assert await bench.artefact() == Artefact(1, ArtefactState.PREPARED)
@@ -118,7 +162,7 @@ async def test_a_release_is_prepared_once_and_shown_so(bench: Bench) -> None:
 
 async def test_a_release_that_cannot_be_prepared_is_shown_with_the_reason(bench: Bench) -> None:
     source = await bench.upload(packed(README="hello"))
-    app = app_spec(build_command=["false"])
+    app = bench.app(**bench.broken)
     await bench.runtime.prepare(ReleaseOrder("web", 9, source, app))
 
     async def failed() -> Artefact | None:
@@ -126,11 +170,11 @@ async def test_a_release_that_cannot_be_prepared_is_shown_with_the_reason(bench:
         return artefact if artefact is not None and artefact.state is ArtefactState.FAILED else None
 
     artefact = await bench.until(failed)
-    assert "'false' ended with exit code 1" in artefact.reason
+    assert bench.broken_because in artefact.reason
 
 
 async def test_a_started_replica_runs_with_what_was_ordered(bench: Bench) -> None:
-    seen = await bench.started(app_spec(), slot=4, generation=7, limits=LIMITS)
+    seen = await bench.started(bench.app(), slot=4, generation=7, limits=LIMITS)
     assert (seen.id, seen.app, seen.slot, seen.release, seen.generation) == ("web-1", "web", 4, 1, 7)
     assert seen.state is RunState.RUNNING
     assert seen.limits == LIMITS
@@ -139,14 +183,14 @@ async def test_a_started_replica_runs_with_what_was_ordered(bench: Bench) -> Non
 
 
 async def test_the_same_order_twice_starts_one_replica(bench: Bench) -> None:
-    app = app_spec()
+    app = bench.app()
     first = await bench.started(app)
     await bench.runtime.start(start_order(1, app))
     assert await bench.replica() == first
 
 
 async def test_two_replicas_have_two_addresses_and_two_runs(bench: Bench) -> None:
-    app = app_spec()
+    app = bench.app()
     first = await bench.started(app)
     await bench.runtime.start(start_order(2, app))
     second = await bench.replica(ReplicaId("web-2"))
@@ -156,7 +200,7 @@ async def test_two_replicas_have_two_addresses_and_two_runs(bench: Bench) -> Non
 
 
 async def test_what_cannot_be_started_fails_in_words_and_leaves_nothing(bench: Bench) -> None:
-    app = app_spec("not-a-program")
+    app = bench.app("not-a-program")
     await bench.prepared(app)
     for _ in range(2):
         with pytest.raises(StartFailed, match="cannot start 'not-a-program'"):
@@ -166,12 +210,12 @@ async def test_what_cannot_be_started_fails_in_words_and_leaves_nothing(bench: B
 
 async def test_a_release_that_was_never_prepared_cannot_be_started(bench: Bench) -> None:
     with pytest.raises(StartFailed, match="the files of release 1 of web are not there"):
-        await bench.runtime.start(start_order(1, app_spec()))
+        await bench.runtime.start(start_order(1, bench.app()))
     assert await bench.replica() is None
 
 
 async def test_a_replica_that_ends_by_itself_is_seen_with_its_exit_code(bench: Bench) -> None:
-    started = await bench.started(app_spec("sh", "-c", "exit 3"))
+    started = await bench.started(bench.app("sh", "-c", "exit 3"))
     seen = await bench.exited()
     assert seen.exit is not None
     assert (seen.exit.code, seen.exit.signal, seen.exit.oom) == (3, None, False)
@@ -181,7 +225,7 @@ async def test_a_replica_that_ends_by_itself_is_seen_with_its_exit_code(bench: B
 
 
 async def test_starting_again_what_has_exited_changes_nothing(bench: Bench) -> None:
-    app = app_spec("sh", "-c", "exit 3")
+    app = bench.app("sh", "-c", "exit 3")
     await bench.started(app)
     seen = await bench.exited()
     await bench.runtime.start(start_order(1, app))
@@ -189,7 +233,7 @@ async def test_starting_again_what_has_exited_changes_nothing(bench: Bench) -> N
 
 
 async def test_stop_sends_the_stop_signal(bench: Bench) -> None:
-    await bench.started(app_spec())
+    await bench.started(bench.app())
     await bench.runtime.stop(WEB_1)
     seen = await bench.exited()
     assert seen.exit is not None
@@ -198,7 +242,7 @@ async def test_stop_sends_the_stop_signal(bench: Bench) -> None:
 
 
 async def test_kill_ends_what_ignores_the_stop_signal(bench: Bench) -> None:
-    await bench.started(app_spec("sh", "-c", STUBBORN))
+    await bench.started(bench.app("sh", "-c", STUBBORN))
     await bench.runtime.kill(WEB_1)
     seen = await bench.exited()
     assert seen.exit is not None
@@ -207,7 +251,7 @@ async def test_kill_ends_what_ignores_the_stop_signal(bench: Bench) -> None:
 
 
 async def test_restart_in_place_is_a_new_run_of_the_same_replica(bench: Bench) -> None:
-    app = app_spec()
+    app = bench.app()
     first = await bench.started(app)
     await bench.runtime.stop(WEB_1)
     await bench.exited()
@@ -223,7 +267,7 @@ async def test_restart_in_place_is_a_new_run_of_the_same_replica(bench: Bench) -
 
 
 async def test_limits_of_a_running_replica_change_live_and_back(bench: Bench) -> None:
-    first = await bench.started(app_spec())
+    first = await bench.started(bench.app())
     # An odd number of bytes: the kernel rounds it, and the engine must not see a difference for ever.
     for limits in (Limits(memory=50_000_001, cpus=0.333), LIMITS, Limits()):
         await bench.runtime.update_limits(WEB_1, limits)
@@ -233,7 +277,7 @@ async def test_limits_of_a_running_replica_change_live_and_back(bench: Bench) ->
 
 
 async def test_a_running_replica_is_not_removed_and_an_exited_one_is_gone_for_good(bench: Bench) -> None:
-    await bench.started(app_spec())
+    await bench.started(bench.app())
     with pytest.raises(StepFailed, match="still runs"):
         await bench.runtime.remove(WEB_1)
     await bench.runtime.kill(WEB_1)
@@ -246,7 +290,7 @@ async def test_a_running_replica_is_not_removed_and_an_exited_one_is_gone_for_go
 
 
 async def test_what_is_gone_can_be_neither_limited_nor_restarted(bench: Bench) -> None:
-    app = app_spec()
+    app = bench.app()
     with pytest.raises(StepFailed, match="web-1 is gone"):
         await bench.runtime.update_limits(WEB_1, LIMITS)
     with pytest.raises(StartFailed, match="web-1 is gone"):
@@ -254,8 +298,31 @@ async def test_what_is_gone_can_be_neither_limited_nor_restarted(bench: Bench) -
 
 
 async def test_forgotten_releases_are_gone_and_the_others_stay(bench: Bench) -> None:
-    await bench.prepared(app_spec())
+    await bench.prepared(bench.app())
     await bench.runtime.forget("web", frozenset({1}))
     assert await bench.artefact() is not None
     await bench.runtime.forget("web", frozenset())
     assert await bench.artefact() is None
+
+
+async def test_what_runs_is_measured_and_nothing_else_is(bench: Bench) -> None:
+    await bench.started(bench.app("sh", "-c", "while :; do :; done"))
+    first = (await bench.runtime.usage([WEB_1, ReplicaId("web-9")]))[WEB_1]
+    assert first.memory > 0
+
+    async def worked() -> bool:
+        reading = (await bench.runtime.usage([WEB_1]))[WEB_1]
+        assert reading.cpu_seconds >= first.cpu_seconds
+        return reading.at > first.at and reading.cpu_seconds > first.cpu_seconds
+
+    await bench.until(worked)
+    assert await bench.runtime.usage([ReplicaId("web-9")]) == {}
+    await bench.runtime.kill(WEB_1)
+    await bench.exited()
+    assert await bench.runtime.usage([WEB_1]) == {}
+
+
+async def test_its_machine_is_as_large_as_it_is(bench: Bench) -> None:
+    size = await bench.runtime.size()
+    assert size.memory > 64 * 2**20
+    assert size.cpus > 0

@@ -158,3 +158,12 @@ def test_a_rollout_waits_pending_until_it_is_looked_at() -> None:
     app = empty()
     app.order(o.Deploy(spec=spec_of()))
     assert app.rollout.phase is Phase.PENDING
+
+
+def test_an_image_that_is_pulled_always_may_be_another_by_now() -> None:
+    spec = spec_of(command=[], image={"repository": "shop", "pull": "always"})
+    app = empty()
+    for release in (1, 2):
+        app.order(o.Deploy(spec=spec))
+        app.run(60.0)
+        assert app.state.desired.current.release == release

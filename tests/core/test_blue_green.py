@@ -17,7 +17,7 @@ from rota.testing.simulation import Simulation
 from rota.testing.simulation_history import spec_of
 
 OLD, NEW = ["web-1", "web-2", "web-3"], ["web-4", "web-5", "web-6"]
-CHANGES = ("StartReplica", "EnableServer", "RouteApp", "DrainServer", "StopReplica")
+CHANGES = ("StartReplica", "EnableServer", "RouteApp", "DisableServer", "StopReplica")
 
 
 def blue_green(mood: str = "good", replicas: int = 3, **fields: Any) -> AppSpec:
@@ -57,7 +57,7 @@ def test_the_old_ones_are_kept_out_of_rotation_and_go_when_their_time_has_passed
     assert running(app) == OLD + NEW
     app.run(30.0)
     assert running(app) == NEW
-    assert [done.step.reason for done in app.steps if type(done.step).__name__ == "DrainServer"] == [
+    assert [done.step.reason for done in app.steps if type(done.step).__name__ == "DisableServer"] == [
         "keep_old has passed"
     ] * 3
     settled(app)

@@ -93,7 +93,7 @@ def test_open_requests_are_waited_for() -> None:
     app.order(o.Restart())
     app.run(60.0)
     stopped = [done.at for done in app.steps if type(done.step).__name__ == "StopReplica"]
-    drained = [done.at for done in app.steps if type(done.step).__name__ == "DrainServer"]
+    drained = [done.at for done in app.steps if type(done.step).__name__ == "DisableServer"]
     assert stopped[0] - drained[0] == pytest.approx(4.0, abs=0.05)
     assert app.rollout.cut == 0
 
@@ -126,7 +126,7 @@ def test_what_cannot_be_cut_does_not_hold_the_hand_off_for_ever() -> None:
     app.order(o.Restart())
     app.refuses = lambda step: "before" if type(step).__name__ == "CutConnections" else ""
     app.run(60.0, until=lambda: bool(told(app, "StopReplica")))
-    drained = next(done.at for done in app.steps if type(done.step).__name__ == "DrainServer")
+    drained = next(done.at for done in app.steps if type(done.step).__name__ == "DisableServer")
     assert app.now - drained == pytest.approx(6.0, abs=0.1)
 
 
@@ -147,7 +147,7 @@ def test_an_old_haproxy_process_is_waited_for_until_the_deadline() -> None:
     app.order(o.Deploy(spec=spec_of(replicas=1, drain={"timeout": 3}, health_check={"fall": 9})))
     app.run(60.0)
     stopped = [done.at for done in app.steps if type(done.step).__name__ == "StopReplica"]
-    drained = [done.at for done in app.steps if type(done.step).__name__ == "DrainServer"]
+    drained = [done.at for done in app.steps if type(done.step).__name__ == "DisableServer"]
     assert stopped[0] - drained[0] >= 3.0
 
 
@@ -165,7 +165,7 @@ def test_one_that_ignores_the_stop_signal_is_killed_after_its_grace_and_again() 
     assert running(app) == ["web-2"]
 
 
-@pytest.mark.parametrize("kind", ["EnableServer", "DrainServer", "DisableServer", "StopReplica", "RemoveReplica"])
+@pytest.mark.parametrize("kind", ["EnableServer", "DisableServer", "StopReplica", "RemoveReplica"])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_refused_call_is_made_again(kind: str, when: str) -> None:
     app = deployed()
@@ -184,9 +184,9 @@ def test_a_refused_call_is_made_again(kind: str, when: str) -> None:
     settled(app)
 
 
-def test_two_drains_at_once_do_not_share_the_same_room() -> None:
+def test_two_hand_offs_at_once_do_not_share_the_same_room() -> None:
     app = deployed(replicas=3)
-    app.takes = lambda step: 0.5 if type(step).__name__ == "DrainServer" else 0.0
+    app.takes = lambda step: 0.5 if type(step).__name__ == "DisableServer" else 0.0
     app.order(o.Restart(policy=options(order="stop-first", parallelism=2, min_available=2)))
     app.run(60.0)
     assert app.rollout.phase is Phase.SUCCEEDED

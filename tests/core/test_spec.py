@@ -65,7 +65,13 @@ def test_the_schema_describes_every_key() -> None:
     assert schema["title"] == "rota.yaml"
     assert set(schema["properties"]) == set(AppSpec.model_fields)
     for section in (schema, *schema["$defs"].values()):
-        assert all(entry["description"] for entry in section.get("properties", {}).values())
+        for shape in section.get("anyOf", [section]):
+            assert all(entry["description"] for entry in shape.get("properties", {}).values())
+
+
+def test_the_schema_takes_an_image_and_a_volume_as_one_text() -> None:
+    for name in ("Image", "Volume"):
+        assert {"type": "string"} in json_schema()["$defs"][name]["anyOf"]
 
 
 @pytest.mark.parametrize("name", ["hello", "no", "1", "1e3", "null"])

@@ -138,8 +138,7 @@ restart: {give_up: true, delay: 2}
         ("name: a\ncommand: 3", "rota.yaml:2:10: command: a list of words is expected, not 3; no shell takes part"),
         ("name: a\ncommand: []", "rota.yaml:2:10: command: it is empty"),
         ("name: a\ncommand: [a, {}]", "rota.yaml:2:14: command: a text is expected, not a section of keys"),
-        ("name: a\nimage: x", "rota.yaml:2:1: image alone cannot run on the process runtime: give command:"),
-        (GOOD + "image: x", 'rota.yaml:3:1: "image" is not supported yet by this version of rota; remove it'),
+        (GOOD + "image: X", 'rota.yaml:3:8: image: an image is expected, such as ghcr.io/me/app:1.2, not "X"'),
         (GOOD + "name: b", 'rota.yaml:3:1: "name" is given twice, first in line 1'),
     ],
 )

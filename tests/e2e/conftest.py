@@ -9,9 +9,37 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.running import Hello, Server
+from tests.e2e.site import RUNTIMES, Containers, Processes, Site
+
+from rota.testing.docker import DockerEngine
+from rota.testing.docker import docker_engine as engine_of_its_own
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/hello"
 _numbers = itertools.count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one module and runtime share a server, so that one worker runs them."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            params = getattr(item, "callspec", None)
+            runtime = params.params.get("site", "") if params is not None else ""
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{runtime}"))
+
+
+@pytest.fixture(scope="session")
+def docker_engine(component: Callable[[str], Path]) -> Iterator[DockerEngine]:
+    """An engine of the tests' own, which has hello's image."""
+    component("dockerd")
+    with engine_of_its_own() as engine:
+        engine.import_hello(EXAMPLE)
+        yield engine
+
+
+@pytest.fixture(scope="module", params=RUNTIMES)
+def site(request: pytest.FixtureRequest, component: Callable[[str], Path]) -> Site:
+    component("haproxy")
+    return Processes() if request.param == "process" else Containers(request.getfixturevalue("docker_engine"))
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tests.e2e.site import ServerAt
 
 from rota.testing.load import LoadPlan, LoadProcess, LoadReport
-from rota.testing.server import Answer, RunningServer
+from rota.testing.server import Answer
 
 FULL = bool(os.environ.get("ROTA_FULL"))
 RATE = 1000.0 if FULL else 300.0  # requests a second
@@ -25,7 +25,7 @@ HELLO = Path(__file__).parents[2] / "examples/hello"
 class Hello:
     """One app made of examples/hello, and its file to change."""
 
-    def __init__(self, server: RunningServer, name: str = "hello", **keys: Any) -> None:
+    def __init__(self, server: ServerAt, name: str = "hello", **keys: Any) -> None:
         self.server = server
         self.name = name
         self.host = f"{name}.localhost"
@@ -37,7 +37,7 @@ class Hello:
             "replicas": 3,
             "domains": [{"domain": self.host}],
             "health_check_path": "/health",
-            "command": [sys.executable, "app.py"],
+            **server.site.keys(),
             **keys,
         }
 

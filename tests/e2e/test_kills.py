@@ -8,17 +8,18 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 from tests.e2e.scenario import FULL, Hello, nothing_lost, same_count
+from tests.e2e.site import ServerAt, Site
 
-from rota.testing.server import RunningServer, keeper_pid
+from rota.testing.server import keeper_pid
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.load, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
 KILLS = 30 if FULL else 4
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def app() -> AsyncIterator[Hello]:
-    async with RunningServer() as server:
+async def app(site: Site) -> AsyncIterator[Hello]:
+    async with ServerAt(site) as server:
         hello = Hello(server, replicas=3)
         await hello.deploy_ok()
         yield hello
@@ -30,7 +31,7 @@ async def test_a_killed_replica_costs_no_get(app: Hello) -> None:
     async with app.load(post_share=0.0, slow_share=0.0) as load:
         for _ in range(KILLS):
             victim = (await app.ready())[0]
-            app.server.kill_child(victim)
+            await app.server.kill_replica(victim)
             await replaced(app, victim)
         report = await load.stop()
     nothing_lost(report)
@@ -41,7 +42,7 @@ async def test_a_replica_killed_in_a_rollout_does_not_stop_it(app: Hello) -> Non
     async with app.load(post_share=0.0, slow_share=0.0) as load:
         order = asyncio.create_task(app.order("restart"))
         await app.server.until(lambda: in_hand(app))
-        app.server.kill_child((await app.ready())[-1])
+        await app.server.kill_replica((await app.ready())[-1])
         rollout = await order
         report = await load.stop()
     nothing_lost(report)

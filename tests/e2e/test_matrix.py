@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 from tests.e2e.scenario import FULL, Hello, nothing_lost
+from tests.e2e.site import ServerAt, Site
 
-from rota.testing.server import RunningServer
-
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900 if FULL else 120)]
+pytestmark = [pytest.mark.load, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900 if FULL else 120)]
 
 ORDERS = {
     "restart": ("start-first", "stop-first", "in-place"),
@@ -44,9 +43,9 @@ def cells() -> list[Cell]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def apps() -> AsyncIterator[dict[int, Hello]]:
+async def apps(site: Site) -> AsyncIterator[dict[int, Hello]]:
     """hello with 3 and with 5 replicas, two releases of each, so that there is one to go back to."""
-    async with RunningServer() as server:
+    async with ServerAt(site) as server:
         found = {replicas: Hello(server, f"hello{replicas}", replicas=replicas) for replicas in (3, 5)}
         for app in found.values():
             await app.deploy_ok()

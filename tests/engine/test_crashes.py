@@ -103,7 +103,6 @@ WHERE: dict[str, Scenario] = {
     "PrepareBackend": _deploy,
     "RouteApp": _deploy,
     "EnableServer": _restart,
-    "DrainServer": _stop,
     "DisableServer": _restart,
     "CutConnections": _restart_of_the_busy,
     "RemoveServer": _stop,
@@ -124,6 +123,8 @@ WHERE: dict[str, Scenario] = {
 }
 """In which scenario each step is taken."""
 
+NEVER_TAKEN = frozenset({"DrainServer"})  # as long as no app is sticky
+
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
@@ -135,10 +136,10 @@ async def world() -> AsyncIterator[World]:
 
 
 def test_every_step_is_in_a_scenario() -> None:
-    assert set(WHERE) == {step.__name__ for step in STEP_TYPES}
+    assert {*WHERE, *NEVER_TAKEN} == {step.__name__ for step in STEP_TYPES}
 
 
-@pytest.mark.parametrize("point", fault_points())
+@pytest.mark.parametrize("point", [point for point in fault_points() if point.partition(":")[2] in WHERE])
 async def test_the_next_daemon_goes_on_where_one_was_killed(world: World, point: str) -> None:
     scenario = WHERE[point.partition(":")[2]]
     if scenario is _restart_of_the_deaf:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.engine.daemon import World, quick
 
 from rota.adapters.source import ArchiveDirectory
 from rota.core import order as o
+from rota.core.capacity import KEPT_BACK, Amount
+from rota.core.errors import CapacityError, Missing, NotFound, StalePlan
+from rota.core.names import ReplicaId
+from rota.core.observation import Counters
+from rota.engine import statistics
 from rota.engine.engine import Engine
+from rota.engine.statistics import Statistics
+from rota.ports.usage import Reading
+from rota.testing.balancer import FakeBalancer
 
 
 @pytest.fixture
@@ -31,6 +40,8 @@ def engine(world: World, tmp_path: Path) -> Engine:
         store=world.store,
         sources=ArchiveDirectory(tmp_path),
         runtime=world.runtime,
+        machine=world.runtime,
+        usage=world.runtime,
         balancer=world.balancer,
         logs=world.runtime,
         clock=world.clock,
@@ -49,3 +60,136 @@ async def test_no_name_of_a_removed_app_is_used_again(world: World, engine: Engi
     await world.until_over()
     assert again["id"] == "web.3"
     assert [replica["id"] for replica in engine.replicas("web")["replicas"]] == ["web-3", "web-4"]
+
+
+MIB = 2**20
+
+
+async def test_what_does_not_fit_beside_the_other_apps_changes_nothing(world: World, engine: Engine) -> None:
+    world.runtime.machine = Amount(KEPT_BACK + 1000 * MIB, 4.0)
+    await engine.begin("web", o.Deploy(spec=quick(resources={"memory": "300MiB"})))
+    await world.until_over()
+    other = quick(name="other", domains=[{"domain": "other.localhost"}], resources={"memory": "300MiB"})
+    with pytest.raises(CapacityError, match="400 of 1,256 MiB free, 256 MiB kept back and 600 MiB promised") as refused:
+        await engine.begin("other", o.Deploy(spec=other))
+    assert refused.value.capacity is not None
+    assert refused.value.capacity["largest"] == 1
+    assert [app["name"] for app in engine.apps()] == ["web"]
+    calls = list(world.runtime.calls)
+    with pytest.raises(CapacityError, match="3 fit"):
+        await engine.begin("web", o.Scale(replicas=4))
+    assert engine.apps()[0]["replicas_wanted"] == 2
+    assert world.runtime.calls == calls
+    await engine.begin("web", o.Scale(replicas=3))
+    await world.until(lambda: len(world.running()) == 3)
+
+
+async def test_statistics_are_measured_between_two_readings(
+    world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await engine.begin("web", o.Deploy(spec=quick(resources={"memory": "64MiB", "cpus": 2})))
+    await world.until_over()
+    world.balancer.count(ReplicaId("web-1"), Counters(requests=10, app_errors=3))
+    world.balancer.set_server(ReplicaId("web-1"), open=2)
+    (view,) = await engine.stats("web")
+    first, second = view["replicas"]
+    assert first["memory"] == {"used": 32 * MIB, "limit": 64 * MIB}
+    assert (first["cpu"]["percent"], first["cpu"]["limit_percent"]) == (50.0, 200.0)
+    assert first["cpu"]["seconds"] >= statistics.LEAST_INTERVAL
+    assert (first["requests"], first["app_errors"], first["open"]) == (10, 3, 2)
+    assert second["requests"] == 0
+    (backend,) = view["backends"]
+    assert (backend["requests"], backend["app_errors"], backend["open"]) == (10, 3, 2)
+    monkeypatch.setattr(statistics, "LEAST_INTERVAL", 0.0)
+    assert [app["app"] for app in await engine.stats(None)] == ["web"]
+    with pytest.raises(NotFound, match="there is no app 'nope'"):
+        await engine.stats("nope")
+
+
+async def test_a_replica_that_has_ended_has_no_statistics(world: World, engine: Engine) -> None:
+    await engine.begin("web", o.Deploy(spec=quick()))
+    await world.until_over()
+    await engine.begin("web", o.Stop())
+    await world.until_over()
+    (view,) = await engine.stats("web")
+    assert view["replicas"] == []
+
+
+class NoUsage:
+    """A replica that ends before it is read."""
+
+    async def usage(self, replicas: Collection[ReplicaId]) -> dict[ReplicaId, Reading]:
+        return {}
+
+
+async def test_what_cannot_be_read_is_unknown(world: World, engine: Engine) -> None:
+    await engine.begin("web", o.Deploy(spec=quick()))
+    await world.until_over()
+    assert world.supervisor is not None
+    app = world.supervisor.app("web")
+    (view,) = await Statistics(NoUsage(), FakeBalancer(), world.clock).of([(app.state, app.observation)])
+    assert view["backends"] == []
+    assert [replica["id"] for replica in view["replicas"]] == ["web-1", "web-2"]
+    for replica in view["replicas"]:
+        assert replica["memory"] == {"used": None, "limit": None}
+        assert replica["cpu"] == {"percent": None, "limit_percent": None, "seconds": None}
+        assert (replica["requests"], replica["app_errors"], replica["open"]) == (0, 0, 0)
+
+
+def saved(plan: dict[str, Any]) -> o.SavedPlan:
+    """As the command line makes it of a file."""
+    steps = [step["words"] for step in plan["steps"]]
+    return o.SavedPlan.model_validate({"basis": plan["basis"], "steps": steps, "durations": plan["durations"]})
+
+
+async def test_the_removal_of_an_app_has_its_end_in_the_history(world: World, engine: Engine) -> None:
+    await engine.begin("web", o.Deploy(spec=quick()))
+    await world.until_over()
+    removal = await engine.begin("web", o.Remove())
+    await world.until(lambda: world.state is None)
+    assert (await engine.rollout(removal["id"]))["phase"] == "succeeded"
+
+
+async def test_a_plan_is_reckoned_from_what_was_and_changes_nothing(world: World, engine: Engine) -> None:
+    first = await engine.plan("web", o.Deploy(spec=quick()))
+    assert (first["change"], first["capacity"]["most"], first["durations"]["boot"]["1"]["of"]) == ("first", 2, 0)
+    assert engine.apps() == []
+    await engine.begin("web", o.Deploy(spec=quick()))
+    await world.until_over()
+    plan = await engine.plan("web", o.Restart())
+    assert plan["durations"]["boot"]["2"]["of"] == 2
+    assert (plan["capacity"]["least"], plan["capacity"]["most"], plan["ends"]) == (2, 3, "succeeded")
+    assert (await engine.rollouts("web", 10))[0]["id"] == "web.1"
+
+
+async def test_a_saved_plan_is_carried_out_once(world: World, engine: Engine) -> None:
+    first = saved(await engine.plan("web", o.Deploy(spec=quick())))
+    await engine.begin("web", o.Deploy(spec=quick(), plan=first))
+    await world.until_over()
+    plan = saved(await engine.plan("web", o.Restart()))
+    begun = await engine.begin("web", o.Restart(plan=plan))
+    await world.until_over()
+    done = await engine.rollout(begun["id"])
+    assert done["receipt"]["deviations"] == []
+    with pytest.raises(StalePlan, match="the replicas were web-1, web-2, and are web-3, web-4"):
+        await engine.begin("web", o.Restart(plan=plan))
+    assert (await engine.rollouts("web", 1))[0]["id"] == begun["id"]
+
+
+async def test_what_a_repair_did_meanwhile_is_listed(world: World, engine: Engine) -> None:
+    await engine.begin("web", o.Deploy(spec=quick()))
+    await world.until_over()
+    order = o.Restart(policy=o.RolloutOptions(delay=0.3))
+    begun = await engine.begin("web", order.model_copy(update={"plan": saved(await engine.plan("web", order))}))
+    await world.until(lambda: world.rollout is not None and len(world.rollout.taken) == 1)
+    await world.until(lambda: any(name == "web-3" for app in world.balancer.apps.values() for name in app.servers))
+    world.runtime.crash(next(seen.id for seen in world.running() if seen.id == "web-2"))
+    await world.until_over()
+    deviations = (await engine.rollout(begun["id"]))["receipt"]["deviations"]
+    assert "not planned: FailReplica web-2" in deviations
+
+
+async def test_without_haproxy_there_is_no_plan(world: World, engine: Engine) -> None:
+    world.balancer.lose()
+    with pytest.raises(Missing, match="HAProxy does not answer"):
+        await engine.plan("web", o.Deploy(spec=quick()))

@@ -10,7 +10,7 @@ from tests.engine.daemon import World, quick
 
 from rota.core import order as o
 from rota.core.names import ReplicaId
-from rota.core.rollout import Phase
+from rota.core.rollout import Kind, Phase
 from rota.engine.executor import Executor
 
 
@@ -45,13 +45,13 @@ async def test_every_call_was_written_down_before_it_was_made(world: World, monk
 
 
 async def test_a_refused_call_is_noted_and_made_again(world: World) -> None:
-    world.balancer.fail("drain", times=1, message="HAProxy says no")
+    world.balancer.fail("disable", times=1, message="HAProxy says no")
     await world.order(o.Restart())
     await world.until_over()
     assert world.rollout is not None
     assert world.rollout.phase is Phase.SUCCEEDED
     failed = [event for event in await world.store.events(app="web") if event.kind.value == "step-failed"]
-    assert [(event.step, event.detail or event.reason) for event in failed] == [("DrainServer", "HAProxy says no")]
+    assert [(event.step, event.detail or event.reason) for event in failed] == [("DisableServer", "HAProxy says no")]
 
 
 async def test_a_replica_that_cannot_be_started_counts_as_failed(world: World) -> None:
@@ -105,3 +105,10 @@ async def test_suspended_apps_stop_and_run_again_with_the_next_daemon(world: Wor
     await world.close()
     await world.start()
     await world.until(lambda: len(world.running()) == 2)
+
+
+async def test_the_history_keeps_the_end_of_a_removal(world: World) -> None:
+    await world.order(o.Remove())
+    await world.until(lambda: world.state is None)
+    (newest,) = await world.store.rollouts("web", 1)
+    assert (newest.kind, newest.phase) == (Kind.REMOVE, Phase.SUCCEEDED)

@@ -26,6 +26,10 @@ class EngineFace(Protocol):
 
     def replicas(self, name: str) -> View: ...
 
+    async def stats(self, name: str | None) -> list[View]:
+        """One view an app: what its replicas use and serve; None is every app."""
+        ...
+
     def releases(self, name: str) -> View: ...
 
     async def rollouts(self, app: str | None, limit: int) -> list[View]:
@@ -42,6 +46,10 @@ class EngineFace(Protocol):
 
     async def begin(self, app: str, order: Order) -> View:
         """Starts a rollout and returns its view. Raises Conflict while another one is under way."""
+        ...
+
+    async def plan(self, app: str, order: Order) -> View:
+        """What the order would do; changes nothing. Raises what ``begin`` raises."""
         ...
 
     async def pause(self, rollout: str) -> View: ...

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from rota.core.errors import Conflict, NotFound, Problem, RotaError, SpecError, UsageError
+from rota.core.errors import CapacityError, Conflict, NotFound, Problem, RotaError, SpecError, UsageError
 from rota.core.quantities import quoted
 
 MEDIA_TYPE = "application/problem+json"
@@ -34,6 +34,8 @@ def problem_of(error: RotaError, status: int | None = None) -> JSONResponse:
         more["problems"] = [_written(entry) for entry in error.problems]
     if isinstance(error, Conflict) and error.rollout is not None:
         more["rollout"] = error.rollout
+    if isinstance(error, CapacityError) and error.capacity is not None:
+        more["capacity"] = dict(error.capacity)
     return problem(status or error.status, error.code, error.message, exit_code=error.exit_code, **more)
 
 

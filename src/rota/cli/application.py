@@ -12,7 +12,7 @@ from rota.cli.outcome import DETACHED, FAILED
 from rota.core.errors import RotaError
 
 BROKEN_PIPE = 141  # what a shell shows for a program that SIGPIPE has ended
-_QUICK = frozenset({"ls", "ps", "status"})
+_QUICK = frozenset({"ls", "ps", "stats", "status"})
 
 
 def main(argv: Sequence[str], serve: Callable[[list[str]], int]) -> int:

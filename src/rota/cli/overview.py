@@ -1,4 +1,4 @@
-"""What there is, as tables and as JSON: apps, replicas, releases; printed by the reading commands.
+"""What there is, as tables and as JSON: apps, replicas, what they use, releases; printed by the reading commands.
 
 Imports neither typer nor anything that costs time: these commands are typed, and run by scripts, all day."""
 
@@ -44,6 +44,18 @@ def status(app: str | None = None, as_json: bool = False) -> None:
     output.answer("\n\n".join(_status(view) for view in views) if views else "no apps; begin with: rota init")
 
 
+def stats(app: str | None = None, as_json: bool = False) -> None:
+    """Show what the replicas of an app, or of all, use and serve."""
+    connection = Connection()
+    if app is not None:
+        view = connection.get(f"/api/v1/apps/{quoted(app)}/stats")
+        apps = [view]
+    else:
+        view = connection.get("/api/v1/stats")
+        apps = view["apps"]
+    output.answer_json(view) if as_json else output.answer("\n\n".join(map(_stats, apps)) or "there are no apps yet")
+
+
 def releases(app: str, as_json: bool = False) -> None:
     """List an app's releases, newest first."""
     view = Connection().get(f"/api/v1/apps/{quoted(app)}/releases")
@@ -66,6 +78,7 @@ def releases(app: str, as_json: bool = False) -> None:
 COMMANDS: Mapping[str, Callable[[str | None, bool], None]] = {
     "ls": lambda app, as_json: ls(as_json),
     "ps": ps,
+    "stats": stats,
     "status": status,
 }
 """Those that take nothing but an app's name and --json."""
@@ -95,6 +108,27 @@ def _replicas(replicas: list[View]) -> str:
     ]
     head = ("REPLICA", "SLOT", "RELEASE", "PHASE", "ADDRESS", "STARTED", "RESTARTS", "LIMITS", "REASON")
     return table(head, rows)
+
+
+def _stats(view: View) -> str:
+    rows = [
+        (
+            replica["id"],
+            replica["phase"],
+            wording.share(replica["memory"]["used"], replica["memory"]["limit"], wording.memory),
+            wording.share(replica["cpu"]["percent"], replica["cpu"]["limit_percent"], wording.percent),
+            f"{replica['requests']:,}",
+            f"{replica['app_errors']:,}",
+            f"{replica['open']:,}",
+        )
+        for replica in view["replicas"]
+    ]
+    backends = [
+        f"{backend['name']}: {backend['requests']:,} requests, {backend['failed']:,} failed, "
+        f"{backend['app_errors']:,} answered 5xx by the app, {backend['retried']:,} retried, {backend['open']:,} open"
+        for backend in view["backends"]
+    ]
+    return "\n".join([table(("REPLICA", "PHASE", "MEMORY", "CPU", "REQUESTS", "5XX", "OPEN"), rows), *backends])
 
 
 def _status(view: View) -> str:

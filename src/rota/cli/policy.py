@@ -7,17 +7,19 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 from typer import Option
 
+from rota.cli import plan_file
 from rota.core.errors import UsageError
 
 _PANEL = "How the rollout goes"
 
 
-def _flag(*names: str, help: str) -> Any:
-    return Option(*names, help=help, rich_help_panel=_PANEL)
+def _flag(*names: str, help: str, metavar: str | None = None) -> Any:
+    return Option(*names, help=help, metavar=metavar, rich_help_panel=_PANEL)
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Waiting:
     supersede: Annotated[bool, _flag("--supersede", help="Give up a rollout under way for this one.")] = False
     fail_on_loss: Annotated[bool, _flag("--fail-on-loss", help="Exit with 7 if a request was lost.")] = False
     wait: Annotated[bool, _flag("--wait/--detach", help="Wait for the end, or print the rollout's id.")] = True
-    json: Annotated[bool, _flag("--json", help="Print the rollout as JSON.")] = False
+    json: Annotated[bool, _flag("--json", help="Print JSON.")] = False
 
     def order(self, kind: str, **more: Any) -> dict[str, Any]:
         """The request that begins a rollout of this kind."""
@@ -50,6 +52,9 @@ class Policy(Waiting):
     failure_action: Annotated[
         Literal["rollback", "pause", "continue"] | None,
         _flag("--failure-action", help="What follows when a new replica fails."),
+    ] = None
+    plan: Annotated[
+        Path | None, _flag("--plan", metavar="FILE", help="A saved plan (rota plan -o): refused if it no longer holds.")
     ] = None
 
     monitor: Annotated[str | None, _flag("--monitor", help="How long a new replica's failure counts.")] = None
@@ -78,24 +83,28 @@ class Policy(Waiting):
         return {name: value for name, value in given.items() if value is not None}
 
     def order(self, kind: str, **more: Any) -> dict[str, Any]:
-        return super().order(kind, policy=self.options(), **more)
+        return plan_file.attached(self.plan, super().order(kind, policy=self.options(), **more))
 
 
 _Flags = TypeVar("_Flags", bound=Waiting)
 
 
-def taking(kind: type[_Flags]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Adds the flags of ``kind`` to a command whose last parameter, ``flags``, is given them as one."""
+def taking(
+    kind: type[_Flags], without: frozenset[str] = frozenset()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Adds the flags of ``kind``, but for those ``without``, to a command whose last parameter, ``flags``, is given
+    them as one."""
+    names = [field.name for field in fields(kind) if field.name not in without]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "flags"]
 
         @functools.wraps(command)
         def with_flags(**given: Any) -> None:
-            flags = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
+            flags = kind(**{name: given.pop(name) for name in names})
             command(**given, flags=flags)
 
-        _show(with_flags, [*own, *_parameters(kind)])
+        _show(with_flags, [*own, *(p for p in _parameters(kind) if p.name in names)])
         return with_flags
 
     return decorate

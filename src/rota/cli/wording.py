@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -81,6 +82,22 @@ def limits(view: dict[str, Any] | None) -> str:
     return ", ".join(parts) + ("" if view.get("enforced", True) else " (not enforced)")
 
 
+def memory(count: float) -> str:
+    return f"{count / 2**20:.1f} MiB"
+
+
+def percent(value: float) -> str:
+    """Of one core."""
+    return f"{value:.1f} %"
+
+
+def share(used: float | None, limit: float | None, written: Callable[[float], str]) -> str:
+    """``12.3 MiB of 256.0 MiB``, without the second where there is no limit."""
+    if used is None:
+        return ""
+    return written(used) if limit is None else f"{written(used)} of {written(limit)}"
+
+
 def event(view: dict[str, Any]) -> str | None:
     """``12:00:01 hello-4 in rotation: ready and stable``; None for a step that is only bookkeeping."""
     said = _said(view)
@@ -115,6 +132,12 @@ def step(view: dict[str, Any], rollout: str) -> str | None:
     """A step of a rollout's own list, in the words of its event."""
     kind = "failure" if view["step"] == "FailReplica" else "step"
     return event({"kind": kind, "rollout": rollout, **view})
+
+
+def planned(view: dict[str, Any]) -> str | None:
+    """A step of a plan, in the same words; None for one that is only bookkeeping."""
+    said = _STEPS.get(view["step"])
+    return None if said is None else f"{view['replica']} {said}" if view["replica"] else said
 
 
 def steered(verb: str, rollout: dict[str, Any]) -> str:
@@ -152,6 +175,8 @@ def receipt(view: dict[str, Any] | None) -> list[str]:
     if releases:
         lines.append(", ".join(f"release {name}: {count:,}" for name, count in releases.items()))
     lines += [_gap(gap) for gap in view.get("gaps") or []]
+    if "deviations" in view:
+        lines.append("; ".join(view["deviations"]) or "as planned")
     if not view["complete"]:
         lines.append("incomplete: the load balancer was lost for a time, so some requests may not be counted")
     return lines

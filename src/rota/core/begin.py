@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from rota.core import order as o
+from rota.core.container import PullPolicy
 from rota.core.errors import Conflict, DomainTaken, NotFound, UsageError
 from rota.core.names import rollout_id
 from rota.core.policy import Policy, resolve, way_back
@@ -124,9 +125,11 @@ def _unborn(order: o.Deploy, app: str, removed: Rollout | None) -> AppState:
 
 
 def _release_for(state: AppState, order: o.Deploy, now: float) -> tuple[int, AppState]:
-    """The release that is the same file and the same tree as the current one, else a new one."""
+    """The release that is the same file and the same tree as the current one, else a new one; an image that is to be
+    pulled always may be another by now."""
     current = state.releases.get(state.desired.current.release)
-    if current is not None and (current.spec, current.source) == (order.spec, order.source):
+    moves = order.spec.image is not None and order.spec.image.pull is PullPolicy.ALWAYS
+    if current is not None and not moves and (current.spec, current.source) == (order.spec, order.source):
         return current.number, state
     number = state.recorded.next_release
     rollout = rollout_id(state.name, state.recorded.next_generation)

@@ -16,6 +16,7 @@ from rota.core.state import AppState
 from rota.core.steps import (
     AdoptReplica,
     DeleteReleases,
+    DisableServer,
     DrainServer,
     ForgetApp,
     PauseRollout,
@@ -155,7 +156,7 @@ def _hand_off(here: Situation, staying: frozenset[ReplicaId], routed: bool) -> N
         elif _may_go(here, member, staying) and routed and (room > 0 or not member.serving):
             handoff.retire(here, member, _why(here, member))
             room -= member.serving and any(
-                isinstance(step, DrainServer) and step.replica == member.id for step in here.draft.steps
+                isinstance(step, DrainServer | DisableServer) and step.replica == member.id for step in here.draft.steps
             )
 
 

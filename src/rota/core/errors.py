@@ -9,6 +9,7 @@ RotaError                  1   failed
 ├── NotAllowed             4   token missing or wrong
 ├── NotFound               1   no such app, release, rollout or replica
 ├── Conflict               1   not now: something else is under way (HTTP 409)
+│   └── StalePlan          1   what a plan rests on has changed since
 ├── Missing                1   a component of the machine is not there (HAProxy, Docker, …)
 └── StepFailed             1   a port could not carry out a step; the loop tries again or counts it
     └── StartFailed        1   a replica could not be started at all
@@ -16,7 +17,7 @@ RotaError                  1   failed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -65,9 +66,15 @@ class SpecError(RotaError):
 
 
 class CapacityError(RotaError):
+    """``capacity`` has the numbers, JSON-ready (core.capacity)."""
+
     exit_code = 3
     status = 422
     code = "capacity"
+
+    def __init__(self, message: str, capacity: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.capacity = capacity
 
 
 class DomainTaken(RotaError):
@@ -102,6 +109,10 @@ class Conflict(RotaError):
     def __init__(self, message: str, rollout: str | None = None) -> None:
         super().__init__(message)
         self.rollout = rollout
+
+
+class StalePlan(Conflict):
+    code = "stale-plan"
 
 
 class Missing(RotaError):

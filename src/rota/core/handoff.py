@@ -1,4 +1,4 @@
-"""The hand-off of one replica, whatever the reason: drain, maint, open requests, SIGTERM, SIGKILL, out (R2).
+"""The hand-off of one replica, whatever the reason: maint, open requests, SIGTERM, SIGKILL, out (R2).
 
 Called by decide for each replica that is not to stay; gives at most one step a replica and decision."""
 
@@ -12,7 +12,6 @@ from rota.core.spec import Limits
 from rota.core.steps import (
     CutConnections,
     DisableServer,
-    DrainServer,
     KillReplica,
     RecordCounters,
     RemoveReplica,
@@ -30,7 +29,7 @@ CUT_TIME = 5.0  # seconds after the deadline in which HAProxy has to have ended 
 def retire(here: Situation, member: Member, reason: str) -> None:
     """The next step on the way out of a replica that runs."""
     if member.server is not None and member.server.state is not ServerState.MAINT:
-        _out_of_rotation(here, member, reason)
+        here.draft.add(DisableServer(member.id, reason))
     elif member.leaving:
         _await_exit(here, member)
     elif _may_be_sent_to(here, member):
@@ -61,14 +60,6 @@ def adjust(here: Situation, member: Member, limits: Limits) -> None:
 def _may_be_sent_to(here: Situation, member: Member) -> bool:
     """While HAProxy does not answer it may go on, or come back from its file, with every replica that ever entered."""
     return not here.balanced and member.record.enabled_at is not None
-
-
-def _out_of_rotation(here: Situation, member: Member, reason: str) -> None:
-    assert member.server is not None  # asked by retire
-    if member.server.state is ServerState.READY:
-        here.draft.add(DrainServer(member.id, reason))
-    else:
-        here.draft.add(DisableServer(member.id, "no new requests from now on"))
 
 
 def _drained(here: Situation, member: Member) -> bool:

@@ -8,8 +8,9 @@ import enum
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
+from rota.core.model import Model
 from rota.core.quantities import Seconds, Whole, between, quoted
 
 MAX_DELAY = 300.0  # V4
@@ -43,12 +44,6 @@ class FailureAction(enum.Enum):
     ROLLBACK = "rollback"
     PAUSE = "pause"
     CONTINUE = "continue"
-
-
-class Model(BaseModel):
-    """The base of every section: no unknown keys, no change after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_enum_values=False)
 
 
 def _parallelism(value: object) -> int | str:

@@ -7,18 +7,31 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import Field, JsonValue, TypeAdapter, model_validator
 
-from rota.core.spec import AppSpec, Limits, Model, Resources, RolloutOptions
+from rota.core.durations import Durations
+from rota.core.model import Model
+from rota.core.spec import AppSpec, Limits, Resources, RolloutOptions
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """The SHA-256 of an uploaded source, in hex."""
 
 
+class SavedPlan(Model):
+    """What of a saved plan decides whether it still holds: what it rests on (core.promise), its steps in words, and
+    the durations that it was made with."""
+
+    basis: dict[str, JsonValue]
+    steps: tuple[Annotated[str, Field(max_length=100)], ...] = Field(max_length=100_000)
+    durations: Durations
+
+
 class _Order(Model):
-    """``supersede``: a rollout of the app that is under way is given up for this one, instead of a Conflict."""
+    """``supersede``: a rollout of the app that is under way is given up for this one, instead of a Conflict.
+    ``plan``: a StalePlan, unless this one still holds."""
 
     supersede: bool = False
+    plan: SavedPlan | None = None
 
 
 class _RollingOrder(_Order):
@@ -65,6 +78,7 @@ class ChangeLimits(Resources):
     kind: Literal["limits"] = "limits"
     policy: RolloutOptions = RolloutOptions()
     supersede: bool = False
+    plan: SavedPlan | None = None
 
     @model_validator(mode="after")
     def _something_given(self) -> Self:

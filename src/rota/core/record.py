@@ -97,7 +97,7 @@ def _entry_after(entry: ReplicaRecord, step: s.Step, now: float) -> ReplicaRecor
         case s.DrainServer():
             return replace(entry, drain_began_at=entry.drain_began_at or now)
         case s.DisableServer():
-            # A replica that died is disabled without a drain; the drain of one that runs has begun already.
+            # Without stickiness, and for a replica that died, there is no drain before.
             return replace(entry, drain_began_at=entry.drain_began_at or now)
         case s.CutConnections():
             return replace(entry, cut_at=now)

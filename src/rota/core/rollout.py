@@ -112,7 +112,8 @@ class Rollout:
     slots' own targets from before it and ``before_current`` everybody's; ``fresh`` says that nothing of the app ran.
     ``skipped`` are the slots that a person left out; ``way_back`` is the policy from the moment it turns back, None the
     same one. ``releases`` says of which release each replica was that served meanwhile. ``next_replica`` is the number
-    that the first replica after the order has or would have had. Times are seconds of rota's clock."""
+    that the first replica after the order has or would have had. ``planned``: the steps, in words, of the plan that it
+    was ordered with (core.promise). Times are seconds of rota's clock."""
 
     id: RolloutId
     app: str
@@ -142,6 +143,7 @@ class Rollout:
     baseline: Mapping[str, Row] = field(default_factory=dict)
     rows: Mapping[str, Row] = field(default_factory=dict)
     releases: Mapping[str, int] = field(default_factory=dict)
+    planned: tuple[str, ...] = ()
     gaps: tuple[Gap, ...] = ()
     cut: int = 0
     started_at: float | None = None

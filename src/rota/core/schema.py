@@ -8,6 +8,25 @@ from rota.core.spec import AppSpec
 
 DESCRIPTIONS = {
     "name": "The app's name: 1 to 40 of a-z, 0-9 and '-'.",
+    "image": "The container image, such as ghcr.io/me/app:1.2 (rota serve --runtime docker).",
+    "repository": "The image without its tag, such as ghcr.io/me/app.",
+    "tag": "The image's tag, looked up once a release.",
+    "digest": "The image's digest, sha256:…, instead of a tag.",
+    "pull": "When the registry is asked: always, if_missing or never.",
+    "registry": "Credentials, where the registry wants them.",
+    "server": "The registry's host.",
+    "username": "Who asks the registry.",
+    "password": "The password or token of the one who asks.",
+    "volumes": "What containers share with the host or keep: NAME:/path or /on/the/host:/path, with :ro only read.",
+    "source": "A volume's name, or a path of the host.",
+    "target": "Where the container has it.",
+    "network": "One more network of the engine that containers join.",
+    "container": "How far a container is shut in.",
+    "init": "A small init is process 1 of the container.",
+    "pids": "The most processes that a replica may have.",
+    "read_only": "It is only read: the container's root, or a volume.",
+    "no_new_privileges": "No program in the container gains rights by setuid.",
+    "capabilities": "All that root in the container may do.",
     "replicas": "How many replicas run, 1 to 1000.",
     "deployment_strategy": "rolling: one after the other, nobody notices. replace: all stop, then all start."
     " blue-green: all new ones start, then requests go to them at once.",
@@ -62,10 +81,15 @@ DESCRIPTIONS = {
 }
 
 
+SHORTHANDS = ("Image", "Volume")  # sections that can be written as one text, too
+
+
 def json_schema() -> dict[str, Any]:
     """A JSON Schema (2020-12) in which every key has a description."""
     schema = AppSpec.model_json_schema()
     for section in (schema, *schema["$defs"].values()):
         for key, entry in section.get("properties", {}).items():
             entry["description"] = DESCRIPTIONS[key]
+    for name in SHORTHANDS:
+        schema["$defs"][name] = {"anyOf": [{"type": "string"}, schema["$defs"][name]]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "rota.yaml"}

@@ -5,19 +5,20 @@ has the key (design.md, "File")."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from rota.core.container import Container, Image, NetworkName, Volume
+from rota.core.model import Model as Model
+from rota.core.model import Switch, misplaced
 from rota.core.names import AppName, DomainName, EnvName, UserName
 
 # The part of the file's model with a module of its own is the spec's all the same.
 from rota.core.options import NO_WAY_BACK, contradiction
 from rota.core.options import FailureAction as FailureAction
 from rota.core.options import Mode as Mode
-from rota.core.options import Model as Model
 from rota.core.options import Order as Order
 from rota.core.options import Overlap as Overlap
 from rota.core.options import RolloutOptions as RolloutOptions
@@ -42,7 +43,6 @@ def _enough_memory(value: int) -> int:
 
 Memory = Annotated[Size, AfterValidator(_enough_memory)]
 Cpus = Annotated[float, Field(strict=True, gt=0, le=1024, allow_inf_nan=False)]
-Switch = Annotated[bool, Field(strict=True)]
 
 
 class Limits(Model):
@@ -109,7 +109,8 @@ class EnvVar(Model):
 
 
 UrlPath = Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=1024)]
-Command = Annotated[tuple[Annotated[str, Field(max_length=65536)], ...], Field(min_length=1, max_length=10_000)]
+Words = tuple[Annotated[str, Field(max_length=65536)], ...]
+Command = Annotated[Words, Field(min_length=1, max_length=10_000)]
 
 
 class HealthCheck(Model):
@@ -163,14 +164,9 @@ def _once(entries: tuple[Entry, ...], key: Literal["domain", "name"]) -> tuple[E
     for index, entry in enumerate(entries):
         value = getattr(entry, key)
         if value in seen:
-            raise _misplaced(f"{quoted(value)} is given twice", (index, key))
+            raise misplaced(f"{quoted(value)} is given twice", (index, key))
         seen.add(value)
     return entries
-
-
-def _misplaced(message: str, path: Sequence[str | int]) -> PydanticCustomError:
-    """An error about something below the field that is checked; ``path`` leads there."""
-    return PydanticCustomError("rota", "{message}", {"message": message, "path": tuple(path)})
 
 
 def _port(value: object) -> object:
@@ -179,9 +175,11 @@ def _port(value: object) -> object:
 
 
 class AppSpec(Model):
-    """One app, as its file describes it."""
+    """One app, as its file describes it. It has a ``command``, an ``image``, or both: then the command is run in a
+    container of that image."""
 
     name: AppName
+    image: Image | None = None
     replicas: Whole = Field(default=1, ge=1, le=1000)
     deployment_strategy: Strategy = Strategy.ROLLING
     domains: tuple[Domain, ...] = Field(default=(), max_length=1000)
@@ -192,10 +190,13 @@ class AppSpec(Model):
     boot_timeout: Annotated[Seconds, between(0.1, 3600)] = 60.0
     stop_grace_period: Annotated[Seconds, between(0, 3600)] = 30.0
     stop_signal: Literal["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2"] = "SIGTERM"
-    command: Command
+    command: Annotated[Words, Field(max_length=10_000)] = Field(default=(), validate_default=True)
     build_command: Command | None = None
     user: UserName | None = None
     env: tuple[EnvVar, ...] = Field(default=(), max_length=10_000)
+    volumes: tuple[Volume, ...] = Field(default=(), max_length=100)
+    network: NetworkName | None = None
+    container: Container = Container()
     resources: Resources = Resources()
     overlap: Overlap = Overlap.ALLOW
     keep_old: Annotated[Seconds, between(0, MAX_KEEP_OLD)] = 600.0
@@ -228,9 +229,9 @@ class AppSpec(Model):
     def _no_contradiction(cls, value: RolloutOptions, read: ValidationInfo) -> RolloutOptions:
         found = contradiction(value, read.data.get("deployment_strategy"), read.data.get("overlap"))
         if found is not None:
-            raise _misplaced(found[1], [found[0]])
+            raise misplaced(found[1], [found[0]])
         if read.field_name == "rollback" and value.failure_action is FailureAction.ROLLBACK:
-            raise _misplaced(NO_WAY_BACK, ["failure_action"])
+            raise misplaced(NO_WAY_BACK, ["failure_action"])
         return value
 
     @field_validator("update_config", "rollback_config")
@@ -244,9 +245,9 @@ class AppSpec(Model):
             raise ValueError(f"this is Compose's name of {own}, which is given too; keep one of the two")
         found = contradiction(value.options(), read.data.get("deployment_strategy"), read.data.get("overlap"))
         if found is not None:
-            raise _misplaced(found[1], [found[0]])
+            raise misplaced(found[1], [found[0]])
         if own == "rollback" and value.failure_action is FailureAction.ROLLBACK:
-            raise _misplaced(NO_WAY_BACK, ["failure_action"])
+            raise misplaced(NO_WAY_BACK, ["failure_action"])
         return value
 
     @field_validator("command", "build_command")
@@ -254,6 +255,20 @@ class AppSpec(Model):
     def _no_nul(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if value is not None and any("\0" in word for word in value):
             raise ValueError("a command holds no NUL byte")
+        return value
+
+    @field_validator("command")
+    @classmethod
+    def _something_to_run(cls, value: tuple[str, ...], read: ValidationInfo) -> tuple[str, ...]:
+        if not value and read.data.get("image", ...) is None:
+            raise PydanticCustomError("missing", "missing")
+        return value
+
+    @field_validator("build_command")
+    @classmethod
+    def _built_of_a_directory(cls, value: tuple[str, ...] | None, read: ValidationInfo) -> tuple[str, ...] | None:
+        if value is not None and read.data.get("image") is not None:
+            raise ValueError("it builds an uploaded directory, and an image has none; build the image with it instead")
         return value
 
     @property

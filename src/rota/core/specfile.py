@@ -15,16 +15,18 @@ from pydantic import ValidationError
 from rota.core.document import Document, Path, parents, read
 from rota.core.errors import SpecError
 from rota.core.expansion import expand
+from rota.core.fitness import RuntimeKind, misfits
+from rota.core.model import Model
 from rota.core.quantities import quoted
-from rota.core.spec import AppSpec, Model
+from rota.core.spec import AppSpec
 from rota.core.starter import written
 
 DEFAULT_FILE = "rota.yaml"
 
 NOT_YET = {
-    "": "archive autoscale build canary freezes git hold image image_key images migration network notify"
+    "": "archive autoscale build canary freezes git hold image_key images migration notify"
     " placement ports post_deploy pre_deploy preset protected repair schedule server sticky targets"
-    " volumes warm_up windows",
+    " warm_up windows",
     "domains": "aliases",
     "env": "from secret_name",
     "health_check": "command",
@@ -35,15 +37,23 @@ NOT_YET = {
 
 NOT_YET_VALUES = {"deployment_strategy": ("canary",), "health_check.type": ("exec",)}
 
-_EXAMPLES = {"name": "name: hello", "command": 'command: ["python3", "app.py"]'}
-_LISTS = {"env": "- name: KEY and value: TEXT", "domains": "- domain: www.example.org"}
+_EXAMPLES = {"name": "name: hello", "command": 'command: ["python3", "app.py"] or image: ghcr.io/me/app:1.2'}
+_LISTS = {
+    "env": "- name: KEY and value: TEXT",
+    "domains": "- domain: www.example.org",
+    "volumes": "- uploads:/var/uploads",
+}
 
 
-def parse(source: str | bytes, file: str = DEFAULT_FILE) -> AppSpec:
-    """The app that a file describes; ``file`` is how messages call it. Raises SpecError with all problems found."""
+def parse(source: str | bytes, file: str = DEFAULT_FILE, runtime: RuntimeKind | None = None) -> AppSpec:
+    """The app that a file describes; ``file`` is how messages call it, ``runtime`` where it is to run, when that is
+    known. Raises SpecError with all problems found."""
     document = read(source, file, _is_text)
     _expand_env(document)
     spec = _validate(document)
+    if spec is not None and runtime is not None:
+        for key, reason in misfits(spec, runtime).items():
+            _report_at_key(document, key, reason)
     if spec is None or document.problems:
         ordered = sorted(document.problems, key=lambda problem: (problem.line, problem.column))
         raise SpecError(tuple(dict.fromkeys(ordered)))
@@ -86,9 +96,11 @@ def _section(path: Path) -> str:
 
 
 def _is_text(path: Path) -> bool:
-    """Values of variables and words of commands are texts, whatever else YAML sees in 8080, 1.10 or true."""
+    """Variables' values, words of commands, tags and credentials are texts, whatever YAML makes of 8080 or 1.10."""
     match path:
-        case ("env", int(), "value") | ("command" | "build_command", int()):
+        case ("env", int(), "value") | ("command" | "build_command", int()) | ("image", "tag"):
+            return True
+        case ("image", "registry", "username" | "password"):
             return True
         case _:
             return False
@@ -141,12 +153,14 @@ def _report(document: Document, path: Path, message: str) -> None:
     document.report(f"{name}: {message}", place, path)
 
 
+def _report_at_key(document: Document, key: str, message: str) -> None:
+    document.report(message, document.keys.get((key,), document.values[()]), (key,))
+
+
 def _report_key(document: Document, path: Path) -> None:
     section, key = _section(path[:-1]), str(path[-1])
     place = document.keys[path]
-    if path == ("image",) and "command" not in document.tree:
-        document.report("image alone cannot run on the process runtime: give command:", place, path)
-    elif key in NOT_YET.get(section, "").split():
+    if key in NOT_YET.get(section, "").split():
         document.report(f'"{key}" is not supported yet by this version of rota; remove it', place, path)
     else:
         document.report(f"unknown key {quoted(key)}{_advice(section, key)}", place, path)
@@ -165,8 +179,9 @@ def _advice(section: str, key: str) -> str:
 
 
 def _report_missing(document: Document, path: Path) -> None:
-    if path == ("command",) and "image" in document.tree:
-        return  # said at image:
+    if path in document.values:
+        _report(document, path, "it is empty")
+        return
     key = str(path[-1])
     example = f"; give it, such as {_EXAMPLES[key]}" if len(path) == 1 else ""
     place = next(document.values[above] for above in parents(path[:-1]) if above in document.values)

@@ -9,22 +9,30 @@ from dataclasses import replace
 from typing import Any
 
 from rota.core import steering
-from rota.core.begin import begin
-from rota.core.errors import Conflict, Missing, NotFound
+from rota.core.admission import admit
+from rota.core.capacity import Amount, Room, demand_of
+from rota.core.errors import Conflict, Missing, NotFound, Problem, SpecError
 from rota.core.events import EventKind
-from rota.core.order import Order
+from rota.core.fitness import RuntimeKind, misfits
+from rota.core.order import Deploy, Order
 from rota.core.rollout import Phase, Rollout
+from rota.core.spec import AppSpec
 from rota.core.state import AppState
 from rota.engine import views
+from rota.engine.plan_view import plan_view
+from rota.engine.planner import Planner, promised
 from rota.engine.reconciler import Reconciler
+from rota.engine.statistics import Statistics
 from rota.engine.supervisor import Supervisor
 from rota.engine.views import View
 from rota.ports.balancer import Balancer
 from rota.ports.clock import Clock
 from rota.ports.logs import Logs
+from rota.ports.machine import Machine
 from rota.ports.runtime import Runtime
 from rota.ports.source import Sources
 from rota.ports.store import Answer, Store
+from rota.ports.usage import Usage
 
 STEPS_SHOWN = 2000  # of one rollout, the newest
 ALL_LINES = 1000  # of a replica that starts while its app's logs are followed
@@ -41,6 +49,8 @@ class Engine:
         store: Store,
         sources: Sources,
         runtime: Runtime,
+        machine: Machine,
+        usage: Usage,
         balancer: Balancer,
         logs: Logs,
         clock: Clock,
@@ -52,6 +62,8 @@ class Engine:
         self._supervisor = supervisor
         self._store = store
         self._runtime = runtime
+        self._machine = machine
+        self._statistics = Statistics(usage, balancer, clock)
         self._balancer = balancer
         self._logs = logs
         self._clock = clock
@@ -59,6 +71,7 @@ class Engine:
         self._http = http
         self._on_shutdown = on_shutdown
         self._ordering = asyncio.Lock()
+        self._planner = Planner(store, balancer, clock)
 
     # What it shows
 
@@ -78,6 +91,11 @@ class Engine:
         app, now = self._supervisor.app(name), self._clock.now()
         members = views.members(app.state, app.observation, now)
         return {"app": name, "replicas": [views.replica_view(member, now) for member in members]}
+
+    async def stats(self, name: str | None) -> list[View]:
+        """What the replicas of an app, or of every app, use and serve."""
+        apps = [self._supervisor.app(name)] if name is not None else list(self._supervisor.apps.values())
+        return await self._statistics.of([(app.state, app.observation) for app in apps])
 
     def releases(self, name: str) -> View:
         state = self._supervisor.app(name).state
@@ -106,19 +124,28 @@ class Engine:
     # What may be asked of it
 
     async def begin(self, app: str, order: Order) -> View:
-        """Starts a rollout and returns its view. Raises the errors of core.begin.begin."""
+        """Starts a rollout and returns its view. Raises the errors of core.admission.admit, StalePlan, and SpecError
+        for what the server's runtime cannot run."""
         async with self._ordering:
             known = self._supervisor.apps.get(app)
-            hosts = self._hosts_of_others(app)
+            ordered = await self._begun(app, order)
+            if order.plan is not None:
+                await self._planner.check(known, ordered(known.state if known else None), order.plan)
             if known is None:
-                removed = next(iter(await self._store.rollouts(app, 1)), None)
-                state = begin(None, order, app, self._clock.now(), hosts, removed)
-                known = await self._supervisor.add(state)
+                known = await self._supervisor.add(ordered(None))
             else:
-                await known.change(lambda state: begin(state, order, app, self._clock.now(), hosts))
+                await known.change(ordered)
         rollout = known.state.recorded.rollout
         assert rollout is not None  # every order leaves one
         return self._without_steps(rollout)
+
+    async def plan(self, app: str, order: Order) -> View:
+        """What the order would do; nothing is changed. Raises the errors of ``begin``, and Missing while HAProxy does
+        not answer."""
+        known = self._supervisor.apps.get(app)
+        ordered = await self._begun(app, order)
+        made = await self._planner.plan(known, ordered(known.state if known else None))
+        return plan_view(made, order, (await self._room(app)).free)
 
     async def pause(self, rollout: str) -> View:
         return await self._ask(rollout, steering.pause)
@@ -212,6 +239,12 @@ class Engine:
             raise NotFound(f"there is no rollout {id!r}; rota rollout ls lists them")
         return kept
 
+    async def _room(self, app: str) -> Room:
+        """What the machine has beside what the other apps were promised."""
+        others = (other.state for name, other in self._supervisor.apps.items() if name != app)
+        promised = sum((demand_of(state).amount for state in others), Amount())
+        return Room(await self._machine.size(), promised)
+
     def _hosts_of_others(self, app: str) -> dict[str, str]:
         hosts: dict[str, str] = {}
         for name, other in self._supervisor.apps.items():
@@ -220,6 +253,15 @@ class Engine:
                     if release.number in {other.state.desired.current.release, _target_of(other.state)}:
                         hosts.update(dict.fromkeys(release.spec.hosts, name))
         return hosts
+
+    async def _begun(self, app: str, order: Order) -> Callable[[AppState | None], AppState]:
+        """From the app's state to the one that the order leaves. Raises SpecError."""
+        if isinstance(order, Deploy):
+            _refuse_misfit(order.spec, self._runtime.kind)
+        hosts, room, removed = self._hosts_of_others(app), await self._room(app), None
+        if app not in self._supervisor.apps:
+            removed = next(iter(await self._store.rollouts(app, 1)), None)
+        return lambda state: promised(admit(state, order, app, self._clock.now(), hosts, room, removed), order)
 
     async def _ask(self, id: str, ask: Callable[[Rollout, float], Rollout]) -> View:
         return await self._ask_of_state(id, lambda state, rollout: ask(rollout, self._clock.now()))
@@ -284,7 +326,16 @@ def _target_of(state: AppState) -> int:
     return rollout.target.release if rollout is not None and rollout.target is not None else 0
 
 
+def _refuse_misfit(spec: AppSpec, runtime: RuntimeKind) -> None:
+    found = misfits(spec, runtime)
+    if found:
+        raise SpecError([Problem(reason, key=key) for key, reason in found.items()])
+
+
 def _redacted(spec: View) -> View:
-    """Values of environment variables may be secrets: their names are shown, never they."""
+    """Values of environment variables may be secrets, a registry's password is one: shown are their names alone."""
     spec["env"] = [{"name": entry["name"], "value": "(hidden)"} for entry in spec.get("env", [])]
+    registry = (spec.get("image") or {}).get("registry") or {}
+    if registry.get("password"):
+        registry["password"] = "(hidden)"  # noqa: S105
     return spec

@@ -36,6 +36,27 @@ def no_fault(point: str, step: s.Step) -> None:
     """The fault of every daemon that is not under test."""
 
 
+class _Verdict:
+    """What a look led to: the steps, the state once they are permitted, and their events."""
+
+    def __init__(self, state: AppState) -> None:
+        self.state = state
+        self.steps: list[s.Step] = []
+        self.events: list[Event] = []
+        self.last = Decision((), None)
+
+    def add(self, step: s.Step, now: float) -> None:
+        before = self.state
+        self.state = record(before, step, now)
+        phase = phase_event(before.recorded.rollout, self.state.recorded.rollout, now)
+        self.events += [step_event(before, step, now), *([phase] if phase else [])]
+        self.steps.append(step)
+
+    @property
+    def forgets(self) -> bool:
+        return any(isinstance(step, s.ForgetApp) for step in self.steps)
+
+
 class Reconciler:
     def __init__(
         self,
@@ -81,6 +102,10 @@ class Reconciler:
         self.wake()
         return after
 
+    async def look(self) -> Observation:
+        """What is seen now, for who asks in between. Raises StepFailed when the runtime or the balancer cannot say."""
+        return await self._observer.observe(self.state, self._busy())
+
     async def until_empty(self) -> None:
         """Waits until no replica of the app runs."""
         async with self._emptied:
@@ -94,14 +119,7 @@ class Reconciler:
     async def _turn(self) -> float:
         """One turn; returns when to look again at the latest: the end of each step under way wakes the loop."""
         try:
-            observed = await self._observer.observe(self.state, self._busy())
-            decision = await self._decide(observed)
-            while any(isinstance(step, s.StoreStep) for step in decision.steps) and not self.forgotten:
-                # Facts alone change nothing that can be seen: the same look is good for the decisions they allow.
-                # What a step changed that began since, even if it has ended, is not in it: its subject stays busy.
-                begun = {s.subject(step) for step in decision.steps if not isinstance(step, s.StoreStep)}
-                observed = replace(observed, busy=observed.busy | begun)
-                decision = await self._decide(observed)
+            decision = await self._decide(await self._observer.observe(self.state, self._busy()))
         except StepFailed as error:
             log.warning("%s: %s; trying again", self.state.name, error)
             return self._clock.now() + RETRY
@@ -112,14 +130,31 @@ class Reconciler:
         return min([limit, *self._refused.values(), *([decision.wake_at] if decision.wake_at is not None else [])])
 
     async def _decide(self, observed: Observation) -> Decision:
-        """Decides, writes down, and has the steps begun."""
+        """Decides, writes down in one commit, and has the steps begun."""
         async with self.lock:
             self.observation = observed
-            decision = decide(self.state, observed, self._clock.now())
-            await self._write_down(decision)
-        for step in decision.steps:
+            verdict = self._judge(observed)
+            await self._write_down(verdict)
+        for step in verdict.steps:
             self._start(step)
-        return decision
+        return verdict.last
+
+    def _judge(self, observed: Observation) -> _Verdict:
+        """Facts alone change nothing that can be seen: the same look is good for the decisions they allow."""
+        now, verdict = self._clock.now(), _Verdict(self.state)
+        while True:
+            verdict.last = decide(verdict.state, observed, now)
+            for step in verdict.last.steps:
+                self._fault("decided", step)
+                verdict.add(step, now)
+            if verdict.forgets or not any(isinstance(step, s.StoreStep) for step in verdict.last.steps):
+                return verdict
+            if any(isinstance(step, s.FinishRollout) for step in verdict.last.steps):
+                self.wake()  # its end is kept before anything else becomes of the app
+                return verdict
+            # What a step changes that begins now, even if it ends at once, is not in the look: its subject is busy.
+            begun = {s.subject(step) for step in verdict.last.steps if not isinstance(step, s.StoreStep)}
+            observed = replace(observed, busy=observed.busy | begun)
 
     def _is_empty(self) -> bool:
         seen = self.observation
@@ -132,20 +167,15 @@ class Reconciler:
         self._refused = {about: until for about, until in self._refused.items() if until > now}
         return frozenset(self._under_way) | frozenset(self._refused)
 
-    async def _write_down(self, decision: Decision) -> None:
-        if not decision.steps:
+    async def _write_down(self, verdict: _Verdict) -> None:
+        if not verdict.steps:
             return
-        now, state, events = self._clock.now(), self.state, []
-        for step in decision.steps:
-            self._fault("decided", step)
-            events.append(step_event(state, step, now))
-            state = record(state, step, now)
-        if any(isinstance(step, s.ForgetApp) for step in decision.steps):
-            await self._journal.forget(self.state.name, events)
+        await self._journal.save(verdict.state, verdict.events)
+        self.state = verdict.state
+        if verdict.forgets:  # after its end is in the history: the rollout may have ended in this very verdict
+            await self._journal.forget(self.state.name, [])
             self.forgotten = True
-        else:
-            await self._keep(state, events)
-        for step in decision.steps:
+        for step in verdict.steps:
             self._fault("recorded", step)
 
     async def _keep(self, after: AppState, events: list[Event]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from rota.core.events import Event
 from rota.core.observation import Gap, Observation
+from rota.core.promise import deviations
 from rota.core.receipt import BALANCER_DOWN, Receipt, receipt
 from rota.core.rollout import Failure, Rollout
 from rota.core.situation import Draft, Member, ReplicaPhase, Situation
@@ -105,7 +106,7 @@ def rollout_view(rollout: Rollout, state: AppState | None, observed: Observation
         "progress": {"done": done, "of": slots},
         "failures": [failure_view(failure) for failure in rollout.failures],
         "steps": [step_view(event) for event in steps],
-        "receipt": receipt_view(counted),
+        "receipt": receipt_view(counted) | _kept_promise(rollout, steps),
     }
 
 
@@ -184,6 +185,13 @@ def _app_phase(state: AppState) -> str:
     if state.desired.removed:
         return "removing"
     return "running" if state.desired.running else "stopped"
+
+
+def _kept_promise(rollout: Rollout, steps: list[Event]) -> View:
+    """Of a rollout that was ordered with a plan, once it has ended: what came otherwise."""
+    if not rollout.planned or not rollout.phase.ended or not steps:
+        return {}
+    return {"deviations": list(deviations(rollout.planned, ((event.step or "", event.replica) for event in steps)))}
 
 
 def _outages(rollout: Rollout, observed: Observation | None) -> tuple[Gap, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from rota.core.fitness import RuntimeKind
 from rota.core.names import ReplicaId
 from rota.core.observation import Artefact, ObservedReplica
 from rota.core.spec import AppSpec, Limits
@@ -37,6 +38,11 @@ class StartOrder:
 class Runtime(Protocol):
     """Every call may be repeated after a crash and then changes nothing more. Raises StepFailed (StartFailed for
     start, restart and prepare) with a message for a person."""
+
+    @property
+    def kind(self) -> RuntimeKind:
+        """Which apps it can run (core.fitness)."""
+        ...
 
     async def observe(self) -> tuple[Mapping[ReplicaId, ObservedReplica], Mapping[tuple[str, int], Artefact]]:
         """All replicas of all apps, running or exited and not removed yet, and the artefacts by (app, release).

@@ -1,4 +1,4 @@
-"""A runtime in memory that tests drive by a FakeClock, with faults to order; fulfils the Runtime and Logs ports.
+"""A runtime in memory that tests drive by a FakeClock, with faults to order; fulfils Runtime, Logs, Usage and Machine.
 
     runtime = FakeRuntime(clock)
     runtime.faults = lambda order: Faults(crash_after=2.0) if order.release == 2 else Faults()
@@ -7,16 +7,19 @@ Whatever takes time takes the FakeClock's: nothing happens but by ``clock.advanc
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
+from rota.core.capacity import Amount
 from rota.core.errors import StartFailed, StepFailed
+from rota.core.fitness import RuntimeKind
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, Artefact, ArtefactState, Exit, ObservedReplica, RunState
 from rota.core.spec import Limits
 from rota.ports.logs import LogLine
 from rota.ports.prober import ProbeResult
 from rota.ports.runtime import ReleaseOrder, StartOrder
+from rota.ports.usage import Reading
 from rota.testing.clock import FakeClock
 
 _TERM, _KILL = 15, 9
@@ -50,6 +53,7 @@ class FakeRuntime:
     """The faults are asked for at each start; the flags may be changed at any time."""
 
     def __init__(self, clock: FakeClock, prepare_takes: float = 0.0) -> None:
+        self.kind = RuntimeKind.PROCESS
         self.clock = clock
         self.prepare_takes = prepare_takes
         self.faults: Callable[[StartOrder], Faults] = lambda order: Faults()
@@ -60,6 +64,12 @@ class FakeRuntime:
         self.silent = False
         """While True nobody is woken (an event that was lost)."""
         self.enforces_limits = True
+        self.machine = Amount(2**50, 100_000.0)
+        """How large the machine is; by default whatever fits."""
+        self.memory = 32 * 2**20
+        """Bytes that each replica uses."""
+        self.load = 0.5
+        """Cores that each replica uses while it runs."""
         self.calls: list[str] = []
         """What was asked, in order: ``start web-1``, ``stop web-1``, ``prepare web 2``, …"""
         self._runs: dict[ReplicaId, _Run] = {}
@@ -154,6 +164,16 @@ class FakeRuntime:
         """What there is at the moment; a fake has nobody to wait for."""
         for text in await self.tail(replica, lines):
             yield LogLine(replica, text)
+
+    async def usage(self, replicas: Collection[ReplicaId]) -> Mapping[ReplicaId, Reading]:
+        self._ask("")
+        now = self.clock.now()
+        alive = [run.seen for run in map(self._runs.get, replicas) if run and run.seen.state is RunState.RUNNING]
+        return {seen.id: Reading(now, self.memory, (now - seen.started_at) * self.load) for seen in alive}
+
+    async def size(self) -> Amount:
+        self._ask("")
+        return self.machine
 
     # What tests do to it
 

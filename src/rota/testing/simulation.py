@@ -269,10 +269,11 @@ class Simulation:
         """What the users and HAProxy do about it."""
         match step:
             case s.EnableServer():
+                self._open.pop(step.replica, None)
                 self.balancer.count(step.replica, Counters(requests=1))
-            case s.DrainServer():
-                if not self._missing(step.replica):
-                    self._open[step.replica] = [self.now + lasts for lasts in self.opens(step.replica)]
+            case s.DrainServer() | s.DisableServer():
+                if step.replica not in self._open and not self._missing(step.replica):
+                    self._open[step.replica] = self._ends(step.replica)
                     self.balancer.count(step.replica, Counters(requests=1))
             case s.CutConnections():
                 self._open.pop(step.replica, None)
@@ -280,6 +281,13 @@ class Simulation:
                 self._old_process_until = self.now + self.old_process_ends_after
             case _:
                 pass
+
+    def _ends(self, replica: ReplicaId) -> list[float]:
+        """When the requests that are open to it as it leaves will have ended; a dead one's have."""
+        seen = self.seen().get(replica)
+        if seen is None or seen.state is not RunState.RUNNING:
+            return []
+        return [self.now + lasts for lasts in self.opens(replica)]
 
     def _missing(self, replica: ReplicaId) -> bool:
         return not any(replica in app.servers for app in self.balancer.apps.values())

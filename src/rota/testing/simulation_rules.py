@@ -71,7 +71,7 @@ class DesignRules:
             case s.DisableServer():
                 assert member is not None
                 assert member.server is not None
-                assert member.server.state is ServerState.DRAIN or not member.running, "maint before drain"
+                assert member.server.state is not ServerState.MAINT, "maint again"
             case s.StopReplica():
                 assert member is not None
                 _stop(here, member)

@@ -95,6 +95,7 @@ def rollout(app: str = "hello", *, replicas: int = 5, tick: int = 0, generation:
         baseline=rows,
         rows=rows,
         releases={replica_id(app, slot): 2 for slot in slots},
+        planned=("TakeSlot 1", "StartReplica hello-2"),
         next_replica=replicas + 1,
         gaps=(Gap(BEGAN, BEGAN + 1.5, "HAProxy was gone"), Gap(BEGAN + 2, None, "no replica was in service")),
         cut=tick + 1,

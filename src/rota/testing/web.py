@@ -151,6 +151,7 @@ class Load:
     def __init__(self, port: int, host: str, clients: int = 4, pause: float = 0.005) -> None:
         self.outcomes: Counter[tuple[int, str]] = Counter()
         self._stop = asyncio.Event()
+        self._ended = asyncio.Condition()
         self._clients = [(Client(port, host), number % 2 == 0) for number in range(clients)]
         self._pause = pause
 
@@ -173,7 +174,19 @@ class Load:
             for client, _ in self._clients:
                 client.close()
 
+    async def further(self, requests: int, body: str | None = None) -> None:
+        """Returns once so many more requests have ended, or so many that this body answered. Raises TimeoutError."""
+
+        def ended() -> int:
+            return sum(count for (_, said), count in self.outcomes.items() if body in (None, said))
+
+        until = ended() + requests
+        async with asyncio.timeout(10), self._ended:
+            await self._ended.wait_for(lambda: ended() >= until)
+
     async def _go(self, client: Client, keep: bool) -> None:
         while not self._stop.is_set():
             self.outcomes[await client.ask(keep=keep)] += 1
+            async with self._ended:
+                self._ended.notify_all()
             await asyncio.sleep(self._pause)

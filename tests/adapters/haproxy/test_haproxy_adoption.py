@@ -106,7 +106,7 @@ async def test_a_new_daemon_sees_what_the_old_one_did_and_disturbs_nobody(rig: R
     async with Load(rig.port, HOST).running() as load:
         await rig.another_daemon()
         after = await rig.see()
-        await asyncio.sleep(0.1)
+        await load.further(30)
     assert load.lost == 0
     assert (after.process, after.backends, after.hosts, after.routes) == (
         before.process,

@@ -133,7 +133,7 @@ async def test_the_receipt_agrees_with_the_load_over_replacements_and_reloads(ri
             closed[replica] = by_replica((await rig.see()).rows, baseline)[replica].requests
             await old.stop()
             await rig.balancer.remove(replica)
-            await asyncio.sleep(0.2)
+            await load.further(60)
     assert load.lost == 0, load.outcomes
     seen = await counted(rig, load.sent)
     seen = totals((await rig.see()).rows, baseline)

@@ -47,7 +47,7 @@ async def test_a_rolling_replacement_loses_nothing(rig: Rig) -> None:
         for old, number in zip(servers, (4, 5, 6), strict=True):
             new = await rig.web(f"hello-{number}")
             await rig.balancer.enable(ReplicaId(new.name), APP, backend.name, new.address)
-            await asyncio.sleep(0.15)
+            await load.further(30, new.name)
             await hand_off(rig, ReplicaId(old.name))
             await old.stop()
             await rig.balancer.remove(ReplicaId(old.name))
@@ -114,17 +114,17 @@ async def test_changing_weights_under_load_loses_nothing(rig: Rig) -> None:
     async with Load(rig.port, HOST, clients=6, pause=0).running() as load:
         for share in (0, 50, 100, 0, 10, 100, 50, 0, 100, 0, 33, 100):
             await rig.balancer.route(APP, {old.name: 100 - share, new.name: share})
-            await asyncio.sleep(0.05)
+            await load.further(20)
     assert load.lost == 0, load.outcomes
 
 
 async def test_a_server_that_died_goes_down_and_its_requests_are_saved(rig: Rig) -> None:
     servers = await rig.ready(3, pool(interval=30))
     async with Load(rig.port, HOST, clients=6).running() as load:
-        await asyncio.sleep(0.3)
+        await load.further(30, "hello-1")
         await servers[0].stop()
-        await until(lambda: rig.down(A), 1)
-        await asyncio.sleep(0.2)
+        await until(lambda: rig.down(A), 5)
+        await load.further(60)
     assert load.lost == 0, load.outcomes
 
 

@@ -17,7 +17,7 @@ import pytest_asyncio
 
 from rota.adapters.keeper import ChildOrder
 from rota.adapters.prober import SocketProber
-from rota.adapters.runtime.process import port_leases
+from rota.adapters.runtime import leases
 from rota.core.errors import StartFailed, StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import Artefact, ArtefactState, ObservedReplica, RunState
@@ -208,7 +208,7 @@ async def test_a_port_that_cannot_be_put_on_record_is_not_leased(box: Machine, m
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as full:
-        full.setattr(port_leases, "write_durably", refuse)
+        full.setattr(leases, "write_durably", refuse)
         for _ in range(2):
             with pytest.raises(StartFailed, match=r"cannot be put on record .*No space left"):
                 await box.runtime.start(start_order(1, app))
@@ -365,6 +365,21 @@ async def _limits_are_shown_as_not_enforced(box: Machine) -> None:
     replica = await seen(box)
     assert replica is not None
     assert (replica.limits, replica.limits_enforced) == (Limits(), True)
+
+
+async def test_without_cgroups_use_is_added_up_over_the_tree(tmp_path: Path) -> None:
+    async with machine(cgroup_mount=tmp_path / "nothing") as box:
+        app = app_spec("sh", "-c", "sleep 61 & sleep 62")
+        await box.unpacked(app)
+        for number in (1, 2):
+            await box.runtime.start(start_order(number, app))
+        await until(lambda: len(box.runtime.pids_of(WEB_1) or ()) == 3)
+        pids = box.runtime.pids_of(WEB_1)
+        assert pids is not None
+        found = await box.runtime.usage([WEB_1, ReplicaId("web-2"), ReplicaId("web-3")])
+        assert set(found) == {"web-1", "web-2"}
+        resident = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids) * 4096
+        assert found[WEB_1].memory == pytest.approx(resident, rel=0.2)
 
 
 async def test_an_app_runs_as_its_user_in_files_of_its_own(box: Machine) -> None:

@@ -35,6 +35,12 @@ async def replicas(app: App, given: Given) -> View:
     return given.engine.replicas(app)
 
 
+@router.get("/{app}/stats")
+async def stats(app: App, given: Given) -> View:
+    """What the replicas use now (memory, CPU between two readings) and have served."""
+    return (await given.engine.stats(app))[0]
+
+
 @router.get("/{app}/releases")
 async def releases(app: App, given: Given) -> View:
     """The releases, newest first."""

@@ -27,6 +27,13 @@ async def begin(
     return view
 
 
+@router.post("/apps/{app}/plans")
+async def plan(app: App, order: Order, given: Given) -> View:
+    """What an order would do, how long it would take and what it means for the users. Nothing is changed, so that
+    asking again needs no idempotency key."""
+    return await given.engine.plan(app, order)
+
+
 @router.get("/rollouts")
 async def rollouts(
     given: Given, app: Annotated[AppName | None, Query()] = None, limit: Annotated[int, Query(ge=1, le=1000)] = 50

@@ -45,6 +45,12 @@ async def server(given: Given) -> View:
     return given.engine.server()
 
 
+@router.get("/api/v1/stats")
+async def stats(given: Given) -> View:
+    """What the replicas of every app use and serve."""
+    return {"apps": await given.engine.stats(None)}
+
+
 @router.post("/api/v1/shutdown", status_code=202)
 async def shutdown(order: Shutdown, request: Request, given: Given, key: IdempotencyKey = None) -> View:
     """Begins to stop replicas, HAProxy and keeper in order, then the server."""

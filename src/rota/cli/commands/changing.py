@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from rota.cli import output, rollout, wording
+from rota.cli import output, plan_file, rollout, wording
 from rota.cli.commands.arguments import App, example
 from rota.cli.connection import Connection, View
 from rota.cli.outcome import exit_code, worst
 from rota.cli.policy import Policy, Waiting, taking
 from rota.core.errors import UsageError
+
+Release = Annotated[int | None, typer.Argument(help="Its number; the one before, if left out.")]
+Counts = Annotated[list[str], typer.Argument(metavar="APP=N...", help="How many replicas.")]
+Memory = Annotated[str | None, typer.Option(help="Such as 256MiB; 'none' lifts the limit.")]
+Cpus = Annotated[str | None, typer.Option(help="Such as 0.5; 'none' lifts the limit.")]
+Cloudlets = Annotated[int | None, typer.Option(help="128 MiB and 400 MHz each.")]
 
 
 def add_to(commands: typer.Typer) -> None:
@@ -41,7 +48,7 @@ def redeploy(app: App, flags: Policy) -> None:
 @taking(Policy)
 def rollback(
     app: App,
-    release: Annotated[int | None, typer.Argument(help="Its number; the one before, if left out.")] = None,
+    release: Release = None,
     *,
     flags: Policy,
 ) -> None:
@@ -51,12 +58,20 @@ def rollback(
 
 @taking(Waiting)
 def scale(
-    counts: Annotated[list[str], typer.Argument(metavar="APP=N...", help="How many replicas.")], flags: Waiting
+    counts: Counts,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", metavar="FILE", help="A saved plan: refused if it no longer holds.")
+    ] = None,
+    *,
+    flags: Waiting,
 ) -> None:
     """Change the number of replicas."""
-    wanted = [_app_and_count(text) for text in counts]
+    wanted = [app_and_count(text) for text in counts]
+    if plan is not None and len(wanted) > 1:
+        raise UsageError("--plan is of one app; scale one at a time")
+    orders = [(app, plan_file.attached(plan, flags.order("scale", replicas=count))) for app, count in wanted]
     connection = Connection()
-    begun = [rollout.begin(connection, app, flags.order("scale", replicas=count)) for app, count in wanted]
+    begun = [rollout.begin(connection, app, order) for app, order in orders]
     if len(begun) == 1 and flags.wait:
         rollout.see_through(connection, begun[0], as_json=flags.json, fail_on_loss=flags.fail_on_loss)
     ended = [rollout.settle(connection, view) for view in begun] if flags.wait else begun
@@ -68,13 +83,18 @@ def scale(
 @taking(Policy)
 def limits(
     app: App,
-    memory: Annotated[str | None, typer.Option(help="Such as 256MiB; 'none' lifts the limit.")] = None,
-    cpus: Annotated[str | None, typer.Option(help="Such as 0.5; 'none' lifts the limit.")] = None,
-    cloudlets: Annotated[int | None, typer.Option(help="128 MiB and 400 MHz each.")] = None,
+    memory: Memory = None,
+    cpus: Cpus = None,
+    cloudlets: Cloudlets = None,
     *,
     flags: Policy,
 ) -> None:
     """Change the resource limits of every replica; what is not given stays as it is."""
+    rollout.run(Connection(), app, flags.order("limits", **limits_asked(memory, cpus, cloudlets)), flags)
+
+
+def limits_asked(memory: str | None, cpus: str | None, cloudlets: int | None) -> dict[str, Any]:
+    """The order's own part. Raises UsageError."""
     asked: dict[str, Any] = {}
     if memory is not None:
         asked["memory"] = None if memory == "none" else memory
@@ -84,7 +104,7 @@ def limits(
         asked["cloudlets"] = cloudlets
     if not asked:
         raise UsageError("give --memory, --cpus or --cloudlets")
-    rollout.run(Connection(), app, flags.order("limits", **asked), flags)
+    return asked
 
 
 @taking(Waiting)
@@ -126,7 +146,8 @@ def _ask(app: str) -> None:
         raise typer.Exit(1)
 
 
-def _app_and_count(text: str) -> tuple[str, int]:
+def app_and_count(text: str) -> tuple[str, int]:
+    """Of ``APP=N``. Raises UsageError."""
     app, _, count = text.partition("=")
     if not app or not (count.isascii() and count.isdigit()):
         raise UsageError(f"{text!r} is not APP=N, such as hello=3")

@@ -10,11 +10,12 @@ import typer
 
 from rota.cli import output, rollout
 from rota.cli.commands.arguments import AsJson, File, example
-from rota.cli.connection import Connection
+from rota.cli.connection import Connection, View
 from rota.cli.policy import Policy, taking
 from rota.core.errors import Problem, SpecError, UsageError
 
 if TYPE_CHECKING:
+    from rota.core.fitness import RuntimeKind
     from rota.core.spec import AppSpec
 
 DEFAULT_FILE = Path("rota.yaml")
@@ -31,18 +32,24 @@ def add_to(commands: typer.Typer) -> None:
 @taking(Policy)
 def deploy(file: File = DEFAULT_FILE, *, flags: Policy) -> None:
     """Deploy the app that a file describes, from the file's directory."""
-    spec = _noted(read(file), file)
-    _check(flags)
     connection = Connection()
-    connection.get("/api/v1/server")  # before the work of packing
-    source = _uploaded(connection, file.resolve().parent)
-    order = flags.order("deploy", spec=spec.model_dump(mode="json", exclude_unset=True), source=source)
-    rollout.run(connection, spec.name, order, flags)
+    app, order = deploy_order(connection, file, flags, upload=True)
+    rollout.run(connection, app, order, flags)
+
+
+def deploy_order(connection: Connection, file: Path, flags: Policy, *, upload: bool) -> tuple[str, View]:
+    """The app's name and the order, its source packed, and sent to the server if that is to have it."""
+    spec = read(file)
+    _check(flags)
+    order = flags.order("deploy", spec=spec.model_dump(mode="json", exclude_unset=True))
+    _fitting(spec, file, str(connection.get("/api/v1/server")["runtime"]))  # before the work of packing
+    source = _packed(connection, file.resolve().parent, upload) if spec.image is None else None
+    return spec.name, order | {"source": source}
 
 
 def validate(file: File = DEFAULT_FILE, json: AsJson = False) -> None:
     """Check a file without deploying it."""
-    spec = _noted(read(file), file)
+    spec = read(file)
     output.answer_json(spec.model_dump(mode="json")) if json else output.answer(f"{file}: ok")
 
 
@@ -74,8 +81,8 @@ def _app_name(directory: str) -> str:
     return "-".join(words)[:40].rstrip("-") or "app"
 
 
-def read(file: Path) -> AppSpec:
-    """Raises SpecError, for a file that cannot be read too."""
+def read(file: Path, runtime: RuntimeKind | None = None) -> AppSpec:
+    """Raises SpecError, for a file that cannot be read too; with ``runtime`` also for what cannot run there."""
     from rota.core import specfile
 
     try:
@@ -85,14 +92,19 @@ def read(file: Path) -> AppSpec:
         raise SpecError([Problem("there is no such file; write one with: rota init", file=str(file))]) from None
     except OSError as error:
         raise SpecError([Problem(f"cannot be read: {error.strerror}", file=str(file))]) from None
-    return specfile.parse(text, str(file))
+    return specfile.parse(text, str(file), runtime)
 
 
-def _noted(spec: AppSpec, file: Path) -> AppSpec:
-    """Names a key that other tools' files have and that means nothing here (H11)."""
-    if spec.port is not None:
+def _fitting(spec: AppSpec, file: Path, runtime: str) -> None:
+    """Raises SpecError for what the server's runtime cannot run, at its place, and names a key that other tools' files
+    have and that means nothing there (H11)."""
+    from rota.core.fitness import RuntimeKind, misfits
+
+    kind = RuntimeKind(runtime)
+    if misfits(spec, kind):
+        read(file, kind)
+    if spec.port is not None and kind is RuntimeKind.PROCESS:
         output.tell(f"{file}: note: port: {spec.port} is not used on the process runtime: the app listens on $PORT")
-    return spec
 
 
 def _check(flags: Policy) -> None:
@@ -108,12 +120,12 @@ def _check(flags: Policy) -> None:
         raise UsageError("\n".join(text.replace("Value error, ", "") for text in mistakes)) from None
 
 
-def _uploaded(connection: Connection, directory: Path) -> str:
+def _packed(connection: Connection, directory: Path, upload: bool) -> str:
     from rota.cli.pack import pack
 
     packed = pack(directory)
     try:
-        if not connection.exists(f"/api/v1/sources/{packed.digest}"):
+        if upload and not connection.exists(f"/api/v1/sources/{packed.digest}"):
             output.tell(f"uploading {packed.files:,} files, {packed.size / 2**10:,.0f} KiB packed")
             headers = {"Content-Type": "application/octet-stream", "Content-Length": str(packed.size)}
             with packed.path.open("rb") as body:

@@ -1,4 +1,4 @@
-"""Commands that show what there is: ls, ps, status, releases."""
+"""Commands that show what there is: ls, ps, status, stats, releases."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def add_to(commands: typer.Typer) -> None:
     commands.command("ls", epilog=example("rota ls"))(ls)
     commands.command("ps", epilog=example("rota ps hello", "rota ps hello --json"))(ps)
     commands.command("status", epilog=example("rota status hello"))(status)
+    commands.command("stats", epilog=example("rota stats", "rota stats hello --json"))(stats)
     commands.command("releases", epilog=example("rota releases hello"))(releases)
 
 
@@ -34,6 +35,11 @@ def ps(app: MaybeApp = None, json: AsJson = False) -> None:
 def status(app: MaybeApp = None, json: AsJson = False) -> None:
     """Show an app, or all: addresses, every replica, the last rollout with its receipt."""
     overview.status(app, json)
+
+
+def stats(app: MaybeApp = None, json: AsJson = False) -> None:
+    """Show what the replicas use (memory, CPU) and serve (requests)."""
+    overview.stats(app, json)
 
 
 def releases(app: App, json: AsJson = False) -> None:

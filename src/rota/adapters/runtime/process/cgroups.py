@@ -5,25 +5,32 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import functools
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from rota.adapters.cgroupfiles import (
+    CPU_LIMIT,
+    MEMORY_LIMIT,
+    PERIOD,
+    beside,
+    cpu_limit,
+    first_file,
+    is_v2,
+    memory_limit,
+    places,
+    read,
+)
 from rota.core.errors import StepFailed
 from rota.core.spec import Limits
 
 _PAGE = 4096
-_PERIOD = 100_000  # microseconds; the kernel's default
 _LEAST_QUOTA = 1_000  # microseconds; the kernel takes no less
-_UNLIMITED_V1 = 2**62  # what v1 shows for "no limit" is the largest page below 2**63
 _LET_GO = 2.0  # seconds for the last of a tree to be reaped
 _LOOK_AGAIN = 0.02
 _CONTROLLERS = ("memory", "cpu", "pids")
-_MEMORY = ("memory.max", "memory.limit_in_bytes")  # v2's name, v1's
-_CPU = ("cpu.max", "cpu.cfs_quota_us")
+_V1_CONTROLLERS = (*_CONTROLLERS, "cpuacct")  # counts what is used; v2's cpu does both
 
 
 @dataclass(frozen=True)
@@ -60,14 +67,14 @@ class Cgroups:
 def find(mount: Path, own: Path, name: str) -> Cgroups:
     """The groups that can be made here: at the top of each hierarchy under ``mount`` (usually /sys/fs/cgroup), else
     where ``own`` (/proc/self/cgroup) says that we are. Makes nothing that stays."""
-    places = _own_places(own)
-    if (mount / "cgroup.controllers").exists():
-        hierarchies = [(mount, places.get("", "/"))]
-    else:
-        hierarchies = [(mount / one, places.get(one, "/")) for one in _CONTROLLERS if (mount / one).is_dir()]
+    inside = places(own)
+    hierarchies: dict[Path, str] = {}
+    for controller in [""] if is_v2(mount) else _V1_CONTROLLERS:
+        if (mount / controller).is_dir():
+            hierarchies.setdefault((mount / controller).resolve(), inside.get(controller, "/"))
     found = []
-    for top, inside in hierarchies:
-        for parent in (top, top / inside.lstrip("/")):
+    for top, place in hierarchies.items():
+        for parent in (top, top / place.lstrip("/")):
             if _writable(parent / name):
                 found.append(parent / name)
                 break
@@ -88,8 +95,8 @@ def apply(directories: Sequence[str], limits: Limits) -> bool:
 def enforced(directories: Sequence[str], limits: Limits) -> bool:
     """Whether these limits are watched over by the kernel here."""
     group = tuple(directories)
-    return (limits.memory is None or _file(group, *_MEMORY) is not None) and (
-        limits.cpus is None or _file(group, *_CPU) is not None
+    return (limits.memory is None or first_file(group, *MEMORY_LIMIT) is not None) and (
+        limits.cpus is None or first_file(group, *CPU_LIMIT) is not None
     )
 
 
@@ -116,11 +123,11 @@ def members(directories: Sequence[str]) -> frozenset[int] | None:
 
 
 def _set_memory(group: tuple[str, ...], memory: int | None) -> None:
-    file = _file(group, *_MEMORY)
+    file = first_file(group, *MEMORY_LIMIT)
     if file is None:
         return
-    v2 = file.endswith(_MEMORY[0])
-    used = int(_read(_beside(file, "memory.current" if v2 else "memory.usage_in_bytes")) or 0)
+    v2 = file.endswith(MEMORY_LIMIT[0])
+    used = int(read(beside(file, "memory.current" if v2 else "memory.usage_in_bytes")) or 0)
     # v2 would kill at once where v1 says no, after having tried to reclaim.
     if v2 and memory is not None and used > memory:
         raise _in_use(memory, used)
@@ -140,67 +147,43 @@ def _in_use(memory: int, used: int) -> StepFailed:
 
 
 def _set_cpus(group: tuple[str, ...], cpus: float | None) -> None:
-    file = _file(group, *_CPU)
+    file = first_file(group, *CPU_LIMIT)
     if file is None:
         return
-    if file.endswith(_CPU[0]):
-        _write(file, f"{'max' if cpus is None else _quota(cpus)} {_PERIOD}")
+    if file.endswith(CPU_LIMIT[0]):
+        _write(file, f"{'max' if cpus is None else _quota(cpus)} {PERIOD}")
         return
     if cpus is not None:
-        _write(_beside(file, "cpu.cfs_period_us"), str(_PERIOD))
+        _write(beside(file, "cpu.cfs_period_us"), str(PERIOD))
     _write(file, "-1" if cpus is None else str(_quota(cpus)))
 
 
 def _memory_in_force(group: tuple[str, ...], recorded: int | None) -> int | None:
-    file = _file(group, *_MEMORY)
-    text = _read(file) if file is not None else None
-    if text is None:
+    file = first_file(group, *MEMORY_LIMIT)
+    if file is None:
         return recorded
-    value = None if text == "max" or int(text) >= _UNLIMITED_V1 else int(text)
+    try:
+        value = memory_limit(file)
+    except OSError:
+        return recorded
     rounded = None if recorded is None else recorded // _PAGE * _PAGE
     return recorded if value == rounded else value
 
 
 def _cpus_in_force(group: tuple[str, ...], recorded: float | None) -> float | None:
-    file = _file(group, *_CPU)
-    text = _read(file) if file is not None else None
-    if file is None or text is None:
+    file = first_file(group, *CPU_LIMIT)
+    if file is None:
         return recorded
-    quota, _, period = text.partition(" ")
-    if quota in ("max", "-1"):
-        return None
-    value = int(quota) / int(period or _read(_beside(file, "cpu.cfs_period_us")) or _PERIOD)
-    same = recorded is not None and abs(value - _quota(recorded) / _PERIOD) < 1e-9
+    try:
+        value = cpu_limit(file)
+    except OSError:
+        return recorded
+    same = value is not None and recorded is not None and abs(value - _quota(recorded) / PERIOD) < 1e-9
     return recorded if same else value
 
 
 def _quota(cpus: float) -> int:
-    return max(_LEAST_QUOTA, round(cpus * _PERIOD))
-
-
-@functools.lru_cache(maxsize=4096)
-def _file(directories: tuple[str, ...], *names: str) -> str | None:
-    """The first of these files that the group has. Remembered: a group's files come and go with it, and its name is
-    never used again; every look at all replicas asks for four of each."""
-    paths = (os.path.join(directory, name) for directory in directories for name in names)
-    return next((path for path in paths if os.path.exists(path)), None)
-
-
-def _beside(file: str, name: str) -> str:
-    return os.path.join(os.path.dirname(file), name)
-
-
-def _read(file: str) -> str | None:
-    try:
-        descriptor = os.open(file, os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        return os.read(descriptor, 4096).decode().strip()
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
+    return max(_LEAST_QUOTA, round(cpus * PERIOD))
 
 
 def _write(file: str, text: str) -> None:
@@ -212,21 +195,11 @@ def _hand_down(root: Path) -> None:
     """v2: a group has only the controllers that those above pass on."""
     for parent in (root.parent, root):
         control = str(parent / "cgroup.subtree_control")
-        passed_on = (_read(control) or "").split()
+        passed_on = (read(control) or "").split()
         for controller in _CONTROLLERS:
             if controller not in passed_on:
                 with suppress(OSError):
                     _write(control, f"+{controller}")
-
-
-def _own_places(own: Path) -> dict[str, str]:
-    """Where this process is, by controller; "" is v2's."""
-    places = {}
-    with suppress(OSError):
-        for line in own.read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            places.update(dict.fromkeys(controllers.split(","), path))
-    return places
 
 
 def _writable(directory: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from rota.core.spec import AppSpec
 from rota.ports.runtime import StartOrder
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_PORT = re.compile(r"\$(?:\{PORT\}|PORT(?![A-Za-z0-9_]))")
 
 
 def replica_environment(order: StartOrder, port: int, files: Path, path: str) -> dict[str, str]:
@@ -44,11 +42,6 @@ def build_environment(app: str, release: int, spec: AppSpec, home: Path, path: s
         "ROTA_APP": app,
         "ROTA_RELEASE": str(release),
     }
-
-
-def with_port(command: Sequence[str], port: int) -> list[str]:
-    """The arguments with ``$PORT`` and ``${PORT}`` replaced; no shell, nothing else is expanded."""
-    return [_PORT.sub(str(port), word) for word in command]
 
 
 def executable(command: Sequence[str], directory: Path, environment: Mapping[str, str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Replicas as processes of this machine, without Docker; fulfils the Runtime port for the engine.
+"""Replicas as processes of this machine, without Docker; fulfils the Runtime, Usage and Machine ports for the engine.
 
 The keeper is their parent and remembers them; their labels are in its records. What is the runtime's own is below the
 data directory (layout). Nothing is kept in memory that is not read again from there."""
@@ -6,40 +6,49 @@ data directory (layout). Nothing is kept in memory that is not read again from t
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+from rota.adapters.cgroupfiles import MOUNT, directories
 from rota.adapters.clock import SystemClock
 from rota.adapters.keeper.client import Child, ChildOrder, Children, Refused
 from rota.adapters.keeper.launch import KeeperLost
+from rota.adapters.machine import LocalMachine
+from rota.adapters.runtime.command import with_port
 from rota.adapters.runtime.process import cgroups
 from rota.adapters.runtime.process.artefacts import BUILD_TIME, Artefacts
-from rota.adapters.runtime.process.command import DEFAULT_PATH, executable, replica_environment, with_port
+from rota.adapters.runtime.process.command import DEFAULT_PATH, executable, replica_environment
 from rota.adapters.runtime.process.labels import BrokenLabels, Labels, observed
 from rota.adapters.runtime.process.layout import Account, Layout, account, app_of, make
 from rota.adapters.runtime.process.logs import FileLogs
 from rota.adapters.runtime.process.port_leases import PortLeases
-from rota.adapters.runtime.process.tree import tree_of
+from rota.adapters.runtime.process.tree import processes, tree_of
 from rota.adapters.unpack import written_disk_error
+from rota.adapters.usage import used
+from rota.core.capacity import Amount
 from rota.core.errors import StartFailed, StepFailed
+from rota.core.fitness import RuntimeKind
 from rota.core.names import ReplicaId
 from rota.core.observation import Artefact, ObservedReplica
 from rota.core.spec import Limits
 from rota.ports.runtime import ReleaseOrder, StartOrder
 from rota.ports.source import Sources
+from rota.ports.usage import Reading
 
 _log = logging.getLogger(__name__)
-_CGROUP_MOUNT = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
 PORTS = range(20000, 30000)
 
 
 class ProcessRuntime:
     """``children`` is open before ``open`` and closed by whoever opened it."""
+
+    kind = RuntimeKind.PROCESS
 
     def __init__(
         self,
@@ -52,7 +61,7 @@ class ProcessRuntime:
         process_user: str | None = None,
         path: str = DEFAULT_PATH,
         build_time: float = BUILD_TIME,
-        cgroup_mount: Path = _CGROUP_MOUNT,
+        cgroup_mount: Path = MOUNT,
     ) -> None:
         """``process_user`` runs the apps that name no ``user:`` (only root can); ``path`` is PATH for apps that have
         none of their own; ``build_time`` is in seconds."""
@@ -92,6 +101,10 @@ class ProcessRuntime:
     async def close(self) -> None:
         """Lets go; replicas run on."""
         await self._artefacts.close()
+
+    async def dismantle(self) -> None:
+        """For ``rota shutdown``, once no replica is left: there was nothing that all of them shared but their control
+        group, and that went with the last."""
 
     @property
     def contains(self) -> bool:
@@ -175,6 +188,16 @@ class ProcessRuntime:
         except OSError as error:
             raise StepFailed(written_disk_error(error, self._layout.data_dir)) from error
 
+    async def size(self) -> Amount:
+        # Replicas are in or below the groups that can be made, else in the daemon's own.
+        groups = self._cgroups.roots or map(Path, directories(_OWN_CGROUPS, self._cgroup_mount))
+        return LocalMachine(tuple(groups), mount=self._cgroup_mount).size()
+
+    async def usage(self, replicas: Collection[ReplicaId]) -> Mapping[ReplicaId, Reading]:
+        known = self._children.known
+        alive = {replica: child for replica in replicas if (child := known.get(replica)) is not None and child.alive}
+        return await asyncio.to_thread(self._read_usage, alive)
+
     def pids_of(self, replica: ReplicaId) -> frozenset[int] | None:
         """The processes of a replica's tree at this moment, for the prober; None while nobody knows."""
         try:
@@ -182,6 +205,16 @@ class ProcessRuntime:
         except KeeperLost:
             return None
         return tree_of(child.pid, child.cgroups) if child is not None and child.pid is not None else None
+
+    def _read_usage(self, children: Mapping[ReplicaId, Child]) -> dict[ReplicaId, Reading]:
+        readings = {}
+        look = functools.cache(processes)  # one for all of them
+        for replica, child in children.items():
+            pid, group = child.pid, child.cgroups
+            found = used(group, functools.partial(tree_of, pid, group, look)) if pid is not None else None
+            if found is not None:
+                readings[replica] = Reading(self._clock.now(), found.memory, found.cpu_seconds)
+        return readings
 
     def _child_order(self, order: StartOrder, port: int) -> ChildOrder:
         """Makes what the replica needs, anew or as it is, and says what is to run. Raises StartFailed, OSError."""

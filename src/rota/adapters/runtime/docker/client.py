@@ -1,0 +1,223 @@
+"""The connection to a Docker engine: requests, streams, and the two ways in which they fail; used by all of the docker
+runtime.
+
+aiodocker gives transports, TLS and the negotiated API version. Its objects leave out some end points (update, the
+archive's HEAD) and its event stream hides when it is connected, so that requests are made by path here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiodocker import Docker, DockerError
+
+from rota.core.errors import Missing, StepFailed, UsageError
+
+DEFAULT_HOST = "unix:///var/run/docker.sock"
+CALL = 60.0  # seconds; a start on a busy machine takes some
+_CONNECT = 5.0
+_NO_CONNECTION = 900  # aiodocker's own status
+_LEAST_API = (1, 40)  # Docker 19.03
+
+
+class EngineLost(StepFailed):
+    """The engine did not answer; whether it did what was asked is not known."""
+
+
+class Refused(StepFailed):
+    """The engine answered that it will not; ``http_status`` is HTTP's."""
+
+    def __init__(self, http_status: int, message: str) -> None:
+        super().__init__(message)
+        self.http_status = http_status
+
+
+class Client:
+    """``host`` as in DOCKER_HOST: ``unix://`` and ``tcp://``, the latter with TLS as DOCKER_TLS_VERIFY and
+    DOCKER_CERT_PATH say. Raises UsageError for any other."""
+
+    def __init__(self, host: str | None = None) -> None:
+        self.host = host or os.environ.get("DOCKER_HOST") or DEFAULT_HOST
+        self._tls = _tls() if self.host.startswith("tcp://") else None
+        self._url = _url(self.host, self._tls is not None)
+        self._docker: Docker | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the containers' processes are this machine's."""
+        return self.host.startswith("unix://")
+
+    async def open(self) -> None:
+        """Raises Missing saying why nobody answers, and what to do."""
+        timeout = aiohttp.ClientTimeout(total=CALL, sock_connect=_CONNECT)
+        self._docker = Docker(self._url, ssl_context=self._tls, timeout=timeout, api_version="auto")
+        try:
+            version = await self.negotiate()
+        except EngineLost as lost:
+            raise Missing(lost.message) from lost
+        if version < _LEAST_API:
+            raise Missing(
+                f"the Docker engine at {self.host} speaks API {_dotted(version)}, {_dotted(_LEAST_API)} is needed"
+            )
+
+    async def close(self) -> None:
+        if self._docker is not None:
+            await self._docker.close()
+
+    async def negotiate(self) -> tuple[int, int]:
+        """The API version to speak from now on: the engine's own newest, which an upgrade changes."""
+        self._engine.api_version = "auto"
+        version = await self.get("version")
+        major, _, minor = str(version["ApiVersion"]).partition(".")
+        return int(major), int(minor)
+
+    async def get(self, path: str, params: Mapping[str, Any] | None = None, *, timeout: float = CALL) -> Any:
+        return await self._ask("GET", path, params, None, None, timeout)
+
+    async def post(
+        self,
+        path: str,
+        params: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+        *,
+        timeout: float = CALL,
+    ) -> Any:
+        return await self._ask("POST", path, params, body, None, timeout)
+
+    async def delete(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
+        return await self._ask("DELETE", path, params, None, None, CALL)
+
+    async def head(self, path: str, params: Mapping[str, Any]) -> bool:
+        """Whether it is there."""
+        try:
+            await self._ask("HEAD", path, params, None, None, CALL)
+        except Refused as refused:
+            if refused.http_status == 404:
+                return False
+            raise
+        return True
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, Any],
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[AsyncIterator[Any]]:
+        """The JSON lines of an answer, once it has begun. Raises EngineLost when they break off."""
+        endless = aiohttp.ClientTimeout(sock_connect=_CONNECT)
+        try:
+            async with self._engine._query(path, method, params=params, headers=headers, timeout=endless) as response:
+                try:
+                    yield self._lines(response)
+                finally:
+                    response.close()
+        except (DockerError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._failure(error) from error
+
+    @asynccontextmanager
+    async def bytes(self, path: str, params: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The pieces of an answer as they come."""
+        endless = aiohttp.ClientTimeout(sock_connect=_CONNECT)
+        try:
+            async with self._engine._query(path, "GET", params=params, timeout=endless) as response:
+                try:
+                    yield response.content.iter_any()
+                finally:
+                    response.close()
+        except (DockerError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._failure(error) from error
+
+    @property
+    def _engine(self) -> Docker:
+        if self._docker is None:
+            raise EngineLost(f"the connection to {self.host} is not open")
+        return self._docker
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, Any] | None,
+        body: Mapping[str, Any] | None,
+        headers: Mapping[str, str] | None,
+        timeout: float,
+    ) -> Any:
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._engine._query_json(path, method, params=params, data=body, headers=headers)
+        except (DockerError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._failure(error) from error
+        except json.JSONDecodeError as error:
+            # The answer to a HEAD has no body, not even for an error, and aiodocker reads one.
+            raise Refused(404, f"{path} is not there") from error
+
+    async def _lines(self, response: aiohttp.ClientResponse) -> AsyncIterator[Any]:
+        """Until the answer ends, in whichever way."""
+        while True:
+            try:
+                line = await response.content.readline()
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise self._failure(error) from error
+            if not line:
+                return
+            if line.strip():
+                yield json.loads(line)
+
+    def _failure(self, error: Exception) -> StepFailed:
+        if isinstance(error, DockerError) and error.status != _NO_CONNECTION:
+            return Refused(error.status, error.message.strip())
+        return EngineLost(f"the Docker engine at {self.host} {self._why(error)}")
+
+    def _why(self, error: Exception) -> str:
+        cause = error.__context__ if isinstance(error, DockerError) else error
+        refusal = getattr(cause, "os_error", cause)
+        if isinstance(refusal, PermissionError):
+            return "does not let this user in (permission denied on its socket); run rota as root or in its group"
+        if isinstance(refusal, FileNotFoundError | ConnectionRefusedError):
+            return "does not run; start it (systemctl start docker), or set DOCKER_HOST to another"
+        if isinstance(refusal, ssl.SSLError):
+            return f"cannot be trusted ({refusal.reason or refusal}); check DOCKER_CERT_PATH"
+        if isinstance(refusal, TimeoutError):
+            return "does not answer in time"
+        return f"does not answer ({refusal or type(refusal).__name__})"
+
+
+def _url(host: str, tls: bool) -> str:
+    scheme, _, rest = host.partition("://")
+    if scheme == "unix" and rest:
+        return host
+    if scheme == "tcp" and rest:
+        return f"{'https' if tls else 'http'}://{rest}"
+    raise UsageError(
+        f"DOCKER_HOST {host}: write unix:///path or tcp://address:port; containers are dialled at their own addresses, "
+        "which an engine reached in another way does not have here"
+    )
+
+
+def _tls() -> ssl.SSLContext | None:
+    """As the docker command reads it: certificates in DOCKER_CERT_PATH, else ~/.docker."""
+    if not os.environ.get("DOCKER_TLS_VERIFY"):
+        return None
+    directory = Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
+    try:
+        context = ssl.create_default_context(cafile=str(directory / "ca.pem"))
+        context.load_cert_chain(str(directory / "cert.pem"), str(directory / "key.pem"))
+    except OSError as error:
+        raise UsageError(
+            f"DOCKER_TLS_VERIFY is set, but ca.pem, cert.pem and key.pem in {directory} cannot be used ({error}); "
+            "set DOCKER_CERT_PATH"
+        ) from error
+    return context
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))

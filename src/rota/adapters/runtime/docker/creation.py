@@ -1,0 +1,67 @@
+"""The request that creates a replica's container: what runs, with which rights, how it is reached; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rota.adapters.runtime.command import with_port
+from rota.adapters.runtime.docker import limits
+from rota.adapters.runtime.docker.labels import Labels
+from rota.adapters.runtime.docker.names import Names
+from rota.core.container import Volume
+from rota.core.spec import AppSpec
+from rota.ports.runtime import StartOrder
+
+_LOGS = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
+_SCRATCH = {"/tmp": "rw,nosuid,nodev,size=64m"}  # noqa: S108  (what a read-only container may still write to)
+
+
+def creation(order: StartOrder, labels: Labels, image_id: str, names: Names) -> dict[str, Any]:
+    """The body of POST /containers/create."""
+    spec = order.spec
+    body: dict[str, Any] = {
+        "Image": image_id,
+        "Labels": labels.written(names.server_id),
+        "Env": [f"{name}={value}" for name, value in _environment(spec, labels).items()],
+        "StopSignal": spec.stop_signal,
+        "ExposedPorts": {f"{labels.port}/tcp": {}},
+        "HostConfig": _host_config(order, names),
+        "NetworkingConfig": {
+            "EndpointsConfig": {names.network: {"IPAMConfig": {"IPv4Address": labels.address}}},
+        },
+    }
+    if spec.command:
+        body["Cmd"] = with_port(spec.command, labels.port)
+    if spec.user is not None:
+        body["User"] = spec.user
+    return body
+
+
+def _environment(spec: AppSpec, labels: Labels) -> Mapping[str, str]:
+    """The file's variables over the image's own; PORT and the ROTA_ names are not its to set."""
+    return {**{variable.name: variable.value for variable in spec.env}, **labels.variables}
+
+
+def _host_config(order: StartOrder, names: Names) -> dict[str, Any]:
+    container = order.spec.container
+    return {
+        **limits.at_creation(order.limits),
+        "NetworkMode": names.network,
+        "RestartPolicy": {"Name": "no"},  # rota replaces, the engine restarts nothing (W1)
+        "Init": container.init,
+        "PidsLimit": container.pids,
+        "ReadonlyRootfs": container.read_only,
+        "Tmpfs": dict(_SCRATCH) if container.read_only else {},
+        "SecurityOpt": ["no-new-privileges"] if container.no_new_privileges else [],
+        "CapDrop": ["ALL"],
+        "CapAdd": list(container.capabilities),
+        "LogConfig": _LOGS,
+        "Mounts": [_mount(volume) for volume in order.spec.volumes],
+    }
+
+
+def _mount(volume: Volume) -> dict[str, Any]:
+    """A directory of the machine that is not there is an error, not made silently (as ``--volume`` would)."""
+    kind = "bind" if volume.source.startswith("/") else "volume"
+    return {"Type": kind, "Source": volume.source, "Target": volume.target, "ReadOnly": volume.read_only}

@@ -1,0 +1,142 @@
+"""What the engine's inspection of a container means: the replica that it is; pure but for the clock's reading."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from rota.adapters.clock import SystemClock
+from rota.adapters.runtime.docker.labels import Labels
+from rota.adapters.runtime.docker.limits import in_force
+from rota.adapters.runtime.docker.reruns import Standing
+from rota.core.observation import Address, Exit, ObservedReplica, RunState
+from rota.core.spec import Limits
+
+_NEVER = "0001-01-01T00:00:00Z"  # the engine's word for a moment that has not come
+_SIGNALLED = 128  # what runc adds to the number of the signal that ended a process
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """An answer of GET /containers/{id}/json."""
+
+    raw: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        return str(self.raw["Id"])
+
+    @property
+    def name(self) -> str:
+        return str(self.raw["Name"]).lstrip("/")
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        return self.raw["Config"].get("Labels") or {}
+
+    @property
+    def host_config(self) -> Mapping[str, Any]:
+        return dict(self.raw["HostConfig"])
+
+    @property
+    def running(self) -> bool:
+        """A paused one runs too."""
+        return bool(self._state["Running"])
+
+    @property
+    def paused(self) -> bool:
+        return bool(self._state["Paused"])
+
+    @property
+    def created_only(self) -> bool:
+        """Never started: what a crash between the two calls leaves."""
+        return bool(self._state["Status"] == "created")
+
+    @property
+    def pid(self) -> int:
+        """Of the main process on the engine's machine; 0 while it does not run."""
+        return int(self._state["Pid"])
+
+    @property
+    def started(self) -> str:
+        """When the present or last run began, by the engine's clock."""
+        started = str(self._state["StartedAt"])
+        return started if started != _NEVER else str(self.raw["Created"])
+
+    @property
+    def started_seconds(self) -> str:
+        """The same, as the engine takes a moment."""
+        whole, _, fraction = self.started.rstrip("Z").partition(".")
+        return f"{int(datetime.fromisoformat(whole + 'Z').timestamp())}.{fraction or 0}"
+
+    @property
+    def run(self) -> str:
+        return f"{self.id[:12]}/{self.started}"
+
+    def address_in(self, network: str) -> str | None:
+        """Its present address there; None when it has none."""
+        endpoint = (self.raw["NetworkSettings"].get("Networks") or {}).get(network) or {}
+        return endpoint.get("IPAddress") or None
+
+    def ended(self, clock: SystemClock) -> Exit | None:
+        if self.running:
+            return None
+        started, finished = clock.at_wall(self.started), str(self._state["FinishedAt"])
+        if self.created_only or finished == _NEVER:
+            return Exit(at=started)
+        code, oom = int(self._state["ExitCode"]), bool(self._state["OOMKilled"])
+        number = code - _SIGNALLED
+        if 0 < number < signal.NSIG:
+            return Exit(at=max(started, clock.at_wall(finished)), signal=number, oom=oom)
+        return Exit(at=max(started, clock.at_wall(finished)), code=code, oom=oom)
+
+    @property
+    def _state(self) -> Mapping[str, Any]:
+        return dict(self.raw["State"])
+
+
+@dataclass(frozen=True)
+class Capability:
+    """What the engine can do about limits (GET /info)."""
+
+    memory: bool = True
+    cpus: bool = True
+    processors: int = 1
+
+    def enforces(self, limits: Limits) -> bool:
+        return (limits.memory is None or self.memory) and (limits.cpus is None or self.cpus)
+
+
+def observed(
+    seen: Inspection,
+    labels: Labels,
+    standing: Standing,
+    asked: Limits,
+    capability: Capability,
+    clock: SystemClock,
+    *,
+    network: str,
+    told_to_stop: bool,
+) -> ObservedReplica:
+    """The container as the engine sees it. One that runs without its address in the own network has none."""
+    reachable = not seen.running or seen.address_in(network) == labels.address
+    limits = in_force(seen.host_config, asked)
+    return ObservedReplica(
+        id=labels.replica,
+        app=labels.app,
+        slot=labels.slot,
+        release=labels.release,
+        generation=standing.generation,
+        state=RunState.RUNNING if seen.running else RunState.EXITED,
+        run=seen.run,
+        started_at=clock.at_wall(seen.started),
+        address=Address(labels.address, labels.port) if reachable else None,
+        exit=seen.ended(clock),
+        limits=limits,
+        limits_enforced=capability.enforces(limits),
+        restarts=standing.restarts,
+        told_to_stop=told_to_stop,
+    )

@@ -1,0 +1,98 @@
+"""The labels of a container, enough to know the replica again without any record; pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from pydantic import ValidationError
+
+from rota.adapters.runtime.docker.names import SERVER
+from rota.core.container import DEFAULT_PORT
+from rota.core.names import ReplicaId
+from rota.core.spec import Limits
+from rota.ports.runtime import StartOrder
+
+
+class BrokenLabels(ValueError):
+    """Not written by this runtime: the container is left alone."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What rota wrote to a container when it created it. ``generation`` and ``limits`` are those of its first run."""
+
+    replica: ReplicaId
+    app: str
+    slot: int
+    release: int
+    generation: int
+    limits: Limits
+    address: str
+    port: int
+    stop_signal: str
+
+    @classmethod
+    def of(cls, order: StartOrder, address: str) -> Self:
+        return cls(
+            replica=order.replica,
+            app=order.app,
+            slot=order.slot,
+            release=order.release,
+            generation=order.generation,
+            limits=order.limits,
+            address=address,
+            port=order.spec.port or DEFAULT_PORT,
+            stop_signal=order.spec.stop_signal,
+        )
+
+    def written(self, server_id: str) -> dict[str, str]:
+        values = {f"rota.{name}": str(value) for name, value in vars(self).items() if name != "limits"}
+        return {SERVER: server_id, **values, "rota.limits": json.dumps(self.limits.model_dump())}
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What the container finds in its environment (S2; design.md, "Ports of a replica")."""
+        return {
+            "PORT": str(self.port),
+            "ROTA_APP": self.app,
+            "ROTA_RELEASE": str(self.release),
+            "ROTA_SLOT": str(self.slot),
+            "ROTA_REPLICA": self.replica,
+        }
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any]) -> Self:
+        """From a container's Config. Raises BrokenLabels, also when its environment tells another story: then somebody
+        has copied the labels to a container of his own."""
+        written: Mapping[str, str] = config.get("Labels") or {}
+        try:
+            labels = cls(
+                replica=ReplicaId(_text(written["rota.replica"])),
+                app=_text(written["rota.app"]),
+                slot=int(written["rota.slot"]),
+                release=int(written["rota.release"]),
+                generation=int(written["rota.generation"]),
+                limits=Limits.model_validate(json.loads(written["rota.limits"])),
+                address=str(ipaddress.ip_address(written["rota.address"])),
+                port=int(written["rota.port"]),
+                stop_signal=_text(written["rota.stop_signal"]),
+            )
+        except KeyError as missing:
+            raise BrokenLabels(f"the label {missing} is missing") from None
+        except (TypeError, ValueError, ValidationError) as error:
+            raise BrokenLabels(str(error)) from None
+        environment = dict(entry.partition("=")[::2] for entry in config.get("Env") or ())
+        for name, value in labels.variables.items():
+            if environment.get(name) != value:
+                raise BrokenLabels(f"its environment has {name}={environment.get(name)}, its labels say {value}")
+        return labels
+
+
+def _text(value: str) -> str:
+    if not value:
+        raise ValueError("a label is empty")
+    return value

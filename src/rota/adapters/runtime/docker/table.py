@@ -1,0 +1,189 @@
+"""The table of this server's containers: what the engine last said of each; filled by the watch and after each call of
+the runtime, read by observe without asking the engine."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from rota.adapters.clock import SystemClock
+from rota.adapters.runtime.docker.client import Client, Refused
+from rota.adapters.runtime.docker.inspection import Capability, Inspection, observed
+from rota.adapters.runtime.docker.labels import BrokenLabels, Labels
+from rota.adapters.runtime.docker.names import SERVER, Names
+from rota.adapters.runtime.docker.oddities import Oddities
+from rota.adapters.runtime.docker.reruns import Reruns
+from rota.core.names import ReplicaId
+from rota.core.observation import ObservedReplica
+from rota.core.spec import Limits
+
+LIST_TIME = 15.0  # seconds that a look may take
+_REMEMBERED = 1000  # answers for which the order of the last ones is known
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One of our containers."""
+
+    seen: Inspection
+    labels: Labels
+    replica: ObservedReplica
+
+
+class Table:
+    """``wake(app)`` is called at each change, ``gone(replica)`` when a container is no more."""
+
+    def __init__(
+        self,
+        client: Client,
+        names: Names,
+        clock: SystemClock,
+        reruns: Reruns,
+        wake: Callable[[str], None],
+        gone: Callable[[ReplicaId], None],
+    ) -> None:
+        self.capability = Capability()
+        self._client = client
+        self._names = names
+        self._clock = clock
+        self._reruns = reruns
+        self._wake = wake
+        self._gone = gone
+        self._oddities = Oddities(names)
+        self._entries: dict[str, Entry] = {}
+        self._expected: dict[str, tuple[Limits, ...]] = {}
+        self._stops: dict[str, int] = {}
+        self._told: dict[str, str] = {}
+        self._starting: set[ReplicaId] = set()
+        self._tickets = itertools.count(1)
+        self._latest: dict[str, int] = {}
+
+    def replicas(self) -> dict[ReplicaId, ObservedReplica]:
+        """Those being started are not there yet."""
+        return {
+            entry.labels.replica: entry.replica
+            for entry in self._entries.values()
+            if not (entry.seen.created_only and entry.labels.replica in self._starting)
+        }
+
+    def entry(self, replica: ReplicaId) -> Entry | None:
+        return next((entry for entry in self._entries.values() if entry.labels.replica == replica), None)
+
+    @property
+    def ids(self) -> frozenset[str]:
+        return frozenset(self._entries)
+
+    def starting(self, replica: ReplicaId) -> None:
+        """From now on its container may be created and not started."""
+        self._starting.add(replica)
+
+    def started(self, replica: ReplicaId) -> None:
+        self._starting.discard(replica)
+
+    def expect(self, container: str, *limits: Limits) -> None:
+        """These are rota's own doing, the last of them what it wants; all others are somebody else's."""
+        self._expected[container] = limits
+
+    def told(self, container: str) -> None:
+        """Its present run was sent its stop signal by this process."""
+        entry = self._entries.get(container)
+        if entry is not None:
+            self._told[container] = entry.seen.run
+            self._take(entry.seen)
+
+    def signalled(self, container: str, at: int) -> None:
+        """An event says that its stop signal was sent, ``at`` microseconds of the engine's clock."""
+        self._stops[container] = max(at, self._stops.get(container, 0))
+
+    async def list_all(self) -> None:
+        """A full look at all that is ours. Raises EngineLost, Refused."""
+        ticket = next(self._tickets)
+        filters = json.dumps({"label": [self._names.filter]})
+        listed = await self._client.get("containers/json", {"all": 1, "filters": filters}, timeout=LIST_TIME)
+        there = {str(container["Id"]) for container in listed}
+        for container in self._entries.keys() - there:
+            self.remove(container, ticket)
+        for container in sorted(there):
+            await self.refresh(container)
+        self._oddities.keep(there)
+        self._latest = {one: last for one, last in self._latest.items() if one in there or last > ticket - _REMEMBERED}
+
+    async def refresh(self, container: str) -> None:
+        """Asks about one container. Raises EngineLost."""
+        ticket = next(self._tickets)
+        try:
+            raw = await self._client.get(f"containers/{container}/json", timeout=LIST_TIME)
+        except Refused as refused:
+            if refused.http_status != 404:
+                raise
+            self.remove(container, ticket)
+            return
+        seen = Inspection(raw)
+        if self._is_news(seen.id, ticket):
+            self._take(seen)
+
+    def remove(self, container: str, ticket: int | None = None) -> None:
+        """It is no more."""
+        if not self._is_news(container, ticket if ticket is not None else next(self._tickets)):
+            return
+        entry = self._entries.pop(container, None)
+        for facts in (self._expected, self._stops, self._told):
+            facts.pop(container, None)
+        if entry is not None:
+            self._gone(entry.labels.replica)
+            self._wake(entry.labels.app)
+
+    def _is_news(self, container: str, ticket: int) -> bool:
+        """Answers may come in another order than they were asked for; an older one than the last is dropped."""
+        if ticket < self._latest.get(container, 0):
+            return False
+        self._latest[container] = ticket
+        return True
+
+    def _take(self, seen: Inspection) -> None:
+        labels = self._labels(seen)
+        before = self._entries.get(seen.id)
+        if labels is None:
+            return
+        expected = self._expected.get(seen.id, (labels.limits,))
+        standing = self._reruns.standing(seen.id, seen.started, labels.generation)
+        replica = observed(
+            seen,
+            labels,
+            standing,
+            expected[-1],
+            self.capability,
+            self._clock,
+            network=self._names.network,
+            told_to_stop=self._was_told(seen, labels),
+        )
+        # Limits found at the start may be an earlier daemon's doing, whatever the labels say.
+        self._oddities.look(seen, labels, replica, self._expected.setdefault(seen.id, (replica.limits,)))
+        self._entries[seen.id] = Entry(seen, labels, replica)
+        if before is None or before.replica != replica:
+            self._wake(labels.app)
+
+    def _labels(self, seen: Inspection) -> Labels | None:
+        """None for what is not ours to touch."""
+        if seen.labels.get(SERVER) != self._names.server_id:
+            return None
+        try:
+            labels = Labels.read(seen.raw["Config"])
+        except BrokenLabels as broken:
+            self._oddities.stranger(seen, str(broken))
+            return None
+        twin = self.entry(labels.replica)
+        if twin is not None and twin.seen.id != seen.id:
+            self._oddities.stranger(seen, f"{twin.seen.name} is {labels.replica} already")
+            return None
+        return labels
+
+    def _was_told(self, seen: Inspection, labels: Labels) -> bool:
+        return self._told.get(seen.id) == seen.run or self._stops.get(seen.id, 0) >= _microseconds(seen.started)
+
+
+def _microseconds(moment: str) -> int:
+    return round(datetime.fromisoformat(moment).timestamp() * 1_000_000)

@@ -1,0 +1,190 @@
+"""The watch over an engine: its events, read on from where they broke off, and a full list at each connection and every
+30 seconds; keeps the table for the docker runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
+from rota.adapters.runtime.docker.names import Names
+from rota.adapters.runtime.docker.table import Table
+from rota.core.errors import StepFailed
+
+_log = logging.getLogger(__name__)
+FULL_LIST = 30.0  # seconds
+_FIRST_WAIT, _LONGEST_WAIT = 0.1, 2.0
+_ACTIONS = ("create", "start", "die", "kill", "oom", "pause", "unpause", "rename", "update", "destroy")
+_BEGINNING = "1"  # before all that an engine still knows
+
+
+class Watch:
+    """``look(info)`` is called at each connection and with each full list, before anybody is told, with what the
+    engine says of itself; ``wake_all`` when the engine was lost and when it is back."""
+
+    def __init__(
+        self,
+        client: Client,
+        names: Names,
+        table: Table,
+        look: Callable[[Mapping[str, Any]], Awaitable[None]],
+        wake_all: Callable[[], None],
+    ) -> None:
+        self._client = client
+        self._names = names
+        self._table = table
+        self._look = look
+        self._wake_all = wake_all
+        self._since = ""
+        self._lost = ""
+        self._connected = asyncio.Event()
+        self._changed: asyncio.Queue[str | None] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """All that is ours is in the table when it returns. Raises StepFailed when the engine cannot be asked."""
+        self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(_say_why)
+        try:
+            await self.until_back(FULL_LIST)
+        except EngineLost:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    def check(self) -> None:
+        """Raises StepFailed while the engine cannot be asked."""
+        if self._lost:
+            raise StepFailed(self._lost)
+        if self._task is None or self._task.done():
+            raise StepFailed("the watch over the Docker engine has ended; start rota serve again")
+
+    async def until_back(self, timeout: float) -> None:
+        """Raises EngineLost when it has not come back within ``timeout`` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._connected.wait()
+        except TimeoutError:
+            raise EngineLost(self._lost or "the Docker engine does not answer in time") from None
+
+    async def _run(self) -> None:
+        wait = _FIRST_WAIT
+        while True:
+            try:
+                await self._begin()
+                async with self._client.stream("GET", "events", self._filtered(since=self._since)) as events:
+                    await self._list()
+                    self._found()
+                    wait = _FIRST_WAIT
+                    await self._follow(events)
+            except (EngineLost, Refused) as error:
+                self._lose(error.message)
+                await asyncio.sleep(wait)
+                wait = min(_LONGEST_WAIT, wait * 2)
+
+    async def _begin(self) -> None:
+        """Speaks the engine's present version; the first time, learns who was told to stop before this daemon began."""
+        await self._client.negotiate()
+        if self._since:
+            return
+        now = str((await self._client.get("info"))["SystemTime"])
+        self._since = _written(round(datetime.fromisoformat(now).timestamp() * 1e9))
+        past = self._filtered(since=_BEGINNING, until=self._since)
+        async with self._client.stream("GET", "events", past) as events:
+            async for event in events:
+                self._heed(event)
+
+    async def _follow(self, events: AsyncIterator[Any]) -> None:
+        """Until the events end; what they are about is asked for, once for all that came together."""
+        reader = asyncio.create_task(self._read(events))
+        loop = asyncio.get_running_loop()
+        due = loop.time() + FULL_LIST
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout_at(due):
+                        changed = {await self._changed.get()}
+                except TimeoutError:
+                    await self._list()
+                    due = loop.time() + FULL_LIST
+                    continue
+                while not self._changed.empty():
+                    changed.add(self._changed.get_nowait())
+                for container in changed - {None}:
+                    await self._table.refresh(str(container))
+                if None in changed:
+                    return
+        finally:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+            self._changed = asyncio.Queue()
+
+    async def _read(self, events: AsyncIterator[Any]) -> None:
+        """None in the queue is the end."""
+        try:
+            async for event in events:
+                self._since = _written(int(event["timeNano"]))
+                self._heed(event)
+        except EngineLost as lost:
+            _log.info("%s", lost)
+        finally:
+            self._changed.put_nowait(None)
+
+    def _heed(self, event: Mapping[str, Any]) -> None:
+        container, attributes = str(event["Actor"]["ID"]), event["Actor"]["Attributes"]
+        if event["Action"] == "destroy":
+            self._table.remove(container)
+            return
+        stop = attributes.get("rota.stop_signal")
+        if event["Action"] == "kill" and attributes.get("signal") == _number(stop):
+            self._table.signalled(container, int(event["timeNano"]) // 1000)
+        self._changed.put_nowait(container)
+
+    async def _list(self) -> None:
+        await self._look(await self._client.get("info"))
+        await self._table.list_all()
+
+    def _filtered(self, **period: str) -> dict[str, str]:
+        filters = {"type": ["container"], "label": [self._names.filter], "event": list(_ACTIONS)}
+        return {"filters": json.dumps(filters), **period}
+
+    def _found(self) -> None:
+        self._connected.set()
+        if self._lost:
+            _log.info("the Docker engine is back")
+            self._lost = ""
+            self._wake_all()
+
+    def _lose(self, reason: str) -> None:
+        self._connected.clear()
+        if reason != self._lost:
+            _log.warning("%s; trying again", reason)
+        was_there, self._lost = not self._lost, reason
+        if was_there:
+            self._wake_all()
+
+
+def _written(nanoseconds: int) -> str:
+    """As the engine takes a moment: seconds and nine digits."""
+    return f"{nanoseconds // 10**9}.{nanoseconds % 10**9:09d}"
+
+
+def _number(name: str | None) -> str:
+    """A signal as the events give it."""
+    return str(int(signal.Signals[name])) if name is not None and name in signal.Signals.__members__ else ""
+
+
+def _say_why(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.error("the watch over the Docker engine broke", exc_info=task.exception())

@@ -1,0 +1,144 @@
+"""How long one app's replicas take to boot, drain and stop, and rota's own calls: medians of what its events show.
+
+Made by engine.planner from the store's events; believed by core.world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from statistics import median
+from typing import Annotated
+
+from pydantic import Field
+
+from rota.core.events import Event, EventKind
+from rota.core.model import Model
+from rota.core.spec import AppSpec
+from rota.core.state import Release
+
+NOISE = 0.01  # seconds: the end of a drain is looked for no more often (handoff.POLL)
+NEWEST = 15  # of each duration, the newest ones: an app changes
+_GONE = frozenset({"RemoveServer", "RestartReplica", "RemoveReplica"})
+
+
+class Length(Model):
+    """Seconds: the median of ``of`` measurements; a guess, where there are none."""
+
+    seconds: float = Field(ge=0, le=1e9, allow_inf_nan=False)
+    of: int = Field(default=0, ge=0)
+
+
+class Durations(Model):
+    """``boot``: from a replica's start to its first health check that passes, by how many were starting when it did:
+    a machine of few cores takes longer over several. ``drain``: from the moment at which nobody is sent to a replica
+    any more until nothing is open. ``stop``: from the stop signal to its end. ``prepare``: a release unpacked and
+    built. ``reload``: a new backend or other hosts in HAProxy. ``enable``: a server into HAProxy's file and rotation.
+    ``call``: every other call on HAProxy or the runtime. The guesses for the last two are what the steps of an idle
+    machine are apart (bench/rollout_overhead.py)."""
+
+    boot: Mapping[Annotated[int, Field(ge=1)], Length] = Field(default={1: Length(seconds=1.0)}, min_length=1)
+    drain: Length = Length(seconds=0.0)
+    stop: Length = Length(seconds=0.1)
+    prepare: Length = Length(seconds=0.5)
+    reload: Length = Length(seconds=0.3)
+    enable: Length = Length(seconds=0.006)
+    call: Length = Length(seconds=0.005)
+
+    def boot_of(self, together: int) -> Length:
+        """Of a replica that is one of so many that start; the nearest there is, the longer of two."""
+        return self.boot[min(self.boot, key=lambda number: (abs(number - together), -self.boot[number].seconds))]
+
+
+@dataclass(frozen=True)
+class _Step:
+    at: float
+    name: str
+    replica: str | None
+    rollout: str | None
+
+
+def measured(events: Iterable[Event], releases: Mapping[int, Release]) -> Durations:
+    """``events`` of one app, oldest first. What they do not show stays a guess."""
+    steps = [
+        _Step(event.at, event.step, event.replica, event.rollout)
+        for event in events
+        if event.step is not None and event.kind is not EventKind.STEP_FAILED
+    ]
+    calls = _of_replicas(steps, {"RemoveServer"}, {"RemoveReplica"})
+    call = _length(calls).seconds if calls else Durations().call.seconds
+    found = {
+        "drain": [length - call for length in _of_replicas(steps, {"DisableServer"}, {"StopReplica"})],
+        "stop": _of_replicas(steps, {"StopReplica"}, _GONE),
+        "prepare": _prepared(steps),
+        "reload": _of_rollouts(steps, "PrepareBackend", {"TakeSlot"}),
+        "enable": _of_rollouts(steps, "EnableServer", {"DrainServer", "DisableServer", "FinishSlot"}),
+        "call": calls,
+    }
+    lengths: dict[str, object] = {name: _length(values) for name, values in found.items() if values}
+    boots = _boots(steps, releases)
+    if boots:
+        lengths["boot"] = {together: _length(values) for together, values in boots.items()}
+    return Durations.model_validate(lengths)
+
+
+def _length(values: Sequence[float]) -> Length:
+    newest = values[-NEWEST:]
+    return Length(seconds=max(0.0, median(newest)), of=len(newest))
+
+
+def _boots(steps: Sequence[_Step], releases: Mapping[int, Release]) -> dict[int, list[float]]:
+    """An arrival takes the boot and what the file asks for beyond it."""
+    arrivals = _pairs(steps, {"StartReplica", "RestartReplica"}, {"EnableServer"}, lambda step: step.replica)
+    found: dict[int, list[float]] = {}
+    for first, last in arrivals:
+        spec = _spec_at(releases, first.rollout)
+        together = sum(other.at <= first.at < end.at for other, end in arrivals)
+        found.setdefault(together, []).append(last.at - first.at - (settling(spec) if spec else 0.0))
+    return found
+
+
+def settling(spec: AppSpec) -> float:
+    """Seconds from the first health check that passes to readiness."""
+    return max((spec.health_check.rise - 1) * spec.health_check.start_interval, spec.min_ready_seconds)
+
+
+def _spec_at(releases: Mapping[int, Release], rollout: str | None) -> AppSpec | None:
+    """The file that a rollout's replicas were started by: the newest release that no later rollout made."""
+    made = sorted((_generation(release.rollout), number) for number, release in releases.items())
+    fitting = [number for generation, number in made if rollout is None or generation <= _generation(rollout)]
+    return releases[fitting[-1]].spec if fitting else None
+
+
+def _generation(rollout: str) -> int:
+    return int(rollout.rpartition(".")[2])
+
+
+def _prepared(steps: Sequence[_Step]) -> list[float]:
+    """Beside a reload of HAProxy nobody knows which of the two was waited for: taken only where there is nothing
+    better."""
+    reloaded = {step.rollout for step in steps if step.name == "PrepareBackend"}
+    clean = [step for step in steps if step.rollout not in reloaded]
+    return _of_rollouts(clean, "PrepareRelease", {"TakeSlot"}) or _of_rollouts(steps, "PrepareRelease", {"TakeSlot"})
+
+
+def _of_replicas(steps: Sequence[_Step], first: Set[str], later: Set[str]) -> list[float]:
+    return [last.at - begun.at for begun, last in _pairs(steps, first, later, lambda step: step.replica)]
+
+
+def _of_rollouts(steps: Sequence[_Step], first: str, later: Set[str]) -> list[float]:
+    """From each ``first`` to the next of ``later`` in the same rollout, whatever it is about."""
+    return [last.at - begun.at for begun, last in _pairs(steps, {first}, later, lambda step: step.rollout)]
+
+
+def _pairs(
+    steps: Sequence[_Step], first: Set[str], later: Set[str], about: Callable[[_Step], str | None]
+) -> list[tuple[_Step, _Step]]:
+    """Each of ``first`` with the next of ``later`` about the same, in the order of their ends."""
+    begun: dict[str | None, _Step] = {}
+    found = []
+    for step in steps:
+        if step.name in first:
+            begun[about(step)] = step
+        elif step.name in later and about(step) in begun:
+            found.append((begun.pop(about(step)), step))
+    return found

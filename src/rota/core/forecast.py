@@ -1,0 +1,176 @@
+"""The forecast of a rollout: what the loop will do, and when, if the world behaves as it has.
+
+Made by core.plan. It runs the loop itself (decide, record) on a model of the world (core.world) and a clock that jumps
+from one moment to the next: there is no second statement of a rollout's rules that could be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from rota.core import steps as s
+from rota.core.decide import Decision, decide
+from rota.core.durations import Durations
+from rota.core.handoff import POLL
+from rota.core.observation import Observation, RunState
+from rota.core.record import record
+from rota.core.rollout import Phase, Rollout
+from rota.core.situation import Draft, Situation
+from rota.core.state import AppState
+from rota.core.world import World
+
+_Number = TypeVar("_Number", int, float)
+
+WITHOUT_EVENT = 86400.0  # seconds in which a loop that polls is to come to a deadline
+MOST_TURNS = 100_000  # of one forecast; 1000 replicas, one after the other, take a tenth of it
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A step, so many seconds after the order."""
+
+    after: float
+    step: s.Step
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """``after`` so many seconds ``serving`` replicas serve and ``running`` ones run, which may use so much ``memory``
+    (bytes) and ``cpus`` (cores) together; None when one of them has no such limit."""
+
+    after: float
+    serving: int
+    running: int
+    memory: int | None
+    cpus: float | None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """``phase`` is the one in which the rollout ends, or waits for a person. ``curve`` has an entry for each change,
+    the first at 0."""
+
+    steps: tuple[Planned, ...]
+    curve: tuple[CurvePoint, ...]
+    seconds: float
+    phase: Phase
+
+    @property
+    def least(self) -> int:
+        return min(point.serving for point in self.curve)
+
+    @property
+    def most(self) -> int:
+        return max(point.serving for point in self.curve)
+
+    @property
+    def peak_replicas(self) -> int:
+        return max(point.running for point in self.curve)
+
+    @property
+    def peak_memory(self) -> int | None:
+        """Bytes; None without a limit."""
+        return _most([point.memory for point in self.curve])
+
+    @property
+    def peak_cpus(self) -> float | None:
+        return _most([point.cpus for point in self.curve])
+
+    @property
+    def outage(self) -> float:
+        """Seconds in which nobody is served."""
+        ends = [*(point.after for point in self.curve[1:]), self.seconds]
+        gaps = [end - point.after for point, end in zip(self.curve, ends, strict=True) if not point.serving]
+        return sum(gaps, 0.0)
+
+
+def forecast(state: AppState, observed: Observation, durations: Durations, now: float) -> Forecast:
+    """Of the rollout that an order has just left in ``state`` (core.begin), to its end or its pause."""
+    run = _Run(state, World(state, observed, durations, now), now)
+    turns = 0
+    while not run.over and run.turn():
+        turns += 1
+        if turns > MOST_TURNS:
+            raise AssertionError(f"the forecast of {run.rollout.id} goes round without an end")
+    return Forecast(tuple(run.steps), tuple(run.curve), run.now - now, run.rollout.phase)
+
+
+@dataclass
+class _Run:
+    state: AppState
+    world: World
+    now: float
+    steps: list[Planned] = field(default_factory=list)
+    curve: list[CurvePoint] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._began = self.now
+
+    @property
+    def rollout(self) -> Rollout:
+        rollout = self.state.recorded.rollout
+        assert rollout is not None  # every order leaves one
+        return rollout
+
+    @property
+    def over(self) -> bool:
+        return self.rollout.phase.ended or self.rollout.phase is Phase.PAUSED
+
+    def turn(self) -> bool:
+        """One turn of the loop; whether anything is to come."""
+        observed, decision = self._decided(self.now)
+        self._note(observed)
+        if decision.steps:
+            self._carry_out(decision)
+            return True
+        following = self._following(decision)
+        if following is None:
+            return False
+        self.now = following
+        return True
+
+    def _decided(self, now: float) -> tuple[Observation, Decision]:
+        observed = self.world.observe(now)
+        return observed, decide(self.state, observed, now)
+
+    def _carry_out(self, decision: Decision) -> None:
+        for step in decision.steps:
+            self.steps.append(Planned(self.now - self._began, step))
+            self.state = record(self.state, step, self.now)
+        self.world.begin(decision.steps, self.now)
+
+    def _following(self, decision: Decision) -> float | None:
+        """When to look again. A loop that polls waits for something that is no event: between two moments of the
+        model only deadlines pass, and what is decided once one has passed stays so, which lets it be found by
+        halving."""
+        change, wake_at = self.world.next_change(self.now), decision.wake_at
+        if wake_at is None or wake_at > self.now + POLL:
+            return min((at for at in (change, wake_at) if at is not None), default=None)
+        low, high = self.now, change if change is not None else self.now + WITHOUT_EVENT
+        while high - low > POLL:
+            middle = (low + high) / 2
+            low, high = (low, middle) if self._decided(middle)[1].steps else (middle, high)
+        return high
+
+    def _note(self, observed: Observation) -> None:
+        running = [seen.limits for seen in observed.replicas.values() if seen.state is RunState.RUNNING]
+        point = CurvePoint(
+            self.now - self._began,
+            Situation(self.state, observed, self.now, Draft(frozenset())).serving,
+            len(running),
+            _sum([limits.memory for limits in running]),
+            _sum([limits.cpus for limits in running]),
+        )
+        if not self.curve or replace(point, after=self.curve[-1].after) != self.curve[-1]:
+            self.curve.append(point)
+
+
+def _sum(limits: Sequence[_Number | None]) -> _Number | None:
+    given = [limit for limit in limits if limit is not None]
+    return sum(given) if len(given) == len(limits) else None
+
+
+def _most(sums: Sequence[_Number | None]) -> _Number | None:
+    given = [one for one in sums if one is not None]
+    return max(given) if len(given) == len(sums) else None

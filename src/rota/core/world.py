@@ -1,0 +1,230 @@
+"""A small model of the world: one app's runtime and HAProxy as they will behave if they go on as they have.
+
+Moved by core.forecast from one moment to the next; each step has the effect that it has on the real ones, after the
+time that core.durations says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from rota.core import steps as s
+from rota.core.durations import NOISE, Durations, Length
+from rota.core.names import ReplicaId
+from rota.core.observation import (
+    Address,
+    Artefact,
+    ArtefactState,
+    Exit,
+    Observation,
+    ObservedReplica,
+    ObservedServer,
+    ProbeHistory,
+    RunState,
+    ServerState,
+)
+from rota.core.spec import AppSpec
+from rota.core.state import AppState
+
+SOMEWHERE = Address("127.0.0.1", 1)  # the model's replicas listen nowhere
+
+ROUNDING = 1e-6  # of a health check's interval
+
+Effect = Callable[[], None]
+
+
+class World:
+    """Begins as what is seen now. What is open now is not in it: nobody knows for how long it will be; a drain takes
+    what drains took. What was under way counts as not begun."""
+
+    def __init__(self, state: AppState, observed: Observation, durations: Durations, now: float) -> None:
+        self._durations = durations
+        self._state = state
+        self._replicas: dict[ReplicaId, ObservedReplica] = dict(observed.replicas)
+        self._artefacts = dict(observed.artefacts)
+        self._balancer = observed.balancer
+        self._servers = {
+            name: replace(server, open=0, old_holders=0) for name, server in observed.balancer.servers.items()
+        }
+        self._calls: dict[str, tuple[float, Effect]] = {}
+        self._later: list[tuple[float, Effect]] = []
+        self._open_until: dict[ReplicaId, float] = {}
+        self._healthy_at: dict[ReplicaId, float] = {}
+        for name, seen in observed.replicas.items():
+            if seen.state is RunState.RUNNING:
+                self._healthy_at[name] = self._first_pass(seen, observed.probes.get(name), now)
+
+    def observe(self, now: float) -> Observation:
+        """What a look at this moment sees."""
+        self._happen(now)
+        servers = {
+            name: replace(server, open=int(now < self._open_until.get(name, now)))
+            for name, server in self._servers.items()
+        }
+        return Observation(
+            replicas=dict(self._replicas),
+            artefacts=dict(self._artefacts),
+            balancer=replace(self._balancer, servers=servers),
+            probes={name: self._history(name, now) for name in self._healthy_at if name in self._replicas},
+            busy=frozenset(self._calls),
+        )
+
+    def next_change(self, now: float) -> float | None:
+        """When something will be seen that is not seen at ``now``; None when nothing will."""
+        moments = [at for at, _ in (*self._calls.values(), *self._later)]
+        moments += self._open_until.values()
+        for name, healthy_at in self._healthy_at.items():
+            check = self._spec(self._replicas[name]).health_check
+            moments += [healthy_at, healthy_at + (check.rise - 1) * check.start_interval]
+        return min((at for at in moments if at > now), default=None)
+
+    def begin(self, steps: Sequence[s.Step], now: float) -> None:
+        """The steps of one decision are carried out from now on."""
+        starting = sum(at > now for at in self._healthy_at.values())
+        starting += sum(isinstance(step, s.StartReplica | s.RestartReplica) for step in steps)
+        for step in steps:
+            self._begin(step, now, starting)
+
+    def _begin(self, step: s.Step, now: float, starting: int) -> None:
+        """A fact (core.record) changes nothing here."""
+        match step:
+            case s.StartReplica() | s.RestartReplica():
+                self._start(step, now, starting)
+            case s.StopReplica():
+                self._stop(step, now)
+            case s.KillReplica():
+                self._exit(step.replica, self._replicas[step.replica].run, now)
+            case s.PrepareRelease():
+                self._prepare(step.release, now)
+            case s.EnableServer():
+                self._call(step, now + self._durations.enable.seconds)
+            case s.PrepareBackend():
+                self._call(step, now + self._durations.reload.seconds)
+            case _ if not isinstance(step, s.StoreStep):
+                self._call(step, now + self._durations.call.seconds)
+
+    # The runtime
+
+    def _start(self, step: s.StartReplica | s.RestartReplica, now: float, starting: int) -> None:
+        """It runs at once: what the start itself takes is in the boot."""
+        before = self._replicas.get(step.replica)
+        seen = ObservedReplica(
+            id=step.replica,
+            app=self._state.name,
+            slot=step.slot,
+            release=step.release,
+            generation=step.generation,
+            state=RunState.RUNNING,
+            run=f"predicted/{now}",
+            started_at=now,
+            address=SOMEWHERE,
+            limits=step.limits,
+            restarts=before.restarts + 1 if before else 0,
+            told_to_stop=False,
+        )
+        self._replicas[step.replica] = seen
+        self._healthy_at[step.replica] = now + self._boot(seen, starting)
+
+    def _stop(self, step: s.StopReplica, now: float) -> None:
+        self._replicas[step.replica] = replace(self._replicas[step.replica], told_to_stop=True)
+        at = now + self._stopping(self._replicas[step.replica])
+        self._later.append((at, lambda: self._exit(step.replica, step.run, at)))
+
+    def _exit(self, replica: ReplicaId, run: str, at: float) -> None:
+        seen = self._replicas.get(replica)
+        if seen is not None and seen.run == run and seen.state is RunState.RUNNING:
+            self._replicas[replica] = replace(seen, state=RunState.EXITED, exit=Exit(at, code=0))
+            self._healthy_at.pop(replica)
+
+    def _prepare(self, release: int, now: float) -> None:
+        self._artefacts[release] = Artefact(release, ArtefactState.PREPARING)
+        done = Artefact(release, ArtefactState.PREPARED)
+        at = now + self._durations.prepare.seconds
+        self._later.append((at, lambda: self._artefacts.update({release: done})))
+
+    # The calls
+
+    def _call(self, step: s.Step, until: float) -> None:
+        self._calls[s.subject(step)] = (until, lambda: self._take_effect(step, until))
+
+    def _take_effect(self, step: s.Step, at: float) -> None:
+        match step:
+            case s.UpdateLimits():
+                self._replicas[step.replica] = replace(self._replicas[step.replica], limits=step.limits)
+            case s.RemoveReplica():
+                self._replicas.pop(step.replica, None)
+            case s.EnableServer():
+                self._servers[step.replica] = ObservedServer(step.replica, step.backend, ServerState.READY, up=True)
+            case s.DrainServer():
+                self._set_server(step.replica, ServerState.DRAIN)
+            case s.DisableServer():
+                self._set_server(step.replica, ServerState.MAINT)
+                if self._durations.drain.seconds >= NOISE:
+                    self._open_until[step.replica] = at + self._durations.drain.seconds
+            case s.CutConnections():
+                self._open_until.pop(step.replica, None)
+            case s.RemoveServer():
+                self._servers.pop(step.replica, None)
+            case _:
+                self._take_effect_on_app(step)
+
+    def _take_effect_on_app(self, step: s.Step) -> None:
+        seen = self._balancer
+        match step:
+            case s.DeleteReleases():
+                self._artefacts = {number: one for number, one in self._artefacts.items() if number in step.keep}
+            case s.PrepareBackend():
+                name = step.backend.name
+                self._balancer = replace(
+                    seen,
+                    backends=seen.backends | {name},
+                    hosts=frozenset(step.hosts),
+                    routes=seen.routes or {name: 100},
+                )
+            case s.RouteApp():
+                self._balancer = replace(seen, routes=step.shares)
+            case _:  # UnrouteApp
+                self._balancer = replace(seen, backends=frozenset(), hosts=frozenset(), routes={})
+
+    def _set_server(self, replica: ReplicaId, state: ServerState) -> None:
+        server = self._servers[replica]
+        self._servers[replica] = replace(server, state=state, up=server.up and state is not ServerState.MAINT)
+
+    # What is seen
+
+    def _happen(self, now: float) -> None:
+        due = [call for call in self._calls.values() if call[0] <= now]
+        due += [event for event in self._later if event[0] <= now]
+        self._calls = {about: call for about, call in self._calls.items() if call[0] > now}
+        self._later = [event for event in self._later if event[0] > now]
+        for _, effect in sorted(due, key=lambda one: one[0]):
+            effect()
+
+    def _history(self, name: ReplicaId, now: float) -> ProbeHistory:
+        seen, healthy_at = self._replicas[name], self._healthy_at[name]
+        if now < healthy_at:
+            return ProbeHistory(seen.run, seen.started_at)
+        check = self._spec(seen).health_check
+        passes = 1 + int((now - healthy_at) / check.start_interval + ROUNDING)
+        return ProbeHistory(seen.run, seen.started_at, healthy_at, min(passes, check.rise), healthy_at)
+
+    def _first_pass(self, seen: ObservedReplica, history: ProbeHistory | None, now: float) -> float:
+        """Of one that runs already: when it did, or when it should."""
+        if history is not None and history.healthy_since is not None:
+            return history.healthy_since
+        return max(now, seen.started_at + self._boot(seen, 1))
+
+    def _boot(self, seen: ObservedReplica, starting: int) -> float:
+        return _believed(self._durations.boot_of(starting), self._spec(seen).boot_timeout)
+
+    def _stopping(self, seen: ObservedReplica) -> float:
+        return _believed(self._durations.stop, self._spec(seen).stop_grace_period)
+
+    def _spec(self, seen: ObservedReplica) -> AppSpec:
+        release = self._state.releases.get(seen.release) or self._state.releases[self._state.desired.current.release]
+        return release.spec
+
+
+def _believed(length: Length, deadline: float) -> float:
+    """A guess never says that a replica will be late."""
+    return length.seconds if length.of else min(length.seconds, deadline / 2)

@@ -1,0 +1,107 @@
+"""The options of ``rota serve``, read and judged before anything is begun; used by the daemon alone."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rota.adapters.runtime.process.layout import account
+from rota.core.errors import StartFailed, UsageError
+from rota.core.fitness import RuntimeKind
+
+
+@dataclass(frozen=True)
+class Options:
+    data_dir: Path
+    api: tuple[str, int]
+    http: str
+    runtime: RuntimeKind
+    process_user: str | None
+    ports: range
+    docker_host: str | None
+
+
+def read_options(argv: Sequence[str]) -> Options:
+    """Raises UsageError for what the machine cannot be asked to do, SystemExit for what is no option."""
+    parser = argparse.ArgumentParser(
+        prog="rota serve",
+        description="Runs the server: it keeps the apps as they are to be, behind HAProxy.",
+        epilog="example: rota serve --data-dir ./state --http 127.0.0.1:8080",
+    )
+    add = parser.add_argument
+    add("--data-dir", type=Path, default=default_data_dir(), help="where everything is kept (default: %(default)s)")
+    add("--api", default="127.0.0.1:7700", help="the API's address, on the loopback only (default: %(default)s)")
+    add("--http", default="0.0.0.0:8080", help="where users come in (default: %(default)s)")
+    kinds = [kind.value for kind in RuntimeKind]
+    add("--runtime", choices=kinds, default="process", help="what replicas are (default: %(default)s)")
+    add("--docker-host", help="the Docker engine's address (default: DOCKER_HOST, else the local engine's socket)")
+    add("--process-user", help="the user that apps run as when their file names none (as root only)")
+    add("--ports", default="20000-29999", help="ports for replicas (default: %(default)s)")
+    given = parser.parse_args(list(argv))
+    return Options(
+        given.data_dir.absolute(),
+        _api_address(given.api),
+        _http_address(given.http),
+        RuntimeKind(given.runtime),
+        _process_user(given.process_user),
+        _ports(given.ports),
+        given.docker_host,
+    )
+
+
+def default_data_dir() -> Path:
+    """``/var/lib/rota`` for root, else in the XDG state directory (design.md, "Environment")."""
+    if "ROTA_DATA_DIR" in os.environ:
+        return Path(os.environ["ROTA_DATA_DIR"])
+    if os.geteuid() == 0:
+        return Path("/var/lib/rota")
+    return Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local/state")) / "rota"
+
+
+def _api_address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    host = host.strip("[]") or "127.0.0.1"
+    if not port.isdigit() or int(port) > 65535:
+        raise UsageError(f"--api {text}: write it as 127.0.0.1:7700")
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError as error:
+        raise UsageError(f"--api {text}: {host} is not an address") from error
+    if not loopback:
+        raise UsageError(
+            f"--api {text}: an address other than the loopback needs TLS, which this version does not have"
+        )
+    return "127.0.0.1" if host == "localhost" else host, int(port)
+
+
+def _http_address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    wrong = UsageError(f"--http {text}: write it as 0.0.0.0:8080 or [::]:8080")
+    if not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535):
+        raise wrong
+    if host not in ("", "*"):
+        try:
+            ipaddress.ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
+        except ValueError:
+            raise wrong from None
+    return text
+
+
+def _process_user(name: str | None) -> str | None:
+    """Refused now, not at the first deploy."""
+    try:
+        account(name)
+    except StartFailed as error:
+        raise UsageError(f"--process-user: {error}") from error
+    return name
+
+
+def _ports(text: str) -> range:
+    first, _, last = text.partition("-")
+    if not (first.isdigit() and last.isdigit() and 1024 <= int(first) <= int(last) <= 65535):
+        raise UsageError(f"--ports {text}: write it as 20000-29999")
+    return range(int(first), int(last) + 1)

@@ -1,0 +1,14 @@
+"""The machine that replicas run on: asked how large it is before an order is begun (H9)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from rota.core.capacity import Amount
+
+
+class Machine(Protocol):
+    async def size(self) -> Amount:
+        """All the memory and cores that replicas, rota and the system share there. Raises StepFailed while it cannot
+        be asked."""
+        ...

@@ -1,0 +1,136 @@
+"""rota plan, the file it writes, and the commands that are given one."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.api.scripted_engine import ScriptedEngine
+from tests.cli.rota_command import RotaCommand
+
+from rota.cli import plan_file
+from rota.core.errors import StalePlan, UsageError
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("argv", "kind", "fields"),
+    [
+        (["restart", "hello", "--supersede"], "restart", {"supersede": True}),
+        (["scale", "hello=5"], "scale", {"replicas": 5}),
+        (["limits", "hello", "--memory", "256MiB"], "limits", {"memory": 256 * MIB}),
+    ],
+)
+def test_it_asks_for_what_the_command_would_do(
+    rota: RotaCommand, engine: ScriptedEngine, argv: list[str], kind: str, fields: dict[str, Any]
+) -> None:
+    ended = rota("plan", *argv)
+    assert (ended.code, engine.orders) == (0, [])
+    [(app, order)] = engine.planned
+    assert (app, order.kind) == ("hello", kind)
+    assert {name: getattr(order, name) for name in fields} == fields
+
+
+def test_a_person_is_told_what_happens_when(rota: RotaCommand) -> None:
+    assert rota("plan", "restart", "hello").out.splitlines() == [
+        "hello restart, release 1 to 2: rolling, about 2.5 s",
+        "users notice nothing: at least 2 of 2 replicas serve throughout",
+        "",
+        "    0.00 s  hello-4 starting",
+        "    1.50 s  hello-4 in rotation",
+        "    1.51 s  hello-1 stopping",
+        "    2.50 s  succeeded",
+        "",
+        "    0.00 s  ##   2 serving",
+        "",
+        "at most 3 replicas at once: 192 MiB of 1,024 free",
+        "open now: hello-1 2; what is still open 30.0 s after its replica's turn began is cut",
+        "measured: boot 1.4 s (of 3), boot of 2 at once 2.0 s (of 2)",
+        "not measured yet, guessed: stop 500 ms",
+    ]
+
+
+def test_a_deploy_is_planned_without_uploading(rota: RotaCommand, engine: ScriptedEngine, app: Path) -> None:
+    assert rota("plan", "--delay", "5s").code == 0
+    [(_, order)] = engine.planned
+    assert order.kind == "deploy"
+    assert order.source is not None
+    assert order.policy.delay == 5.0
+    assert (engine.sources.sizes, engine.orders) == ({}, [])
+
+
+def test_flags_before_the_command_that_they_are_for(rota: RotaCommand, engine: ScriptedEngine) -> None:
+    ended = rota("plan", "--delay", "5s", "restart", "hello")
+    assert (ended.code, engine.planned) == (2, [])
+    assert "give the flags after restart" in ended.err
+
+
+def test_a_saved_plan_goes_with_the_order_and_brings_its_policy(
+    rota: RotaCommand, engine: ScriptedEngine, tmp_path: Path
+) -> None:
+    file = tmp_path / "plan.json"
+    shown = rota("plan", "restart", "hello", "--delay", "7s", "-o", str(file), "--json")
+    assert json.loads(file.read_text()) == shown.json
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert f"with --plan {file}" in shown.err
+    assert rota("restart", "hello", "--plan", str(file)).code == 0
+    assert rota("restart", "hello", "--delay", "1s", "--plan", str(file)).code == 0
+    (_, same), (_, other) = engine.orders
+    assert same.plan is not None
+    assert same.plan.steps == ("BeginRollout", "StartReplica hello-4", "EnableServer hello-4", "StopReplica hello-1")
+    assert (same.plan.basis, same.plan.durations.stop.seconds) == ({"app": "hello", "kind": "restart"}, 0.5)
+    assert (same.policy.delay, other.policy.delay) == (7.0, 1.0)  # type: ignore[union-attr]
+
+
+def test_a_plan_is_of_one_app(rota: RotaCommand, engine: ScriptedEngine) -> None:
+    ended = rota("scale", "hello=3", "shop=2", "--plan", "plan.json")
+    assert (ended.code, engine.orders) == (2, [])
+    assert "--plan is of one app" in ended.err
+
+
+def test_a_stale_plan_is_refused(rota: RotaCommand, engine: ScriptedEngine, tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    rota("plan", "restart", "hello", "-o", str(file))
+    engine.failure = StalePlan("stale plan: the replicas were hello-1, and are hello-2")
+    ended = rota("restart", "hello", "--plan", str(file))
+    assert (ended.code, ended.err) == (1, "stale plan: the replicas were hello-1, and are hello-2\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "cannot be read: No such file"),
+        ("{", "holds no plan; make one with: rota plan -o"),
+        ("[]", "holds no plan"),
+        ('{"steps": [], "basis": {}, "durations": {}, "order": null}', "holds no plan"),
+    ],
+)
+def test_a_file_that_is_no_plan(tmp_path: Path, text: str | None, said: str) -> None:
+    file = tmp_path / "plan.json"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UsageError, match=said):
+        plan_file.attached(file, {"kind": "restart"})
+
+
+def test_a_plan_that_cannot_be_saved(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"plan\.json cannot be written: No such file"):
+        plan_file.save(tmp_path / "missing" / "plan.json", {})
+
+
+def test_a_file_that_others_could_read_is_theirs_no_more(tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    file.touch(mode=0o644)
+    plan_file.save(file, {"steps": []})
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_scale_has_no_policy_to_take_over(tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    plan_file.save(file, {"steps": [], "basis": {}, "durations": {}, "order": {"policy": {"delay": 1}}})
+    order = plan_file.attached(file, {"kind": "scale", "replicas": 3})
+    assert order == {"kind": "scale", "replicas": 3, "plan": {"steps": [], "basis": {}, "durations": {}}}

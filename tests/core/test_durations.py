@@ -1,0 +1,102 @@
+"""What an app's events say of how long its replicas take."""
+
+from __future__ import annotations
+
+import pytest
+
+from rota.core.durations import NEWEST, Durations, Length, measured
+from rota.core.events import Event, EventKind
+from rota.core.state import Release
+from rota.testing.simulation_history import spec_of
+
+
+def releases(**fields: object) -> dict[int, Release]:
+    return {1: Release(1, spec_of(**fields), None, 0.0, "web.1")}
+
+
+def events(*steps: tuple[float, str, str | None], rollout: str = "web.2") -> list[Event]:
+    return [Event(at, "web", EventKind.STEP, rollout, step, replica) for at, step, replica in steps]
+
+
+def life(number: int, at: float, *, boot: float = 2.0, drain: float = 0.0, stop: float = 1.0) -> list[Event]:
+    """One replica from its start to its end, each call taking 0.25 s, with two health checks 0.1 s apart."""
+    name = f"web-{number}"
+    gone = at + boot + 0.1 + 10.0
+    return events(
+        (at, "StartReplica", name),
+        (at + boot + 0.1, "EnableServer", name),
+        (gone, "DisableServer", name),
+        (gone + 0.25 + drain, "StopReplica", name),
+        (gone + 0.25 + drain + stop, "RemoveServer", name),
+        (gone + 0.5 + drain + stop, "RemoveReplica", name),
+    )
+
+
+def test_nothing_known_is_all_guesses() -> None:
+    known = measured([], {})
+    assert known == Durations()
+    assert known.boot_of(7).of == 0
+
+
+def test_boot_drain_and_stop_are_medians() -> None:
+    lives = [life(n, 100.0 * n, boot=boot, drain=3.0) for n, boot in enumerate([1.0, 2.0, 9.0])]
+    known = measured([event for one in lives for event in one], releases())
+    assert (known.boot_of(1).seconds, known.boot_of(1).of) == (pytest.approx(2.0), 3)
+    assert (known.drain.seconds, known.drain.of) == (pytest.approx(3.0), 3)
+    assert (known.stop.seconds, known.stop.of) == (pytest.approx(1.0), 3)
+    assert known.call.seconds == pytest.approx(0.25)
+
+
+def test_only_the_newest_count() -> None:
+    lives = [life(n, 100.0 * n, boot=1.0 if n < NEWEST else 5.0) for n in range(2 * NEWEST)]
+    assert measured([event for one in lives for event in one], releases()).boot_of(1).seconds == pytest.approx(5.0)
+
+
+def test_boots_are_told_apart_by_how_many_there_were_at_once() -> None:
+    beside = [(100.0, "StartReplica", "web-1"), (100.0, "StartReplica", "web-2"), (101.0, "StartReplica", "web-3")]
+    ready = [(103.1, "EnableServer", "web-1"), (104.1, "EnableServer", "web-2"), (104.1, "EnableServer", "web-3")]
+    known = measured([*events(*beside, *ready), *life(4, 200.0, boot=1.5)], releases())
+    assert {number: length.of for number, length in known.boot.items()} == {2: 2, 3: 1, 1: 1}
+    assert known.boot_of(1).seconds == pytest.approx(1.5)
+    assert known.boot_of(2).seconds == pytest.approx(3.5)
+    assert known.boot_of(9) == known.boot_of(3)
+
+
+def test_of_two_as_near_the_longer_boot_is_taken() -> None:
+    known = Durations(boot={1: Length(seconds=1.0), 3: Length(seconds=5.0)})
+    assert known.boot_of(2).seconds == 5.0
+
+
+def test_the_time_that_the_file_asks_for_is_no_boot() -> None:
+    known = measured(life(1, 100.0, boot=31.9), releases(min_ready_seconds=30))
+    assert known.boot_of(1).seconds == pytest.approx(2.0)
+
+
+def test_each_arrival_is_held_against_the_file_of_its_time() -> None:
+    later = {**releases(min_ready_seconds=30), 2: Release(2, spec_of(), None, 0.0, "web.3")}
+    assert measured(life(1, 100.0, boot=31.9), later).boot_of(1).seconds == pytest.approx(2.0)
+    unknown = {2: Release(2, spec_of(), None, 0.0, "web.3")}
+    assert measured(life(1, 100.0, boot=31.9), unknown).boot_of(1).seconds == pytest.approx(32.0)
+
+
+def test_a_start_that_failed_tells_nothing() -> None:
+    failed = events((1.0, "StartReplica", "web-1"), (60.0, "FailReplica", "web-1"))
+    again = events((100.0, "RestartReplica", "web-1"), (102.1, "EnableServer", "web-1"))
+    known = measured([*failed, *again], releases())
+    assert (known.boot_of(1).seconds, known.boot_of(1).of) == (pytest.approx(2.0), 1)
+
+
+def test_a_refused_step_tells_nothing() -> None:
+    refused = Event(101.0, "web", EventKind.STEP_FAILED, "web.2", "StopReplica", "web-1")
+    assert measured([refused, *events((109.0, "RemoveServer", "web-1"))], releases()).stop.of == 0
+
+
+def test_a_release_is_made_ready_beside_a_reload_only_where_nothing_better_is_known() -> None:
+    first = events(
+        (1.0, "PrepareRelease", None), (1.0, "PrepareBackend", None), (9.0, "TakeSlot", None), rollout="web.1"
+    )
+    both = measured(first, releases())
+    assert (both.prepare.seconds, both.reload.seconds) == (8.0, 8.0)
+    second = events((20.0, "PrepareRelease", None), (22.0, "TakeSlot", None))
+    better = measured([*first, *second], releases())
+    assert (better.prepare.seconds, better.reload.seconds) == (2.0, 8.0)

@@ -1,0 +1,246 @@
+"""A forecast takes the steps that the loop then takes, keeps the floor that the policy promises, and ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from tests.conftest import FULL
+from tests.core.scenario import deployed, options
+from tests.core.test_histories import files
+from tests.core.test_histories import options as policies
+
+from rota.core import order as o
+from rota.core import steps as s
+from rota.core.begin import begin
+from rota.core.durations import Durations, Length
+from rota.core.errors import RotaError
+from rota.core.forecast import Forecast, forecast
+from rota.core.observation import Observation, ObservedBalancer
+from rota.core.rollout import Phase
+from rota.testing.runtime import Faults
+from rota.testing.simulation import Simulation
+from rota.testing.simulation_history import MOODS, mood_of, spec_of
+
+EXAMPLES = 2000 if FULL else 40
+
+Sequences = dict[str, list[str]]
+
+
+def foreseen(simulation: Simulation, order: o.Order, durations: Durations | None = None) -> Forecast:
+    state = begin(simulation.state, order, "web", simulation.now, {})
+    return forecast(state, simulation.observe(), durations or Durations(), simulation.now)
+
+
+def by_replica(steps: list[s.Step]) -> Sequences:
+    found: Sequences = {}
+    for step in steps:
+        if isinstance(step, s.ReplicaStep):
+            found.setdefault(step.replica, []).append(type(step).__name__)
+    return found
+
+
+def predicted(seen: Forecast) -> Sequences:
+    return by_replica([planned.step for planned in seen.steps])
+
+
+def carried_out(simulation: Simulation, order: o.Order) -> Sequences:
+    simulation.steps.clear()
+    simulation.order(order)
+    simulation.run(4000.0, lambda: simulation.rollout.phase.ended)
+    return by_replica([done.step for done in simulation.steps])
+
+
+def lengths(boot: float, stop: float, drain: float = 0.0, of: int = 5) -> Durations:
+    return Durations(
+        boot={1: Length(seconds=boot, of=of)},
+        stop=Length(seconds=stop, of=of),
+        drain=Length(seconds=drain, of=of),
+        prepare=Length(seconds=0.0),
+        reload=Length(seconds=0.0),
+        enable=Length(seconds=0.0),
+        call=Length(seconds=0.0),
+    )
+
+
+def behaves(simulation: Simulation, boot: float, stop: float, drain: float = 0.0) -> None:
+    """The fakes take these times."""
+    good = Faults(listens_after=boot, healthy_after=boot, stop_takes=stop)
+    simulation.runtime.faults = lambda order: good if mood_of(order.spec) == "good" else MOODS[mood_of(order.spec)]
+    simulation.opens = lambda replica: (drain,) if drain else ()
+
+
+orders = st.one_of(
+    st.builds(lambda policy: o.Restart(policy=policy), policies),
+    st.builds(lambda policy: o.Redeploy(policy=policy), policies),
+    st.builds(lambda policy: o.ChangeLimits(memory=8 * 2**20, policy=policy), policies),
+    st.builds(lambda replicas: o.Scale(replicas=replicas), st.integers(1, 6)),
+    st.builds(
+        lambda changes, policy: o.Deploy(spec=spec_of(**{"replicas": 3, **changes}), policy=policy),
+        st.sampled_from([{}, {"stop_grace_period": 0.7}, {"replicas": 2}, {"health_check": {"fall": 2}}]),
+        policies,
+    ),
+)
+
+boots = st.sampled_from([0.0, 0.2, 1.5])
+stops = st.sampled_from([0.0, 0.3, 2.0])  # the last is longer than stop_grace_period
+drains = st.sampled_from([0.0, 0.05, 30.0])  # and this one than drain.timeout
+
+
+@pytest.mark.timeout(600)
+@settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+@given(
+    files(),
+    orders,
+    st.sampled_from([0.0, 0.2, 1.5]),
+    st.sampled_from([0.0, 0.3, 2.0]),
+    st.sampled_from([0.0, 0.05, 30.0]),
+)
+def test_it_takes_the_steps_that_are_then_taken(
+    file: dict[str, Any], order: o.Order, boot: float, stop: float, drain: float
+) -> None:
+    simulation = deployed(**file)
+    # The old replicas are to end as the new ones do.
+    behaves(simulation, boot, stop, drain)
+    simulation.order(o.Redeploy())
+    simulation.run(4000.0, lambda: simulation.rollout.phase.ended)
+    assert simulation.state is not None
+    serving = simulation.here().serving
+    try:
+        seen = foreseen(simulation, order, lengths(boot, stop, drain))
+    except RotaError:
+        assume(False)
+    assert seen.phase is Phase.SUCCEEDED
+    assert predicted(seen) == carried_out(simulation, order)
+    rollout = simulation.rollout
+    assert rollout.phase is Phase.SUCCEEDED
+    assert seen.least >= min(rollout.policy.min_available, serving, simulation.state.desired.replicas)
+    assert (seen.curve[0].serving, seen.curve[-1].serving) == (serving, simulation.state.desired.replicas)
+
+
+def after(seen: Forecast, name: str, replica: str) -> float:
+    return next(
+        planned.after
+        for planned in seen.steps
+        if isinstance(planned.step, s.ReplicaStep)
+        and (type(planned.step).__name__, planned.step.replica) == (name, replica)
+    )
+
+
+def test_a_restart_takes_each_replica_s_boot_and_stop_in_turn() -> None:
+    seen = foreseen(deployed(3), o.Restart(), lengths(boot=2.0, stop=0.4))
+    assert after(seen, "EnableServer", "web-4") == pytest.approx(2.1)  # the second health check, 0.1 s after the first
+    assert after(seen, "StartReplica", "web-5") == pytest.approx(2.5)
+    assert seen.seconds == pytest.approx(7.5)
+    assert (seen.least, seen.most, seen.peak_replicas) == (3, 4, 4)
+    assert seen.outage == 0.0
+
+
+def test_all_at_once_is_a_gap_of_one_stop_and_one_boot() -> None:
+    seen = foreseen(deployed(3), o.Restart(policy=options(mode="simultaneous")), lengths(boot=2.0, stop=0.4))
+    assert seen.least == 0
+    assert seen.outage == pytest.approx(2.5)
+
+
+def test_the_boot_is_that_of_as_many_at_once() -> None:
+    known = lengths(boot=1.0, stop=0.0).model_copy(
+        update={"boot": {1: Length(seconds=1.0, of=3), 3: Length(seconds=3.0, of=3)}}
+    )
+    alone = foreseen(deployed(3), o.Restart(), known)
+    together = foreseen(deployed(3), o.Restart(policy=options(parallelism=3)), known)
+    assert alone.seconds == pytest.approx(3.3)
+    assert together.seconds == pytest.approx(3.1)
+
+
+def test_delays_are_in_it() -> None:
+    seen = foreseen(deployed(3), o.Restart(policy=options(delay=30)), lengths(boot=1.0, stop=0.0))
+    assert seen.seconds == pytest.approx(60.0 + 3.3)
+
+
+def test_a_long_drain_is_cut_at_its_deadline_without_a_turn_for_every_look() -> None:
+    simulation = deployed(2, drain={"timeout": 3600})
+    turns = 0
+    seen = foreseen(simulation, o.Restart(), lengths(boot=0.0, stop=0.0, drain=7200.0))
+    turns = len(seen.steps)
+    assert seen.seconds == pytest.approx(7200.0, abs=1.0)
+    assert [type(planned.step) for planned in seen.steps].count(s.CutConnections) == 2
+    assert turns < 40
+
+
+def test_memory_and_cpus_are_those_of_all_that_run_at_once() -> None:
+    simulation = deployed(2, resources={"memory": "64MiB", "cpus": 0.5})
+    seen = foreseen(simulation, o.Restart(), lengths(boot=1.0, stop=1.0))
+    assert (seen.peak_memory, seen.peak_cpus) == (3 * 64 * 2**20, 1.5)
+    larger = foreseen(simulation, o.ChangeLimits(memory=128 * 2**20), lengths(boot=1.0, stop=1.0))
+    assert (larger.peak_memory, larger.peak_replicas) == (2 * 128 * 2**20, 2)
+    assert foreseen(deployed(2), o.Restart()).peak_memory is None
+
+
+def test_a_first_deploy_waits_for_release_and_reload() -> None:
+    state = begin(None, o.Deploy(spec=spec_of(replicas=2)), "web", 1000.0, {})
+    seen = forecast(state, Observation(balancer=ObservedBalancer(process="1")), Durations(), 1000.0)
+    assert seen.phase is Phase.SUCCEEDED
+    assert after(seen, "StartReplica", "web-1") == Durations().prepare.seconds
+    assert seen.seconds == pytest.approx(0.5 + 1.0 + 0.1 + 0.006)
+    assert seen.curve[0].serving == 0
+
+
+def test_a_boot_that_was_measured_longer_than_it_may_take_ends_in_a_rollback() -> None:
+    simulation = deployed(2)
+    spec = spec_of(replicas=2, boot_timeout=3.0)
+    assert foreseen(simulation, o.Deploy(spec=spec), lengths(boot=5.0, stop=0.0)).phase is Phase.ROLLED_BACK
+    guessed = foreseen(simulation, o.Deploy(spec=spec), lengths(boot=5.0, stop=0.0, of=0))
+    assert guessed.phase is Phase.SUCCEEDED  # nobody is condemned for a guess
+
+
+def test_a_replica_that_ignores_its_stop_is_killed() -> None:
+    seen = foreseen(deployed(2), o.Restart(), lengths(boot=0.0, stop=30.0))
+    assert after(seen, "RemoveServer", "web-1") - after(seen, "StopReplica", "web-1") == pytest.approx(0.5)
+
+
+def test_what_comes_up_already_is_waited_for() -> None:
+    """A plan made while a replica is being repaired."""
+    simulation = deployed(2)
+    behaves(simulation, 2.0, 0.0)
+    simulation.runtime.crash(next(iter(simulation.seen())))
+    simulation.run(0.5)
+    seen = foreseen(simulation, o.Restart(), lengths(boot=2.0, stop=0.0))
+    assert seen.phase is Phase.SUCCEEDED
+    assert seen.curve[0].serving == 1
+
+
+def test_the_app_s_end_is_one_too() -> None:
+    simulation = deployed(2)
+    assert foreseen(simulation, o.Stop()).curve[-1].serving == 0
+    gone = foreseen(simulation, o.Remove())
+    assert (gone.phase, gone.curve[-1].running) == (Phase.SUCCEEDED, 0)
+
+
+def test_without_haproxy_nothing_can_happen_and_it_ends_all_the_same() -> None:
+    simulation = deployed(2)
+    simulation.lose_balancer()
+    assert foreseen(simulation, o.Restart()).phase is not Phase.SUCCEEDED
+
+
+def test_a_release_with_another_health_check_moves_to_a_pool_of_its_own() -> None:
+    simulation = deployed(2)
+    order = o.Deploy(spec=spec_of(replicas=2, health_check={"fall": 2}))
+    seen = foreseen(simulation, order, lengths(boot=1.0, stop=0.1))
+    kinds = [type(planned.step) for planned in seen.steps]
+    assert s.PrepareBackend in kinds
+    assert s.RouteApp in kinds
+    assert (seen.least, seen.most) == (2, 3)
+
+
+def test_a_suspended_app_s_rollout_waits_without_end() -> None:
+    simulation = deployed(2)
+    simulation.suspend()
+    assert foreseen(simulation, o.Restart()).phase is Phase.PENDING
+
+
+def test_going_round_without_an_end_is_a_bug_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rota.core.forecast.MOST_TURNS", 3)
+    with pytest.raises(AssertionError, match=r"web\.2 goes round"):
+        foreseen(deployed(2), o.Restart())
