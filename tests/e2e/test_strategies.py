@@ -84,6 +84,24 @@ async def test_a_slot_is_skipped_and_the_pace_changed_while_it_runs(app: Hello) 
     await server.ok("scale", f"{app.name}=2")
 
 
+@pytest.mark.feature("R5")
+async def test_what_cannot_be_steered_is_said(app: Hello) -> None:
+    ended = (await app.rollout_ended())["id"]
+    for verb in (("resume",), ("abort",), ("skip", "--slot", "1"), ("set", "--delay", "1")):
+        refused = await app.server.cli("rollout", verb[0], ended, *verb[1:])
+        assert refused.code == 1
+        assert f"{ended} has ended: succeeded" in refused.err
+    begun = (await app.server.ok("restart", app.name, "--sequential", "--delay", "300s", "--detach")).out.strip()
+    refused = await app.server.cli("rollout", "resume", begun)
+    assert (refused.code, refused.err.strip()) == (1, f"{begun} is not paused")
+    second = await app.server.cli("redeploy", app.name)
+    assert second.code == 1
+    assert f"{begun} (restart) is under way" in second.err
+    await app.server.ok("redeploy", app.name, "--supersede")
+    given_up = await app.server.get(f"/api/v1/rollouts/{begun}")
+    assert (given_up["phase"], given_up["reason"]) == ("cancelled", "superseded")
+
+
 @pytest.mark.feature("S8", "V3")
 async def test_overlap_forbid_never_runs_two_generations(app: Hello) -> None:
     app.version += 1
@@ -112,21 +130,3 @@ async def test_a_release_that_fails_soon_after_its_success_is_taken_back(app: He
     back = await app.rollout_ended()
     assert (back["phase"], back["reason"], back["to_release"]) == ("succeeded", "crashed", deployed["from_release"])
     assert (back["policy"]["parallelism"], back["policy"]["failure_action"]) == (2, "pause")
-
-
-@pytest.mark.feature("R5")
-async def test_what_cannot_be_steered_is_said(app: Hello) -> None:
-    ended = (await app.rollout_ended())["id"]
-    for verb in (("resume",), ("abort",), ("skip", "--slot", "1"), ("set", "--delay", "1")):
-        refused = await app.server.cli("rollout", verb[0], ended, *verb[1:])
-        assert refused.code == 1
-        assert f"{ended} has ended: succeeded" in refused.err
-    begun = (await app.server.ok("restart", app.name, "--delay", "300s", "--detach")).out.strip()
-    refused = await app.server.cli("rollout", "resume", begun)
-    assert (refused.code, refused.err.strip()) == (1, f"{begun} is not paused")
-    second = await app.server.cli("redeploy", app.name)
-    assert second.code == 1
-    assert f"{begun} (restart) is under way" in second.err
-    await app.server.ok("redeploy", app.name, "--supersede")
-    given_up = await app.server.get(f"/api/v1/rollouts/{begun}")
-    assert (given_up["phase"], given_up["reason"]) == ("cancelled", "superseded")

@@ -51,6 +51,7 @@ def start(here: Situation, slot: int, reason: str) -> None:
                 target.release,
                 _generation(here, slot, target),
                 target.limits,
+                target.colour,
             )
         )
 

@@ -56,7 +56,7 @@ def _with_rollout(state: AppState, rollout: Rollout) -> AppState:
 
 
 def _started(state: AppState, step: s.StartReplica, now: float) -> AppState:
-    entry = ReplicaRecord(step.slot, step.release, step.generation, now)
+    entry = ReplicaRecord(step.slot, step.release, step.generation, now, colour=step.colour)
     number = int(step.replica.rpartition("-")[2])
     recorded = state.recorded
     replicas = {**recorded.replicas, step.replica: entry}

@@ -214,7 +214,8 @@ class Situation:
 
     def overlaps(self, member: Member, target: SlotTarget) -> bool:
         """It runs, or is about to, and is of a generation that may not run at the same time as the target's (S8)."""
-        if is_of(member.record, target) or not (member.running or member.busy):
+        same = member.record.release == target.release and member.record.generation >= target.min_generation
+        if same or not (member.running or member.busy):
             return False
         specs = (self.spec(member.record.release), self.spec(target.release))
         return any(spec.overlap is Overlap.FORBID for spec in specs)
@@ -265,8 +266,10 @@ class Situation:
 
 
 def is_of(record: ReplicaRecord, target: SlotTarget | None) -> bool:
-    """It is of that release, and no older."""
-    return target is not None and record.release == target.release and record.generation >= target.min_generation
+    """It is of that release, no older, and for that pool."""
+    if target is None or (record.release, record.colour) != (target.release, target.colour):
+        return False
+    return record.generation >= target.min_generation
 
 
 def _unrecorded(seen: ObservedReplica | None) -> ReplicaRecord:

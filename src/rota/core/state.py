@@ -57,7 +57,8 @@ class Desired:
 @dataclass(frozen=True)
 class ReplicaRecord:
     """Facts about one replica, each written before the act that it permits. ``run_before`` is the run that is being
-    ended for a restart in place; ``generation`` is that of the replica's next or present run."""
+    ended for a restart in place; ``generation`` is that of the replica's next or present run; ``colour`` is the pool
+    that it was made for."""
 
     slot: int
     release: int
@@ -70,6 +71,7 @@ class ReplicaRecord:
     killed_at: float | None = None
     run_before: str | None = None
     failure: Failure | None = None
+    colour: int = 0
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class StartReplica(ReplicaStep):
     release: int
     generation: int
     limits: Limits
+    colour: int = 0
 
 
 @dataclass(frozen=True)

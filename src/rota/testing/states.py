@@ -136,9 +136,8 @@ def _target(number: int) -> SlotTarget:
 
 def _replica(app: str, slot: int, tick: int) -> ReplicaRecord:
     at = BEGAN + tick
-    return ReplicaRecord(
-        slot, 2, 7, BEGAN, at, at + 0.1, at + 0.2, at + 0.3, at + 0.4, "boot/123/456", failure=_failure(app, slot)
-    )
+    times = (at, at + 0.1, at + 0.2, at + 0.3, at + 0.4)
+    return ReplicaRecord(slot, 2, 7, BEGAN, *times, "boot/123/456", failure=_failure(app, slot), colour=1)
 
 
 def _failure(app: str, slot: int) -> Failure:
