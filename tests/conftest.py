@@ -79,6 +79,7 @@ COMPONENTS: dict[str, tuple[Callable[[], Path | None], str]] = {
     "bundled-haproxy": (_bundled_haproxy, "pip install 'rota[haproxy]'"),
     "docker": (lambda: _program("docker"), "apt-get install docker.io"),
     "dockerd": (lambda: _program("dockerd"), "apt-get install docker.io"),
+    "openssl": (lambda: _program("openssl"), "apt-get install openssl"),
     "git": (lambda: _program("git"), "apt-get install git"),
 }
 """What can be installed: missing under CI=true it is a failure."""

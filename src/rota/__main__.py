@@ -4,8 +4,15 @@ for; above the daemon and the command line, which know nothing of each other."""
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import rota
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from rota.core.diagnosis import Finding
 
 
 def main() -> int:
@@ -21,13 +28,19 @@ def main() -> int:
         return _serve(argv[1:])
     from rota.cli import application
 
-    return application.main(argv, serve=_serve)
+    return application.main(argv, serve=_serve, examine=_examine)
 
 
 def _serve(argv: list[str]) -> int:
     from rota import daemon
 
     return daemon.main(argv)
+
+
+def _examine(data_dir: Path) -> Sequence[Finding]:
+    from rota import doctor
+
+    return doctor.examine(data_dir)
 
 
 if __name__ == "__main__":

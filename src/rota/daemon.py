@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 import rota
+from rota import doctor
 from rota.adapters.balancer.haproxy import binary as haproxy_binary
 from rota.adapters.balancer.haproxy.balancer import HaproxyBalancer
 from rota.adapters.balancer.haproxy.binary import Binary
@@ -28,18 +29,23 @@ from rota.adapters.balancer.haproxy.kept import NAME as HAPROXY
 from rota.adapters.balancer.haproxy.kept import KeptHaproxy
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.clock import SystemClock
+from rota.adapters.disk import DirectoryDisk
 from rota.adapters.keeper.client import Children
+from rota.adapters.notifier import AppriseNotifier
 from rota.adapters.prober.prober import SocketProber
 from rota.adapters.runtime.process.layout import account
 from rota.adapters.runtime.process.runtime import ProcessRuntime
 from rota.adapters.source import ArchiveDirectory
 from rota.adapters.store.sqlite import SqliteStore
 from rota.api.application import create_api
+from rota.core.diagnosis import Finding
 from rota.core.errors import Missing, RotaError, StepFailed
 from rota.core.fitness import RuntimeKind
+from rota.engine.delivery import Delivery
+from rota.engine.diskwatch import DiskWatch
 from rota.engine.engine import Engine
 from rota.engine.reconciler import Fault, no_fault
-from rota.engine.supervisor import Supervisor
+from rota.engine.supervisor import Supervisor, running
 from rota.engine.views import View, moment
 from rota.options import Options, read_options
 from rota.testing import faults
@@ -146,6 +152,7 @@ class _Server:
         self._sources = ArchiveDirectory(options.data_dir / "sources")
         self._runtime = _runtime(options, children, self._sources, clock)
         self._haproxy = KeptHaproxy(children, clock, settings.directory)
+        self._notifier = AppriseNotifier()
         self._balancer = HaproxyBalancer(settings, program.path, self._haproxy)
 
     @classmethod
@@ -166,9 +173,19 @@ class _Server:
         await server._balancer.start()
         store = await SqliteStore.open(options.data_dir / "rota.db")
         stack.push_async_callback(store.close)
+        stack.push_async_callback(server._notifier.close)
+        for url in options.notify:
+            await server._notifier.check(url)
         server._take_over(store)
         stack.push_async_callback(server._supervisor.close)
         await server._supervisor.start()
+        journal, disk = server._supervisor.journal, DirectoryDisk(options.data_dir)
+        await stack.enter_async_context(
+            running(
+                Delivery(store, server._notifier, server._clock, journal).run(),
+                DiskWatch(disk, store, server._clock, journal).run(),
+            )
+        )
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server._ended.set)
@@ -191,11 +208,12 @@ class _Server:
         self._supervisor = Supervisor(
             runtime=self._runtime,
             balancer=self._balancer,
-            prober=SocketProber(self._runtime.pids_of),
+            prober=SocketProber(self._runtime.pids_of, self._runtime.namespace_of),
             logs=self._runtime.logs,
             store=store,
             clock=self._clock,
             fault=_fault(),
+            notify=self._options.notify,
         )
         self.engine = Engine(
             self._supervisor,
@@ -207,7 +225,9 @@ class _Server:
             balancer=self._balancer,
             logs=self._runtime.logs,
             clock=self._clock,
+            notifier=self._notifier,
             about=self._about,
+            examine=self._examine,
             http=self._options.http,
             on_shutdown=self._shut_down,
         )
@@ -215,6 +235,11 @@ class _Server:
     def _shut_down(self, keep_apps: bool) -> None:
         self.keep_apps = keep_apps
         self._ended.set()
+
+    def _examine(self) -> Sequence[Finding]:
+        given = self._options
+        docker = given.runtime is RuntimeKind.DOCKER and given.docker_host is None  # the local engine's socket
+        return doctor.examine(given.data_dir, given.ports, given.process_user, self._runtime.contains, docker)
 
     def _about(self) -> View:
         haproxy = self._children.known.get(HAPROXY)

@@ -23,6 +23,7 @@ class Options:
     process_user: str | None
     ports: range
     docker_host: str | None
+    notify: tuple[str, ...] = ()
 
 
 def read_options(argv: Sequence[str]) -> Options:
@@ -41,6 +42,7 @@ def read_options(argv: Sequence[str]) -> Options:
     add("--docker-host", help="the Docker engine's address (default: DOCKER_HOST, else the local engine's socket)")
     add("--process-user", help="the user that apps run as when their file names none (as root only)")
     add("--ports", default="20000-29999", help="ports for replicas (default: %(default)s)")
+    add("--notify", action="append", default=[], metavar="URL", help="where notices go (apprise URL; may be repeated)")
     given = parser.parse_args(list(argv))
     return Options(
         given.data_dir.absolute(),
@@ -50,6 +52,7 @@ def read_options(argv: Sequence[str]) -> Options:
         _process_user(given.process_user),
         _ports(given.ports),
         given.docker_host,
+        tuple(given.notify),
     )
 
 

@@ -125,6 +125,12 @@ class ScriptedEngine:
             raise self.failure
         return {"version": "0.1.0", "runtime": self.runtime, "apps": 1, "pid": self.pid}
 
+    async def doctor(self, app: str | None) -> View:
+        if app is not None:
+            await self.app(app)
+            return {"findings": [{"level": "problem", "about": f"{app}-1", "said": "crashed: no reason"}]}
+        return {"findings": [{"level": "ok", "about": "disk", "said": "plenty"}]}
+
     async def ready(self) -> None:
         if self.not_ready:
             raise self.not_ready

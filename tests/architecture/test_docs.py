@@ -11,7 +11,7 @@ import pytest
 import typer
 import typer.main
 
-from rota.cli.commands import changing, deploying, history, planning, reading, rollouts, service
+from rota.cli.commands import changing, deploying, doctor, history, planning, reading, rollouts, service
 from rota.core.model import Model
 from rota.core.rollout import MOVES, Cause, Kind, Phase
 from rota.core.spec import AppSpec
@@ -73,6 +73,7 @@ def commands() -> Iterator[str]:
     shown = typer.Typer()
     for group in (deploying, planning, changing, reading, history, rollouts):
         group.add_to(shown)
+    doctor.add_to(shown, lambda data_dir: ())
     service.add_to(shown, lambda argv: 0)
     tree = typer.main.get_command(shown)
     for name, command in getattr(tree, "commands", {}).items():

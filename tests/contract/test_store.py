@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rota.adapters.store import SqliteStore
+from rota.core.notice import Letter, Notice, Topic
 from rota.core.rollout import Phase
 from rota.core.state import AppState, Desired, Recorded
 from rota.ports.store import Answer, Store
@@ -153,3 +154,44 @@ async def test_an_answer_is_kept_by_its_key_and_a_later_one_replaces_it(store: S
     await store.keep_answer("key", second)
     assert await store.answer("key") == second
     assert await store.answer("other") == other
+
+
+def letter(url: str = "json://a.example", at: float = 10.0) -> Letter:
+    return Letter(Notice(at, "hello", Topic.ROLLED_BACK, "hello: rolled back", "two\nlines"), url, next_try=at)
+
+
+async def test_letters_are_kept_with_the_events_they_tell_of(store: Store) -> None:
+    await store.save(app_in_rollout(), (), [letter(), letter("json://b.example", 9.0)])
+    assert await store.due_letters(8.9, 10) == ()
+    assert await store.next_letter() == 9.0
+    first, second = await store.due_letters(10.0, 10)
+    assert (replace(first, number=0), first.number) == (letter("json://b.example", 9.0), 2)
+    assert replace(second, number=0) == letter()
+    assert await store.due_letters(10.0, 1) == (first,)
+
+
+async def test_a_letter_that_was_taken_is_gone_and_one_put_off_waits(store: Store) -> None:
+    await store.save(app_in_rollout(), (), [letter(), letter("json://b.example")])
+    first, second = await store.due_letters(10.0, 10)
+    assert await store.unsent() == ()
+    await store.drop_letter(first.number)
+    await store.drop_letter(first.number)
+    late = replace(second, attempts=1, next_try=20.0, failure="refused")
+    await store.put_off(late)
+    assert await store.due_letters(19.0, 10) == ()
+    assert await store.due_letters(20.0, 10) == (late,)
+    assert await store.unsent() == (late,)
+    await store.put_off(replace(late, next_try=None))
+    assert await store.due_letters(1e12, 10) == ()
+    assert await store.next_letter() is None
+    assert await store.unsent() == (replace(late, next_try=None),)
+
+
+async def test_an_incident_lasts_until_it_is_over(store: Store) -> None:
+    assert not await store.incident("disk-short")
+    await store.keep_incident("disk-short", True, [letter()])
+    await store.keep_incident("disk-short", True, [])
+    assert await store.incident("disk-short")
+    await store.keep_incident("disk-short", False, [letter(at=11.0)])
+    assert not await store.incident("disk-short")
+    assert [kept.next_try for kept in await store.due_letters(99.0, 10)] == [10.0, 11.0]

@@ -23,3 +23,27 @@ def test_a_release_with_the_same_settings_shares_the_pool() -> None:
 def test_another_check_needs_another_pool() -> None:
     assert backend_of(spec()).name != backend_of(spec(health_check_path="/health")).name
     assert backend_of(spec()).name != backend_of(spec(health_check={"fall": 5})).name
+
+
+def test_a_sticky_app_needs_a_pool_for_its_cookie() -> None:
+    names = [
+        backend_of(spec(**changes)).name
+        for changes in ({}, {"sticky": True}, {"sticky": {"cookie": "seat"}}, {"sticky": {"max_age": "1h"}})
+    ]
+    assert len(set(names)) == 4
+    assert backend_of(spec(sticky=False)).name == names[0]
+
+
+def test_how_long_sessions_are_waited_for_needs_none() -> None:
+    waiting = spec(sticky=True, drain={"timeout": 60, "session_timeout": 5})
+    assert backend_of(waiting).name == backend_of(spec(sticky=True)).name
+
+
+def test_a_name_does_not_change_with_the_settings_that_a_later_version_has() -> None:
+    assert backend_of(spec()).name == "hello.096989af"
+
+
+def test_another_way_to_choose_a_replica_needs_another_pool() -> None:
+    assert backend_of(spec()).name == backend_of(spec(balance="round-robin")).name
+    names = {backend_of(spec(balance=way)).name for way in ("round-robin", "leastconn", "random", "source")}
+    assert len(names) == 4

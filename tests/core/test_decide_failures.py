@@ -293,8 +293,12 @@ def test_a_replica_that_dies_is_replaced_at_once() -> None:
     ("ending", "words"),
     [
         ({"code": 3}, "it exited with code 3"),
-        ({"signal": 9}, "it was ended by signal 9"),
-        ({"signal": 9, "oom": True}, "it was ended by the kernel: out of memory"),
+        ({"signal": 9}, "it was ended by signal 9 (SIGKILL)"),
+        (
+            {"signal": 9, "oom": True},
+            "it was ended by the kernel: out of memory (it has no limit, the machine is full);"
+            " raise resources.memory or make it use less",
+        ),
         ({"code": None}, "it ended while nobody watched; its exit code is not known"),
     ],
 )

@@ -244,3 +244,11 @@ def test_going_round_without_an_end_is_a_bug_that_is_named(monkeypatch: pytest.M
     monkeypatch.setattr("rota.core.forecast.MOST_TURNS", 3)
     with pytest.raises(AssertionError, match=r"web\.2 goes round"):
         foreseen(deployed(2), o.Restart())
+
+
+def test_a_sticky_apps_users_are_taken_to_come_no_more() -> None:
+    simulation = deployed(2, sticky=True, drain={"timeout": 60, "session_timeout": 20})
+    seen = foreseen(simulation, o.Restart(), lengths(boot=0.0, stop=0.0))
+    assert seen.phase is Phase.SUCCEEDED
+    assert seen.steps[-1].after == pytest.approx(40.0, abs=2.0)
+    assert predicted(seen) == carried_out(simulation, o.Restart())

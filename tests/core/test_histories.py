@@ -33,6 +33,9 @@ options = st.builds(
 @st.composite
 def files(draw: st.DrawFn) -> dict[str, Any]:
     wanted: dict[str, Any] = {"replicas": draw(st.integers(1, 5)), "min_ready_seconds": draw(st.sampled_from([0, 1]))}
+    wanted["repair"] = {"unhealthy_grace": draw(st.sampled_from([0, 1, 30])), "max_at_once": draw(st.integers(1, 2))}
+    if draw(st.integers(0, 2)) == 0:
+        wanted |= {"sticky": True, "drain": {"timeout": 0.2, "session_timeout": draw(st.sampled_from([None, 0, 0.1]))}}
     strategy = draw(st.sampled_from(["rolling", "rolling", "rolling", "replace", "blue-green", "one generation"]))
     if strategy != "rolling":
         wanted["rollout"] = {"progress_deadline": 20, "failure_action": draw(st.sampled_from([None, "pause"]))}
@@ -64,6 +67,7 @@ changes = st.sampled_from(
         {"replicas": 2},
         {"replicas": 4},
         {"health_check": {"fall": 2}},
+        {"sticky": {"max_age": 9}},
         {**plain, "deployment_strategy": "blue-green", "keep_old": 20},
         {**plain, "overlap": "forbid"},
     ]
@@ -85,6 +89,7 @@ deeds = st.one_of(
     st.tuples(st.just("kill"), st.integers(0, 9)),
     st.tuples(st.just("vanish"), st.integers(0, 9)),
     st.tuples(st.just("sicken"), st.tuples(st.integers(0, 9), st.sampled_from([0.3, 3.0, 30.0]))),
+    st.tuples(st.just("sicken_all"), st.sampled_from([0.3, 3.0, 90.0])),
     st.tuples(st.just("crash"), st.sampled_from([None, 0, 1, 2])),
     st.tuples(st.just("refuse"), st.integers(1, 6)),
     st.tuples(st.just("lose_balancer"), st.sampled_from([0.2, 2.0])),

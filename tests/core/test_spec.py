@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from rota.core.schema import json_schema
 from rota.core.spec import AppSpec, EnvVar, HealthCheck, Limits, Order, Resources, RolloutOptions, cloudlets
 from rota.core.specfile import parse, starter
+from rota.core.sticky import Sticky
 
 
 def test_a_cloudlet_is_128_mib_and_400_mhz() -> None:
@@ -94,3 +95,23 @@ def test_all_that_a_starter_shows_is_valid() -> None:
 def test_a_starter_of_a_wrong_name_is_an_error() -> None:
     with pytest.raises(Exception, match="is not an app name"):
         starter("a\nreplicas: 9", ["x"])
+
+
+def test_sticky_is_a_switch_or_a_section() -> None:
+    assert parse("name: a\ncommand: [x]\n").sticky is None
+    assert parse("name: a\ncommand: [x]\nsticky: false\n").sticky is None
+    assert parse("name: a\ncommand: [x]\nsticky: true\n").sticky == Sticky()
+    spec = parse("name: a\ncommand: [x]\nsticky: {cookie: seat, max_age: 1d}\ndrain: {session_timeout: 5m}\n")
+    assert spec.sticky == Sticky(cookie="seat", max_age=86400.0)
+    assert spec.session_timeout == 300.0
+    assert type(spec).model_validate_json(spec.model_dump_json()) == spec
+
+
+@pytest.mark.parametrize("cookie", ["", "a b", "a;b", "a=b", "-a", "a\n", "é", "a" * 65, 5])
+def test_a_cookies_name_is_a_plain_word(cookie: object) -> None:
+    with pytest.raises(ValidationError):
+        Sticky.model_validate({"cookie": cookie})
+
+
+def test_the_schema_takes_sticky_as_a_switch() -> None:
+    assert {"type": "boolean"} in json_schema()["properties"]["sticky"]["anyOf"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -33,6 +34,21 @@ def test_a_short_file_takes_the_defaults() -> None:
     assert spec == AppSpec(name="hello", command=("python3", "app.py"))
     assert spec.replicas == 1
     assert spec.deployment_strategy is Strategy.ROLLING
+
+
+@pytest.mark.parametrize(
+    ("notify", "said"),
+    [
+        ("[ops@example.org]", "notify: an address is expected, such as mailto://…, json://… or slack://…, not"),
+        ("ops@example.org", "notify: a list is expected, each entry as in - mailto://…, not"),
+        ("[mailto:ops@example.org]", "notify: an address is expected"),
+        ("[json://a b]", "notify: an address is expected"),
+    ],
+)
+def test_an_address_of_notices_is_a_url(notify: str, said: str) -> None:
+    with pytest.raises(SpecError, match=re.escape(said)):
+        parse(f"{GOOD}notify: {notify}\n")
+    assert parse(f"{GOOD}notify: ['json://a.example/x']\n").notify == ("json://a.example/x",)
 
 
 def test_a_long_file_is_read_whole() -> None:
@@ -81,7 +97,20 @@ restart: {give_up: true, delay: 2}
             "rota.yaml:3:18: drain.timeout: 0 to 3600 seconds are allowed, not 7200: an old HAProxy process is not kept"
             " for longer",
         ),
-        (GOOD + "drain: {qqq: 3}", 'rota.yaml:3:9: unknown key "qqq"; known here: timeout'),
+        (
+            GOOD + "drain: {session_timeout: 5s}",
+            "rota.yaml:3:26: drain.session_timeout: only a sticky app has sessions to wait for; add sticky: true",
+        ),
+        (
+            GOOD + "sticky: 5",
+            "rota.yaml:3:9: sticky: true, or a section with cookie and max_age, is expected, not 5",
+        ),
+        (GOOD + "sticky: {cooky: seat}", 'rota.yaml:3:10: unknown key "cooky"; did you mean "cookie"?'),
+        (
+            GOOD + "sticky: {max_age: 0}",
+            "rota.yaml:3:19: sticky.max_age: 1 second to 400 days are allowed, not 0 seconds",
+        ),
+        (GOOD + "drain: {qqq: 3}", 'rota.yaml:3:9: unknown key "qqq"; known here: timeout, session_timeout'),
         (GOOD + "replicas: many", 'rota.yaml:3:11: replicas: a whole number is expected, not "many"'),
         (GOOD + "replicas: true", "rota.yaml:3:11: replicas: a whole number is expected, not true"),
         (GOOD + "replicas: 2.5", "rota.yaml:3:11: replicas: a whole number is expected, not 2.5"),
@@ -151,7 +180,7 @@ def test_a_long_text_is_too_long() -> None:
 
 
 def test_all_mistakes_are_reported_in_the_order_of_the_file() -> None:
-    found = messages("name: A\ncommand: [x]\nname: b\nreplicas: 0\nsticky: true\ndrain: {timeout: soon}\n")
+    found = messages("name: A\ncommand: [x]\nname: b\nreplicas: 0\nnotify: x\ndrain: {timeout: soon}\n")
     assert [line.split(":")[1] for line in found] == ["1", "3", "4", "5", "6"]
 
 

@@ -19,12 +19,15 @@ _numbers = itertools.count(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one module and runtime share a server, so that one worker runs them."""
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            params = getattr(item, "callspec", None)
-            runtime = params.params.get("site", "") if params is not None else ""
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{runtime}"))
+    """Tests of one module and runtime share a server, so that one worker runs them; what only one runtime has is left
+    out for the other."""
+    for item in [item for item in items if item.path.parent == Path(__file__).parent]:
+        params = getattr(item, "callspec", None)
+        runtime = params.params.get("site", "") if params is not None else ""
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{runtime}"))
+        only = item.get_closest_marker("runtime")
+        if runtime and only is not None and runtime not in only.args:
+            items.remove(item)
 
 
 @pytest.fixture(scope="session")
@@ -36,16 +39,15 @@ def docker_engine(component: Callable[[str], Path]) -> Iterator[DockerEngine]:
         yield engine
 
 
-@pytest.fixture(scope="module", params=RUNTIMES)
+@pytest.fixture(scope="session", params=RUNTIMES)
 def site(request: pytest.FixtureRequest, component: Callable[[str], Path]) -> Site:
     component("haproxy")
     return Processes() if request.param == "process" else Containers(request.getfixturevalue("docker_engine"))
 
 
 @pytest.fixture(scope="session")
-def server(component: Callable[[str], Path]) -> Iterator[Server]:
-    component("haproxy")
-    running = Server()
+def server(site: Site) -> Iterator[Server]:
+    running = Server(site=site)
     try:
         running.start()
         yield running

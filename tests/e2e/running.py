@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from tests.e2e.site import Processes, Site
 
 from rota.testing.server import Answer, RunningServer
 
@@ -31,14 +32,19 @@ class Server:
     """``rota serve`` in a temporary directory; its asyncio half runs in a thread of its own, so that any test may use
     it. Between ``start`` and ``end``."""
 
-    def __init__(self, directory: Path | None = None, *options: str) -> None:
+    def __init__(self, directory: Path | None = None, *options: str, site: Site | None = None) -> None:
+        self.site = site or Processes()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self.running = RunningServer(directory, *options)
+        self.running = RunningServer(directory, *self.site.options, *options)
 
-    def start(self) -> None:
-        self._do(self.running.start(), 60)
+    def start(self, **environment: str) -> None:
+        self._do(self.running.start(**environment), 60)
+
+    def kill(self) -> None:
+        """SIGKILL to the daemon alone."""
+        self._do(self.running.kill(), 20)
 
     def end(self) -> None:
         try:
@@ -126,7 +132,7 @@ class Hello:
 
     def write(self, *, env: dict[str, str] | None = None, **keys: Any) -> None:
         """The file anew: two replicas with a health check, and what is given."""
-        plain = {"name": self.name, "replicas": 2, "health_check_path": "/health", "command": ["python3", "app.py"]}
+        plain = {"name": self.name, "replicas": 2, "health_check_path": "/health", **self.server.site.keys()}
         variables = [{"name": name, "value": value} for name, value in (env or {}).items()]
         self.file.write_text(yaml.safe_dump({**plain, "env": variables, **keys}, sort_keys=False))
 
@@ -152,7 +158,10 @@ class Hello:
         return [replica["id"] for replica in self.replicas]
 
     def pid(self, replica: str) -> int:
-        return int(self.server.running.child(replica)["pid"])
+        return self.server._do(self.server.site.pid(self.server.running, replica), 30)
+
+    def kill(self, replica: str) -> None:
+        self.server._do(self.server.site.kill(self.server.running, replica), 30)
 
     def environment(self, replica: str) -> dict[str, str]:
         """Of the running process, as the kernel has it."""

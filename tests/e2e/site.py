@@ -17,6 +17,8 @@ class Site(Protocol):
     name: str
     options: tuple[str, ...]
     """What ``rota serve`` is given."""
+    variables: frozenset[str]
+    """What a replica finds in its environment beside PORT and what is rota's."""
 
     def keys(self) -> dict[str, Any]:
         """What hello's file says of what is to be run."""
@@ -24,6 +26,10 @@ class Site(Protocol):
 
     async def kill(self, server: RunningServer, replica: str) -> None:
         """SIGKILL to a replica's main process, as somebody else would send it."""
+        ...
+
+    async def pid(self, server: RunningServer, replica: str) -> int:
+        """Of the replica's main process, as this machine counts."""
         ...
 
     async def kept(self, server: RunningServer, app: str) -> set[str]:
@@ -34,12 +40,16 @@ class Site(Protocol):
 class Processes:
     name = "process"
     options: tuple[str, ...] = ()
+    variables = frozenset({"PATH", "TMPDIR", "HOME", "USER", "LOGNAME", "LANG"})
 
     def keys(self) -> dict[str, Any]:
         return {"command": [sys.executable, "app.py"]}
 
     async def kill(self, server: RunningServer, replica: str) -> None:
         server.kill_child(replica)
+
+    async def pid(self, server: RunningServer, replica: str) -> int:
+        return int(server.child(replica)["pid"])
 
     async def kept(self, server: RunningServer, app: str) -> set[str]:
         children = server.directory / "state/keeper/children"
@@ -48,6 +58,7 @@ class Processes:
 
 class Containers:
     name = "docker"
+    variables = frozenset({"PATH", "HOME", "HOSTNAME", "HOST"})  # the last is of hello's image
 
     def __init__(self, engine: DockerEngine) -> None:
         self._engine = engine
@@ -58,6 +69,12 @@ class Containers:
 
     async def kill(self, server: RunningServer, replica: str) -> None:
         await asyncio.to_thread(self._engine.docker, "kill", await self._container(replica))
+
+    async def pid(self, server: RunningServer, replica: str) -> int:
+        found = await asyncio.to_thread(
+            self._engine.docker, "inspect", "--format", "{{.State.Pid}}", await self._container(replica)
+        )
+        return int(found)
 
     async def kept(self, server: RunningServer, app: str) -> set[str]:
         listing = ("ps", "-a", "--filter", f"label=rota.app={app}", "--format", '{{.Label "rota.replica"}}')

@@ -74,7 +74,7 @@ def refused(answer: Answer, code: int, *words: str) -> str:
         (GOOD + "min_ready_seconds: 601\n", "rota.yaml:3:20: min_ready_seconds: 0 to 600 seconds are allowed, not 601"),
         ('name: "a\\nb"\ncommand: [x]\n', "rota.yaml:1:7: name: "),
         (GOOD + 'domains: [{{domain: "a\\nb"}}]\n', "rota.yaml:3:20: domains.domain: 'a\\nb' is not a domain name"),
-        (GOOD + "image: nginx\n", "rota.yaml:3:1: "),
+        (GOOD + "image: Nginx:\n", "rota.yaml:3:"),
         ("name: {name}\n", 'rota.yaml:1:1: the key "command" is missing'),
         (GOOD + "a: [\n", "rota.yaml:4:1: "),
     ],
@@ -109,6 +109,7 @@ def test_a_domain_of_another_app_is_refused(hello: Hello, neighbour: Hello) -> N
     assert hello.name not in {app["name"] for app in hello.server.api("apps")["apps"]}
 
 
+@pytest.mark.runtime("process")
 def test_a_source_over_the_limit_is_refused_before_it_is_packed(hello: Hello) -> None:
     with (hello.directory / "video.bin").open("wb") as file:
         file.truncate(300 * 2**20)
@@ -191,6 +192,7 @@ def test_a_command_that_is_not_there(victim: Hello) -> None:
     assert (victim.ids, victim.request().status) == (serving, 200)
 
 
+@pytest.mark.runtime("process")
 def test_a_build_that_fails_shows_its_last_lines(victim: Hello) -> None:
     serving = victim.ids
     victim.write(build_command=["sh", "-c", "echo step one; echo wheel is broken >&2; exit 3"])

@@ -12,6 +12,8 @@ import pytest
 from tests.e2e.conftest import new_hello
 from tests.e2e.running import Hello, Server, until
 
+from rota.adapters.cgroupfiles import directories
+
 
 @pytest.fixture(scope="module")
 def app(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hello]:
@@ -46,8 +48,7 @@ def test_a_replica_is_told_who_it_is_and_nothing_of_the_server(app: Hello) -> No
     assert found["ROTA_REPLICA"] == replica["id"]
     assert found["ROTA_SLOT"] == str(replica["slot"])
     assert found["ROTA_RELEASE"] == str(replica["release"])
-    allowed = {"PATH", "PORT", "TMPDIR", "HOME", "USER", "LOGNAME", "LANG"}
-    assert {name for name in found if not name.startswith("ROTA_")} <= allowed
+    assert {name for name in found if not name.startswith("ROTA_")} <= app.server.site.variables | {"PORT"}
     assert not {"ROTA_TOKEN", "ROTA_SERVER", "ROTA_DATA_DIR"} & set(found)
 
 
@@ -130,7 +131,7 @@ def _tell(address: str, path: str) -> None:
 @pytest.mark.feature("W1")
 def test_a_killed_replica_is_replaced_by_a_new_one(app: Hello) -> None:
     lost = app.ids[0]
-    app.server.running.kill_child(lost)
+    app.kill(lost)
     until(lambda: lost not in app.ids and sum(entry["phase"] == "ready" for entry in app.replicas) == 3)
     assert {app.request().status for _ in range(9)} == {200}
 
@@ -181,7 +182,7 @@ def _kernel_limits(app: Hello, replica: str) -> tuple[int | None, float | None]:
     """What the control groups of the process say, of version 1 or 2."""
     memory: int | None = None
     cpus: float | None = None
-    for directory in map(Path, app.server.running.child(replica)["cgroups"]):
+    for directory in map(Path, directories(Path(f"/proc/{app.pid(replica)}/cgroup"))):
         for name in ("memory.limit_in_bytes", "memory.max"):
             if (directory / name).exists():
                 text = (directory / name).read_text().strip()
@@ -304,6 +305,7 @@ def test_a_detached_rollout_can_be_watched(app: Hello) -> None:
     assert "0 failed of" in watched.out
 
 
+@pytest.mark.runtime("process")  # the file that init writes is of a command
 def test_init_writes_what_deploys_and_schema_and_validate_need_no_server(app: Hello, tmp_path: Path) -> None:
     nowhere = {"ROTA_SERVER": "http://127.0.0.1:1"}
     directory = tmp_path / "first-app"

@@ -7,8 +7,10 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import closing, suppress
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -61,22 +63,56 @@ async def kill_replica(app: Hello) -> None:
     await app.server.kill_replica((await app.ready())[0])
 
 
-async def deploy_and_kill(app: Hello) -> None:
+async def deploy_and_crash(app: Hello) -> None:
     """A release that fails within ``monitor`` after its success."""
     await app.deploy_new()
-    await kill_replica(app)
+    await app.crash((await app.ready())[0])
 
 
 async def wait_for_it(app: Hello) -> None:
     """Nothing to do: what was arranged before makes the step by itself."""
 
 
+async def fall_ill(app: Hello) -> None:
+    await tell((await app.server.replicas(app.name))[0], "/health/off")
+
+
+async def fall_ill_together(app: Hello) -> None:
+    """Until the daemon has died of it."""
+    replicas = await app.server.replicas(app.name)
+    for replica in replicas:
+        await tell(replica, "/health/off")
+    await app.server.ended()
+    for replica in replicas:
+        await tell(replica, "/health/on")
+
+
+async def tell(replica: Mapping[str, object], path: str) -> None:
+    request = urllib.request.Request(f"http://{replica['address']}{path}", method="POST")
+    await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=5).close())
+
+
+def age(app: Hello) -> None:
+    """The slot has had tries that brought nothing, and its replica has been in rotation for more than a minute."""
+
+    def older(recorded: dict[str, Any]) -> None:
+        recorded["slots"] = {"1": {"attempts": 2, "next_try": 0.0}}
+        for entry in recorded["replicas"].values():
+            entry["enabled_at"] -= 100.0
+
+    rewrite(app, older)
+
+
 def lose_record(app: Hello) -> None:
     """A replica with the app's labels that no record knows: its record is taken out of the store by hand."""
+    rewrite(app, lambda recorded: recorded["replicas"].popitem())
+
+
+def rewrite(app: Hello, change: Callable[[dict[str, Any]], object]) -> None:
     with closing(sqlite3.connect(app.server.directory / "state/rota.db")) as store, store:
         (body,) = store.execute("SELECT body FROM apps WHERE name = ?", (app.name,)).fetchone()
         state = json.loads(body)
-        state["recorded"]["replicas"].popitem()
+        change(state["recorded"])
         store.execute("UPDATE apps SET body = ? WHERE name = ?", (json.dumps(state), app.name))
 
 
@@ -112,10 +148,11 @@ LOSSLESS: Mapping[str, Scenario] = {
     "KillReplica": deploy_deaf,
     "RemoveReplica": restart,
     "EnableServer": restart,
+    "DrainServer": restart,
     "DisableServer": restart,
     "RemoveServer": restart,
     "BeginRollout": restart,
-    "BeginRollback": deploy_and_kill,
+    "BeginRollback": deploy_and_crash,
     "TakeSlot": restart,
     "FinishSlot": restart,
     "RecordCounters": restart,
@@ -124,23 +161,26 @@ LOSSLESS: Mapping[str, Scenario] = {
     "TurnBack": deploy_bad,
     "PauseRollout": pause,
     "AdoptReplica": wait_for_it,
+    "NoteHealth": fall_ill,
+    "SettleSlot": wait_for_it,
 }
-KILLING = (kill_replica, deploy_and_kill)
-ARRANGED = {"AdoptReplica": lose_record}
+KILLING = (kill_replica, deploy_and_crash)
+ARRANGED = {"AdoptReplica": lose_record, "SettleSlot": age}
 LOSSY: Mapping[str, Scenario] = {
     "OpenGap": simultaneous,
     "CloseGap": simultaneous,
     "CutConnections": cut,
+    "HoldRepair": fall_ill_together,
     "UnrouteApp": remove,
     "DeleteReleases": remove,
     "ForgetApp": remove,
 }
-NEVER_TAKEN = frozenset({"DrainServer"})  # as long as no app is sticky
+ILL_SOON = {"health_check": {"interval": 0.2, "fast_interval": 0.1}, "repair": {"unhealthy_grace": 0.1}}
 POINTS_TRIED = POINTS if FULL else ("recorded",)
 
 
 async def test_every_step_has_a_fault_point_here() -> None:
-    assert {step.__name__ for step in STEP_TYPES} == {*LOSSLESS, *LOSSY, *NEVER_TAKEN}
+    assert {step.__name__ for step in STEP_TYPES} == {*LOSSLESS, *LOSSY}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -151,7 +191,8 @@ async def server(site: Site) -> AsyncIterator[ServerAt]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def app(server: ServerAt) -> Hello:
-    hello = Hello(server, replicas=2)
+    """Sticky, so that its hand-offs have all their steps, with sessions that are over at once."""
+    hello = Hello(server, replicas=2, sticky=True, drain={"session_timeout": 0}, repair={"unhealthy_grace": 0.1})
     await hello.deploy_ok()
     return hello
 
@@ -180,7 +221,9 @@ async def test_a_daemon_killed_at_a_step_loses_nothing(step: str, point: str, ap
 @pytest.mark.parametrize("point", POINTS_TRIED)
 @pytest.mark.parametrize("step", LOSSY)
 async def test_a_daemon_killed_at_a_step_goes_on(step: str, point: str, server: ServerAt) -> None:
-    app = Hello(server, f"other-{step.lower()}-{point}", replicas=2, drain={"timeout": 0.5}, stop_grace_period=1)
+    app = Hello(
+        server, f"other-{step.lower()}-{point}", replicas=2, drain={"timeout": 0.5}, stop_grace_period=1, **ILL_SOON
+    )
     await app.deploy_ok()
     holding = asyncio.create_task(hold_open(app)) if step == "CutConnections" else None
     await die_at(server, f"{point}:{step}", LOSSY[step], app)

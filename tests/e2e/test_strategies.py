@@ -120,7 +120,7 @@ async def test_a_release_that_fails_soon_after_its_success_is_taken_back(app: He
     names = {"update_config": {"monitor": "60s"}, "rollback_config": {"parallelism": 0, "order": "start-first"}}
     app.version += 1
     deployed = await app.deploy_ok(deployment_strategy="rolling", overlap="allow", **names)
-    app.server.kill_child((await app.ready())[0])
+    await app.crash((await app.ready())[0])
 
     async def goes_back() -> bool:
         newest = (await app.server.get(f"/api/v1/rollouts?app={app.name}&limit=1"))["rollouts"][0]

@@ -65,6 +65,7 @@ class World:
         self.store = MemoryStore()
         self.kill = Kill("never")
         self.supervisor: Supervisor | None = None
+        self.notify: tuple[str, ...] = ()
 
     async def start(self, point: str = "never") -> Supervisor:
         self.kill = Kill(point)
@@ -76,6 +77,7 @@ class World:
             store=self.store,
             clock=self.clock,
             fault=self.kill,
+            notify=self.notify,
         )
         await self.supervisor.start()
         return self.supervisor
@@ -139,6 +141,7 @@ def quick(mood: str = "good", **fields: Any) -> AppSpec:
             "stop_grace_period": 0.05,
             "drain": {"timeout": 0.05},
             "restart": {"attempts": 3, "delay": 0.01, "max_delay": 0.05},
+            "repair": {"unhealthy_grace": 0.02},
             **fields,
         }
     )

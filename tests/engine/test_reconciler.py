@@ -67,6 +67,16 @@ async def test_a_dead_replica_wakes_the_loop(world: World) -> None:
     await asyncio.wait_for(world.until(lambda: "start web-3" in world.runtime.calls), 5.0)
 
 
+async def test_an_unhealthy_replica_is_replaced_with_its_last_lines(world: World) -> None:
+    world.runtime.write(ReplicaId("web-1"), "pool exhausted")
+    world.balancer.set_server(ReplicaId("web-1"), up=False, check="HTTP 503")
+    await world.until(lambda: "stop web-1" in world.runtime.calls)
+    await world.until_over()
+    failures = [event for event in await world.store.events(app="web") if event.kind.value == "failure"]
+    assert [(event.replica, event.detail) for event in failures] == [("web-1", "pool exhausted")]
+    assert (failures[0].reason or "").endswith("; last: HTTP 503")
+
+
 async def test_a_store_that_cannot_write_stops_the_act_and_not_the_loop(world: World) -> None:
     world.store.fail_next(2)
     calls = len(world.runtime.calls)

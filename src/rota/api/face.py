@@ -40,6 +40,10 @@ class EngineFace(Protocol):
 
     def server(self) -> View: ...
 
+    async def doctor(self, app: str | None) -> View:
+        """What is wrong, with one app, or with all and the host."""
+        ...
+
     async def ready(self) -> None:
         """Raises Missing or StepFailed naming what does not answer."""
         ...

@@ -6,19 +6,23 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from rota.cli import output
 from rota.cli.outcome import DETACHED, FAILED
 from rota.core.errors import RotaError
 
+if TYPE_CHECKING:
+    from rota.cli.commands.doctor import Examine
+
 BROKEN_PIPE = 141  # what a shell shows for a program that SIGPIPE has ended
 _QUICK = frozenset({"ls", "ps", "stats", "status"})
 
 
-def main(argv: Sequence[str], serve: Callable[[list[str]], int]) -> int:
+def main(argv: Sequence[str], serve: Callable[[list[str]], int], examine: Examine) -> int:
     """Runs one command and returns its exit code; no traceback ever reaches a person."""
     try:
-        code = _run(argv, serve)
+        code = _run(argv, serve, examine)
         sys.stdout.flush()
         return code
     except RotaError as error:
@@ -33,7 +37,7 @@ def main(argv: Sequence[str], serve: Callable[[list[str]], int]) -> int:
         return _bug(error)
 
 
-def _run(argv: Sequence[str], serve: Callable[[list[str]], int]) -> int:
+def _run(argv: Sequence[str], serve: Callable[[list[str]], int], examine: Examine) -> int:
     if _is_plain(argv):
         from rota.cli import overview
 
@@ -42,7 +46,7 @@ def _run(argv: Sequence[str], serve: Callable[[list[str]], int]) -> int:
         return 0
     from rota.cli import tree
 
-    return tree.run(argv, serve)
+    return tree.run(argv, serve, examine)
 
 
 def _is_plain(argv: Sequence[str]) -> bool:

@@ -9,14 +9,14 @@ from typer._click.exceptions import ClickException
 
 import rota
 from rota.cli import output
-from rota.cli.commands import changing, deploying, history, planning, reading, rollouts, service
+from rota.cli.commands import changing, deploying, doctor, history, planning, reading, rollouts, service
 from rota.cli.outcome import FAILED
 
 
-def run(argv: Sequence[str], serve: Callable[[list[str]], int]) -> int:
+def run(argv: Sequence[str], serve: Callable[[list[str]], int], examine: doctor.Examine) -> int:
     """One command's exit code; its wrong use is told here, every other error is raised."""
     try:
-        code = _commands(serve)(list(argv), prog_name="rota", standalone_mode=False)
+        code = _commands(serve, examine)(list(argv), prog_name="rota", standalone_mode=False)
     except typer.Abort:
         return FAILED
     except ClickException as error:
@@ -26,7 +26,7 @@ def run(argv: Sequence[str], serve: Callable[[list[str]], int]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _commands(serve: Callable[[list[str]], int]) -> typer.Typer:
+def _commands(serve: Callable[[list[str]], int], examine: doctor.Examine) -> typer.Typer:
     commands = typer.Typer(
         name="rota",
         help="Several replicas of an app behind a load balancer, changed one at a time.",
@@ -37,6 +37,7 @@ def _commands(serve: Callable[[list[str]], int]) -> typer.Typer:
     commands.callback()(_options)
     for group in (deploying, planning, changing, reading, history, rollouts):
         group.add_to(commands)
+    doctor.add_to(commands, examine)
     service.add_to(commands, serve)
     return commands
 

@@ -30,6 +30,8 @@ _STEPS = {
     "KillReplica": "killed",
     "RemoveReplica": "removed",
     "RouteApp": "requests routed anew",
+    "NoteHealth": "health",
+    "HoldRepair": "repair",
     "OpenGap": "no replica in service",
     "CloseGap": "in service again",
     "ForgetApp": "forgotten",

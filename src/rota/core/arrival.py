@@ -3,17 +3,18 @@ rotation; or its failure noted (S2, S3, H2, W1, W2). Called by decide for each s
 
 from __future__ import annotations
 
-from rota.core import backoff
+from rota.core import backoff, explanation
 from rota.core.backend import backend_of
 from rota.core.names import replica_id
-from rota.core.observation import ArtefactState, Exit
+from rota.core.observation import ArtefactState
 from rota.core.readiness import Stage
 from rota.core.rollout import Cause, Failure, Kind, Phase, Rollout, SlotTarget
 from rota.core.situation import Member, Situation
-from rota.core.spec import Restart
+from rota.core.spec import Limits, Restart
 from rota.core.state import AppState, SlotRecord
 from rota.core.steps import EnableServer, FailReplica, PrepareRelease, RestartReplica, StartReplica
 
+_FROM_OUTSIDE = frozenset({9, 15})  # SIGKILL and SIGTERM: what people and service managers send
 AGAIN_AFTER = 60.0  # seconds before a release whose preparation failed is prepared again for a repair
 
 
@@ -68,9 +69,11 @@ def start_again(here: Situation, member: Member) -> None:
 def admit(here: Situation, member: Member) -> None:
     """Into rotation once it is ready; its failure noted when it will not be."""
     ready = member.ready
+    if member.record.enabled_at is not None and not here.balanced:
+        return  # it may be in rotation for all that is known
     if ready.stage is Stage.FAILED:
         assert ready.cause is not None  # a failed readiness has one
-        _fail(here, member, ready.cause, ready.detail)
+        fail(here, member, ready.cause, ready.detail)
     elif ready.stage is not Stage.READY:
         here.draft.wake(ready.until)
     elif member.seen is not None and member.seen.address is not None and here.balanced:
@@ -82,8 +85,9 @@ def admit(here: Situation, member: Member) -> None:
 
 def note_exit(here: Situation, member: Member) -> None:
     """A replica ended that nobody had told to: the reason, and when its slot may try again."""
-    exit_seen = member.seen.exit if member.seen is not None else None
-    _fail(here, member, Cause.CRASHED, exit_in_words(exit_seen))
+    ended = member.seen.exit if member.seen is not None else None
+    limits = member.seen.limits if member.seen is not None else Limits()
+    fail(here, member, Cause.CRASHED, explanation.exit_in_words(ended, limits))
 
 
 def failed_start(state: AppState, step: StartReplica | RestartReplica, reason: str, now: float) -> FailReplica:
@@ -93,26 +97,16 @@ def failed_start(state: AppState, step: StartReplica | RestartReplica, reason: s
     restart = state.releases[step.release].spec.restart
     rollout = state.recorded.running_rollout
     detail = _with_end(reason, rollout, restart, attempts)
+    counted = _made_by(rollout, step.slot, step.generation)
     return FailReplica(
         step.replica,
         detail,
         failure=Failure(step.replica, step.slot, Cause.START_FAILED, detail, now),
         attempts=attempts,
         next_try=now + backoff.wait(restart, attempts, step.replica),
-        counted=_made_by(rollout, step.slot, step.generation),
+        counted=counted,
+        last=not counted and attempts >= restart.attempts,
     )
-
-
-def exit_in_words(exit_seen: Exit | None) -> str:
-    if exit_seen is None:
-        return "it disappeared: nothing of it is left"
-    if exit_seen.oom:
-        return "it was ended by the kernel: out of memory"
-    if exit_seen.signal is not None:
-        return f"it was ended by signal {exit_seen.signal}"
-    if exit_seen.code is None:
-        return "it ended while nobody watched; its exit code is not known"
-    return f"it exited with code {exit_seen.code}"
 
 
 def _generation(here: Situation, slot: int, target: SlotTarget) -> int:
@@ -123,16 +117,18 @@ def _generation(here: Situation, slot: int, target: SlotTarget) -> int:
     return max(target.min_generation, rollout.generation)
 
 
-def _fail(here: Situation, member: Member, cause: Cause, detail: str) -> None:
+def fail(here: Situation, member: Member, cause: Cause, detail: str) -> None:
+    """The failure of a replica, and when its slot may try again."""
     record, log = member.record, here.observed.logs.get(member.id, ())
     slot = here.recorded.slots.get(record.slot, SlotRecord())
     attempts, next_try = _backoff(here, member, slot)
-    detail = _with_end(detail, here.rollout, here.spec(record.release).restart, attempts)
+    restart = here.spec(record.release).restart
+    detail = _with_end(explanation.with_advice(detail, log), here.rollout, restart, attempts)
     failure = Failure(member.id, record.slot, cause, detail, here.now, log)
-    counted = _counts(here.rollout, member, here.now) or _counts_late(here, member)
-    here.draft.add(
-        FailReplica(member.id, detail, failure=failure, attempts=attempts, next_try=next_try, counted=counted)
-    )
+    until = _served_until(here, member)
+    counted = _counts(here.rollout, member, until) or _counts_late(here, member, until)
+    last = not counted and attempts >= restart.attempts
+    here.draft.add(FailReplica(member.id, detail, failure, attempts, next_try, counted, last))
 
 
 def _gives_up(rollout: Rollout | None, restart: Restart, attempts: int) -> bool:
@@ -151,13 +147,26 @@ def _backoff(here: Situation, member: Member, slot: SlotRecord) -> tuple[int, fl
     spec = here.spec(member.record.release)
     enabled_at = member.record.enabled_at
     if enabled_at is not None:
-        lived = here.now - enabled_at
+        lived = _served_until(here, member) - enabled_at
         attempts = 0 if lived >= backoff.RESET_AFTER else slot.attempts
-        if lived >= max(backoff.SHORT_LIFE, spec.min_ready_seconds):
+        if lived >= max(backoff.SHORT_LIFE, spec.min_ready_seconds) or _ended_by_others(member):
             return attempts, here.now
         return attempts + 1, here.now + (backoff.wait(spec.restart, attempts + 1, member.id) if attempts else 0.0)
     attempts = slot.attempts + 1
     return attempts, here.now + backoff.wait(spec.restart, attempts, member.id)
+
+
+def _served_until(here: Situation, member: Member) -> float:
+    since = member.record.unhealthy_since
+    return here.now if since is None else since
+
+
+def _ended_by_others(member: Member) -> bool:
+    """Removed, or killed by somebody, and not for its memory: that says nothing about how its heir will do."""
+    if member.seen is None:
+        return True
+    ended = member.seen.exit
+    return ended is not None and ended.signal in _FROM_OUTSIDE and not ended.oom
 
 
 def _counts(rollout: Rollout | None, member: Member, now: float) -> bool:
@@ -170,13 +179,15 @@ def _counts(rollout: Rollout | None, member: Member, now: float) -> bool:
     return enabled_at is None or now < enabled_at + rollout.policy.monitor
 
 
-def _counts_late(here: Situation, member: Member) -> bool:
-    """Within ``monitor`` after its deploy succeeded a release is still on trial."""
+def _counts_late(here: Situation, member: Member, until: float) -> bool:
+    """Within ``monitor`` after its deploy succeeded a release is still on trial; who ends its replicas is not its
+    fault."""
     last = here.recorded.rollout
     if here.rollout is not None or last is None or last.kind is not Kind.DEPLOY or last.finished_at is None:
         return False
-    on_trial = last.phase is Phase.SUCCEEDED and here.now < last.finished_at + last.policy.monitor
-    return on_trial and _made_by(last, member.record.slot, member.record.generation)
+    on_trial = last.phase is Phase.SUCCEEDED and until < last.finished_at + last.policy.monitor
+    by_itself = member.running or not _ended_by_others(member)
+    return on_trial and by_itself and _made_by(last, member.record.slot, member.record.generation)
 
 
 def _made_by(rollout: Rollout | None, slot: int, generation: int) -> bool:

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import astuple, dataclass
+from dataclasses import MISSING, astuple, dataclass, fields, replace
 from functools import cached_property, lru_cache
 
-from rota.core.spec import AppSpec, HealthCheck
+from rota.core.spec import AppSpec, Balance, HealthCheck
+from rota.core.sticky import Sticky
 
 
 @dataclass(frozen=True)
 class Backend:
-    """Times in seconds; ``check_path`` None is a TCP check. ``colour`` tells pools of the same settings apart, between
-    which a blue-green rollout switches."""
+    """Times in seconds; ``check_path`` None is a TCP check, ``cookie`` None is no stickiness, ``cookie_age`` None a
+    cookie that ends with the browser. ``balance`` is a Balance's value. ``colour`` tells pools of the same settings
+    apart, between which a blue-green rollout switches."""
 
     app: str
     check_path: str | None
@@ -23,6 +25,9 @@ class Backend:
     timeout: float
     fall: int
     rise: int
+    cookie: str | None = None
+    cookie_age: float | None = None
+    balance: str = Balance.ROUND_ROBIN.value
     colour: int = 0
 
     @cached_property
@@ -32,15 +37,25 @@ class Backend:
 
 
 def backend_of(spec: AppSpec, colour: int = 0) -> Backend:
-    return _backend(spec.name, spec.check_path, spec.health_check, colour)
+    return _backend(spec.name, spec.check_path, spec.health_check, spec.sticky, spec.balance, colour)
 
 
 @lru_cache(maxsize=4096)  # asked several times a decision
-def _backend(app: str, path: str | None, check: HealthCheck, colour: int) -> Backend:
-    return Backend(app, path, check.interval, check.fast_interval, check.timeout, check.fall, check.rise, colour)
+def _backend(
+    app: str, path: str | None, check: HealthCheck, sticky: Sticky | None, balance: Balance, colour: int
+) -> Backend:
+    plain = Backend(app, path, check.interval, check.fast_interval, check.timeout, check.fall, check.rise)
+    plain = replace(plain, balance=balance.value, colour=colour)
+    return replace(plain, cookie=sticky.cookie, cookie_age=sticky.max_age) if sticky else plain
 
 
 @functools.lru_cache(maxsize=1024)
 def _name(backend: Backend) -> str:
-    digest = hashlib.sha256(repr(astuple(backend)).encode()).hexdigest()
+    """A setting at its default does not count, so that one that a later rota adds leaves the names as they are."""
+    settings = tuple(
+        value if entry.default is MISSING else (entry.name, value)
+        for entry, value in zip(fields(backend), astuple(backend), strict=True)
+        if value != entry.default
+    )
+    digest = hashlib.sha256(repr(settings).encode()).hexdigest()
     return f"{backend.app}.{digest[:8]}"

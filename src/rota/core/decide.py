@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rota.core import arrival, handoff, rolling, routes
+from rota.core import arrival, handoff, lateness, repair, rolling, routes
 from rota.core.names import ReplicaId
 from rota.core.observation import Observation
 from rota.core.rollout import Phase, Rollout
@@ -49,6 +49,7 @@ def decide(state: AppState, observed: Observation, now: float) -> Decision:
             _exited(here, member, staying)
         elif member.running and member.id in staying:
             _staying_on(here, member)
+    repair.watch(here, staying)
     _hand_off(here, staying, routed)
     for slot in here.slots:
         _fill(here, slot, staying)
@@ -152,7 +153,8 @@ def _hand_off(here: Situation, staying: frozenset[ReplicaId], routed: bool) -> N
         ):
             continue
         if member.leaving or not member.admitted:
-            handoff.retire(here, member, _why(here, member))
+            if member.leaving or not lateness.watched(here, member):
+                handoff.retire(here, member, _why(here, member))
         elif _may_go(here, member, staying) and routed and (room > 0 or not member.serving):
             handoff.retire(here, member, _why(here, member))
             room -= member.serving and any(
@@ -163,11 +165,11 @@ def _hand_off(here: Situation, staying: frozenset[ReplicaId], routed: bool) -> N
 def _may_go(here: Situation, member: Member, staying: frozenset[ReplicaId]) -> bool:
     """Whether its place is taken, or to be left free."""
     slot = member.record.slot
-    if slot not in here.slots or member.record.failure is not None:
-        return True
     rollout = here.rollout
-    if rollout is not None and slot in rollout.in_hand and rollout.policy.stops_first:
+    if slot not in here.slots or (rollout is not None and slot in rollout.in_hand and rollout.policy.stops_first):
         return True
+    if member.record.failure is not None:
+        return not repair.waits_for_heir(here, member, staying)
     heir = next((other for other in here.of_slot(slot) if other.id in staying), None)
     return not member.serving or (heir is not None and heir.serving)
 

@@ -1,4 +1,4 @@
-"""The hand-off of one replica, whatever the reason: maint, open requests, SIGTERM, SIGKILL, out (R2).
+"""The hand-off of one replica, whatever the reason: sessions, maint, open requests, SIGTERM, SIGKILL, out (R2).
 
 Called by decide for each replica that is not to stay; gives at most one step a replica and decision."""
 
@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rota.core.observation import Row, ServerState
+from rota.core.observation import ObservedServer, Row, ServerState
 from rota.core.situation import Member, Situation
-from rota.core.spec import Limits
+from rota.core.spec import Limits, Mode
 from rota.core.steps import (
     CutConnections,
     DisableServer,
+    DrainServer,
     KillReplica,
     RecordCounters,
     RemoveReplica,
@@ -29,7 +30,7 @@ CUT_TIME = 5.0  # seconds after the deadline in which HAProxy has to have ended 
 def retire(here: Situation, member: Member, reason: str) -> None:
     """The next step on the way out of a replica that runs."""
     if member.server is not None and member.server.state is not ServerState.MAINT:
-        here.draft.add(DisableServer(member.id, reason))
+        _out_of_rotation(here, member, member.server, reason)
     elif member.leaving:
         _await_exit(here, member)
     elif _may_be_sent_to(here, member):
@@ -62,14 +63,44 @@ def _may_be_sent_to(here: Situation, member: Member) -> bool:
     return not here.balanced and member.record.enabled_at is not None
 
 
+def _out_of_rotation(here: Situation, member: Member, server: ObservedServer, reason: str) -> None:
+    """At once; a sticky app's replica when its sessions are over, or out of time (J2)."""
+    timeout = here.spec(member.record.release).session_timeout
+    if timeout is None or not _sessions_may_stay(here, member):
+        here.draft.add(DisableServer(member.id, reason))
+    elif server.state is ServerState.READY:
+        here.draft.add(DrainServer(member.id, reason))
+    elif server.idle >= timeout:
+        here.draft.add(DisableServer(member.id, f"its sessions were idle for {timeout:g} s"))
+    else:
+        _await_sessions(here, member, timeout - server.idle)
+
+
+def _await_sessions(here: Situation, member: Member, left: float) -> None:
+    """``left``: seconds until its sessions are over, were nobody to come."""
+    deadline = _deadline(here, member, member.record.drain_began_at)
+    if here.now >= deadline:
+        here.draft.add(DisableServer(member.id, "drain.timeout has passed, its sessions go to others"))
+    else:
+        here.draft.wake(min(deadline, here.now + max(left, POLL)))
+
+
+def _sessions_may_stay(here: Situation, member: Member) -> bool:
+    """Not on one that failed; and not while an app stops or changes all at once, when nobody takes the new users."""
+    simultaneous = here.rollout is not None and here.rollout.policy.mode is Mode.SIMULTANEOUS
+    return here.desired.active and not simultaneous and member.record.failure is None
+
+
+def _deadline(here: Situation, member: Member, began: float | None) -> float:
+    return here.now if began is None else began + here.spec(member.record.release).drain.timeout
+
+
 def _drained(here: Situation, member: Member) -> bool:
     """Whether nothing is open to it, or its deadline has come; asks for the cut at the deadline."""
     server = member.server
     if server is None or (server.open == 0 and server.old_holders == 0):
         return True
-    began = member.record.drain_began_at
-    timeout = here.spec(member.record.release).drain.timeout
-    deadline = here.now if began is None else began + timeout
+    deadline = _deadline(here, member, member.record.disabled_at)
     if here.now < deadline:
         here.draft.wake(min(deadline, here.now + POLL))
         return False

@@ -155,7 +155,9 @@ class Row:
 @dataclass(frozen=True)
 class ObservedServer:
     """One replica's entry in HAProxy. ``open`` counts open and queued requests and connections in every HAProxy
-    process, ``old_holders`` the old processes (after a reload) that may still send to it."""
+    process, ``old_holders`` the old processes (after a reload) that may still send to it. ``check`` says what the last
+    health check saw, when that failed. ``idle`` is for how many seconds it has been sent nothing, at least: HAProxy
+    counts whole ones, and none before its own start."""
 
     replica: ReplicaId
     backend: str
@@ -163,6 +165,8 @@ class ObservedServer:
     up: bool
     open: int = 0
     old_holders: int = 0
+    check: str = ""
+    idle: float = 0.0
 
 
 @dataclass(frozen=True)

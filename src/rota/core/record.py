@@ -34,6 +34,10 @@ def record(state: AppState, step: s.Step, now: float) -> AppState:
             state = _turned_back(state, step)
         case s.FinishRollout():
             state = _finished(state, step, now)
+        case s.HoldRepair():
+            state = _with(state, replace(state.recorded, repair_held_at=now if step.held else None))
+        case s.SettleSlot():
+            state = _with(state, replace(state.recorded, slots={**state.recorded.slots, step.slot: SlotRecord()}))
         case s.PrepareRelease():
             prepared_at = {**state.recorded.prepared_at, step.release: now}
             state = _with(state, replace(state.recorded, prepared_at=prepared_at))
@@ -83,22 +87,40 @@ def _replica_step(state: AppState, step: s.Step, now: float) -> AppState:
         replicas.pop(step.replica, None)
     elif entry is not None:
         replicas[step.replica] = _entry_after(entry, step, now)
-    state = _with(state, replace(state.recorded, replicas=replicas))
+    recorded = state.recorded
+    if isinstance(step, s.NoteHealth) and step.healthy and not _any_healthy(recorded):
+        recorded = replace(recorded, repair_from=now)
+    state = _with(state, replace(recorded, replicas=replicas))
     rollout = state.recorded.running_rollout
     if isinstance(step, s.CutConnections) and rollout is not None:
         state = _with_rollout(state, replace(rollout, cut=rollout.cut + step.open))
     return state
 
 
+def _any_healthy(recorded: Recorded) -> bool:
+    """Whether one of those in rotation was not known to be unhealthy."""
+    in_rotation = (
+        entry
+        for entry in recorded.replicas.values()
+        if entry.enabled_at is not None and entry.drain_began_at is None and entry.failure is None
+    )
+    return any(entry.unhealthy_since is None for entry in in_rotation)
+
+
 def _entry_after(entry: ReplicaRecord, step: s.Step, now: float) -> ReplicaRecord:
     match step:
         case s.EnableServer():
-            return replace(entry, enabled_at=now, drain_began_at=None, cut_at=None)
+            return replace(
+                entry, enabled_at=now, drain_began_at=None, disabled_at=None, cut_at=None, unhealthy_since=None
+            )
+        case s.NoteHealth():
+            return replace(entry, unhealthy_since=None if step.healthy else entry.unhealthy_since or now)
         case s.DrainServer():
             return replace(entry, drain_began_at=entry.drain_began_at or now)
         case s.DisableServer():
             # Without stickiness, and for a replica that died, there is no drain before.
-            return replace(entry, drain_began_at=entry.drain_began_at or now)
+            began = entry.drain_began_at or now
+            return replace(entry, drain_began_at=began, disabled_at=entry.disabled_at or now)
         case s.CutConnections():
             return replace(entry, cut_at=now)
         case s.StopReplica():
@@ -113,8 +135,10 @@ def _entry_after(entry: ReplicaRecord, step: s.Step, now: float) -> ReplicaRecor
                 generation=step.generation,
                 enabled_at=None,
                 drain_began_at=None,
+                disabled_at=None,
                 cut_at=None,
                 killed_at=None,
+                unhealthy_since=None,
             )
         case _:
             return entry
@@ -125,12 +149,22 @@ def _failed(state: AppState, step: s.FailReplica) -> AppState:
     replicas = dict(recorded.replicas)
     if step.replica in replicas:
         replicas[step.replica] = replace(replicas[step.replica], failure=failure)
-    slots = {**recorded.slots, failure.slot: SlotRecord(step.attempts, step.next_try)}
+    alerted = recorded.slots.get(failure.slot, SlotRecord()).alerted or step.last
+    slots = {**recorded.slots, failure.slot: SlotRecord(step.attempts, step.next_try, alerted)}
     state = _with(state, replace(recorded, replicas=replicas, slots=slots))
     rollout = recorded.rollout
-    if rollout is None or not step.counted:
+    if rollout is None or (rollout.phase.ended and not step.counted):
         return state
-    return _with_rollout(state, _with_failure(rollout, failure))
+    return _with_rollout(state, _with_failure(rollout, failure) if step.counted else _explained(rollout, failure))
+
+
+def _explained(rollout: Rollout, failure: Failure) -> Rollout:
+    """One of its failures is better understood: what was said of it is said better."""
+    known = next((one for one in rollout.failures if (one.replica, one.at) == (failure.replica, failure.at)), None)
+    if known is None:
+        return rollout
+    failures = tuple(failure if one is known else one for one in rollout.failures)
+    return replace(rollout, failures=failures, detail=rollout.detail.replace(known.detail, failure.detail))
 
 
 def _with_failure(rollout: Rollout, failure: Failure) -> Rollout:
@@ -151,7 +185,8 @@ def _taken(state: AppState, step: s.TakeSlot, now: float) -> AppState:
     assert rollout is not None  # only a running rollout takes slots up
     slots = {**state.desired.slots, step.slot: step.target}
     taken = {**rollout.taken, step.slot: Taken(at=now, back=step.back)}
-    attempts = {**state.recorded.slots, step.slot: SlotRecord()}
+    alerted = state.recorded.slots.get(step.slot, SlotRecord()).alerted
+    attempts = {**state.recorded.slots, step.slot: SlotRecord(alerted=alerted)}
     recorded = replace(state.recorded, slots=attempts, rollout=replace(rollout, taken=taken))
     return replace(state, desired=replace(state.desired, slots=slots), recorded=recorded)
 
@@ -260,8 +295,10 @@ def _advances(recorded: Recorded, step: s.Step) -> bool:
             return recorded.slots.get(step.slot, SlotRecord()).attempts == 0
         case s.EnableServer():
             return entry is not None and entry.enabled_at is None
-        case s.DrainServer() | s.DisableServer():
+        case s.DrainServer():
             return entry is not None and entry.drain_began_at is None
+        case s.DisableServer():
+            return entry is not None and entry.disabled_at is None
         case s.StopReplica():
             return entry is not None and entry.stop_began_at is None
         case _:

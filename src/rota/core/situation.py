@@ -124,10 +124,12 @@ class Member:
             return ReplicaPhase.DRAINING
         if self.standby:
             return ReplicaPhase.STANDBY
-        if self.admitted:
+        if self.arrived:
             return ReplicaPhase.READY
         if not self.running:
             return ReplicaPhase.PENDING
+        if self.admitted:
+            return ReplicaPhase.WARMING
         return ReplicaPhase.STARTING if self.ready.stage is Stage.STARTING else ReplicaPhase.WARMING
 
 

@@ -5,6 +5,8 @@ has the key (design.md, "File")."""
 
 from __future__ import annotations
 
+import enum
+import re
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
@@ -25,6 +27,7 @@ from rota.core.options import RolloutOptions as RolloutOptions
 from rota.core.options import Strategy as Strategy
 from rota.core.options import UpdateConfig as UpdateConfig
 from rota.core.quantities import Seconds, Size, Whole, between, quoted
+from rota.core.sticky import StickyOrSwitch
 
 CLOUDLET_BYTES = 128 * 2**20  # V8: 1 cloudlet = 128 MiB
 CLOUDLET_CPUS = 0.4  # V8: and 400 MHz, taken as 0.4 of a core as Virtuozzo's hosts do
@@ -33,6 +36,15 @@ MAX_MIN_READY = 600.0  # H2
 MAX_KEEP_OLD = 86400.0  # a day: each kept replica costs what a serving one does
 
 LEAST_MEMORY = 4 * 2**20  # below it no interpreter starts
+
+
+class Balance(enum.Enum):
+    """How HAProxy chooses the replica of a request that no cookie leads."""
+
+    ROUND_ROBIN = "round-robin"
+    LEASTCONN = "leastconn"
+    RANDOM = "random"
+    SOURCE = "source"
 
 
 def _enough_memory(value: int) -> int:
@@ -127,6 +139,15 @@ class HealthCheck(Model):
     start_interval: Annotated[Seconds, between(0.01, 60)] = 0.1
 
 
+def _notify_url(value: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9]*://\S+", value, re.ASCII | re.IGNORECASE):
+        raise ValueError(f"an address is expected, such as mailto://…, json://… or slack://…, not {quoted(value)}")
+    return value
+
+
+NotifyUrl = Annotated[str, Field(max_length=4096), AfterValidator(_notify_url)]
+
+
 def _drain_timeout(value: float) -> float:
     if not 0 <= value <= MAX_DRAIN:
         raise ValueError(
@@ -136,7 +157,11 @@ def _drain_timeout(value: float) -> float:
 
 
 class Drain(Model):
+    """``timeout`` ends the wait for sessions, and after it once more the wait for what is open; ``session_timeout``
+    None is as long as it."""
+
     timeout: Annotated[Seconds, AfterValidator(_drain_timeout)] = 30.0
+    session_timeout: Annotated[Seconds, AfterValidator(_drain_timeout)] | None = None
 
 
 class Restart(Model):
@@ -153,6 +178,13 @@ class Restart(Model):
         if value < read.data.get("delay", 0.0):
             raise ValueError(f"the first delay of {read.data['delay']:g} s is longer than max_delay, {value:g} s")
         return value
+
+
+class Repair(Model):
+    """What becomes of a replica that runs and is unhealthy (H3): replaced when that has lasted, few at once."""
+
+    unhealthy_grace: Annotated[Seconds, between(0, 86400)] = 30.0
+    max_at_once: Whole = Field(default=1, ge=1, le=1000)
 
 
 Entry = TypeVar("Entry", Domain, EnvVar)
@@ -204,8 +236,12 @@ class AppSpec(Model):
     update_config: UpdateConfig | None = None
     rollback: RolloutOptions = RolloutOptions()
     rollback_config: UpdateConfig | None = None
+    balance: Balance = Balance.ROUND_ROBIN
+    sticky: StickyOrSwitch = None
     drain: Drain = Drain()
     restart: Restart = Restart()
+    repair: Repair = Repair()
+    notify: tuple[NotifyUrl, ...] = Field(default=(), max_length=20)
 
     @field_validator("domains")
     @classmethod
@@ -248,6 +284,13 @@ class AppSpec(Model):
             raise misplaced(found[1], [found[0]])
         if own == "rollback" and value.failure_action is FailureAction.ROLLBACK:
             raise misplaced(NO_WAY_BACK, ["failure_action"])
+        return value
+
+    @field_validator("drain")
+    @classmethod
+    def _sessions_to_wait_for(cls, value: Drain, read: ValidationInfo) -> Drain:
+        if value.session_timeout is not None and "sticky" in read.data and read.data["sticky"] is None:
+            raise misplaced("only a sticky app has sessions to wait for; add sticky: true", ["session_timeout"])
         return value
 
     @field_validator("command", "build_command")
@@ -295,3 +338,15 @@ class AppSpec(Model):
     @property
     def limits(self) -> Limits:
         return self.resources.limits()
+
+    @property
+    def session_timeout(self) -> float | None:
+        """Seconds without a request after which a draining replica's sessions are over; None: it has none."""
+        if self.sticky is None:
+            return None
+        return self.drain.timeout if self.drain.session_timeout is None else self.drain.session_timeout
+
+    @property
+    def drain_time(self) -> float:
+        """The longest time, in seconds, from a hand-off's beginning to the replica's stop signal."""
+        return self.drain.timeout if self.sticky is None else 2 * self.drain.timeout

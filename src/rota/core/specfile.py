@@ -24,14 +24,13 @@ from rota.core.starter import written
 DEFAULT_FILE = "rota.yaml"
 
 NOT_YET = {
-    "": "archive autoscale build canary freezes git hold image_key images migration notify"
-    " placement ports post_deploy pre_deploy preset protected repair schedule server sticky targets"
+    "": "archive autoscale build canary freezes git hold image_key images migration"
+    " placement ports post_deploy pre_deploy preset protected schedule server targets"
     " warm_up windows",
     "domains": "aliases",
     "env": "from secret_name",
     "health_check": "command",
     "rollout": "remove_from_dns",
-    "drain": "session_timeout",
 }
 """Keys of the file's full form that this version does not honour, by section: named, never dropped silently (H11)."""
 
@@ -42,6 +41,7 @@ _LISTS = {
     "env": "- name: KEY and value: TEXT",
     "domains": "- domain: www.example.org",
     "volumes": "- uploads:/var/uploads",
+    "notify": "- mailto://…",
 }
 
 

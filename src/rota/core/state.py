@@ -58,7 +58,7 @@ class Desired:
 class ReplicaRecord:
     """Facts about one replica, each written before the act that it permits. ``run_before`` is the run that is being
     ended for a restart in place; ``generation`` is that of the replica's next or present run; ``colour`` is the pool
-    that it was made for."""
+    that it was made for. ``unhealthy_since``: when rota saw that HAProxy's check of it fails; None while it passes."""
 
     slot: int
     release: int
@@ -66,30 +66,39 @@ class ReplicaRecord:
     started_at: float
     enabled_at: float | None = None
     drain_began_at: float | None = None
+    disabled_at: float | None = None
     cut_at: float | None = None
     stop_began_at: float | None = None
     killed_at: float | None = None
     run_before: str | None = None
+    unhealthy_since: float | None = None
     failure: Failure | None = None
     colour: int = 0
 
 
 @dataclass(frozen=True)
 class SlotRecord:
-    """``attempts`` counts the tries in a row that brought no lasting replica, ``next_try`` is when the next may be."""
+    """``attempts`` counts the tries in a row that brought no lasting replica, ``next_try`` is when the next may be.
+    ``alerted``: its last attempt was used up, which people were told; so are they when it is over."""
 
     attempts: int = 0
     next_try: float = 0.0
+    alerted: bool = False
 
 
 @dataclass(frozen=True)
 class Recorded:
+    """``repair_held_at``: since when repair waits because nobody serves; ``repair_from``: when the first replica of an
+    app recovered that was unhealthy altogether."""
+
     replicas: Mapping[str, ReplicaRecord] = field(default_factory=dict)
     slots: Mapping[int, SlotRecord] = field(default_factory=dict)
     prepared_at: Mapping[int, float] = field(default_factory=dict)
     next_replica: int = 1
     next_generation: int = 1
     next_release: int = 1
+    repair_held_at: float | None = None
+    repair_from: float = 0.0
     rollout: Rollout | None = None
 
     @property

@@ -169,12 +169,35 @@ class AdoptReplica(ReplicaStep):
 
 @dataclass(frozen=True)
 class FailReplica(ReplicaStep):
-    """``attempts`` and ``next_try`` are the slot's from now on; ``counted`` says whether it counts in the rollout."""
+    """``attempts`` and ``next_try`` are the slot's from now on; ``counted`` says whether it counts in the rollout,
+    ``last`` whether restart.attempts are used up outside of one (S5)."""
 
     failure: Failure
     attempts: int
     next_try: float
     counted: bool
+    last: bool = False
+
+
+@dataclass(frozen=True)
+class NoteHealth(ReplicaStep):
+    """HAProxy's check of a replica in rotation begins to fail, or passes again; HAProxy itself has acted on it."""
+
+    healthy: bool
+
+
+@dataclass(frozen=True)
+class HoldRepair(AppStep):
+    """Repair waits, as nobody serves; or goes on."""
+
+    held: bool
+
+
+@dataclass(frozen=True)
+class SettleSlot(AppStep):
+    """The slot's replica has lasted: its earlier attempts are forgotten."""
+
+    slot: int
 
 
 @dataclass(frozen=True)
@@ -238,6 +261,9 @@ StoreStep = (
     | FinishSlot
     | AdoptReplica
     | FailReplica
+    | NoteHealth
+    | HoldRepair
+    | SettleSlot
     | RecordCounters
     | OpenGap
     | CloseGap
@@ -257,6 +283,6 @@ def subject(step: Step) -> str:
         return step.replica
     if isinstance(step, PrepareRelease):
         return f"release {step.release}"
-    if isinstance(step, TakeSlot | FinishSlot):
+    if isinstance(step, TakeSlot | FinishSlot | SettleSlot):
         return f"slot {step.slot}"
     return "routes" if isinstance(step, PrepareBackend | RouteApp | UnrouteApp) else type(step).__name__

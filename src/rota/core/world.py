@@ -35,7 +35,8 @@ Effect = Callable[[], None]
 
 class World:
     """Begins as what is seen now. What is open now is not in it: nobody knows for how long it will be; a drain takes
-    what drains took. What was under way counts as not begun."""
+    what drains took, and the users of a sticky app come no more once it has begun. What was under way counts as not
+    begun."""
 
     def __init__(self, state: AppState, observed: Observation, durations: Durations, now: float) -> None:
         self._durations = durations
@@ -49,6 +50,7 @@ class World:
         self._calls: dict[str, tuple[float, Effect]] = {}
         self._later: list[tuple[float, Effect]] = []
         self._open_until: dict[ReplicaId, float] = {}
+        self._idle_since: dict[ReplicaId, float] = {}
         self._healthy_at: dict[ReplicaId, float] = {}
         for name, seen in observed.replicas.items():
             if seen.state is RunState.RUNNING:
@@ -58,7 +60,11 @@ class World:
         """What a look at this moment sees."""
         self._happen(now)
         servers = {
-            name: replace(server, open=int(now < self._open_until.get(name, now)))
+            name: replace(
+                server,
+                open=int(now < self._open_until.get(name, now)),
+                idle=max(server.idle, now - self._idle_since.get(name, now)),
+            )
             for name, server in self._servers.items()
         }
         return Observation(
@@ -157,6 +163,7 @@ class World:
                 self._servers[step.replica] = ObservedServer(step.replica, step.backend, ServerState.READY, up=True)
             case s.DrainServer():
                 self._set_server(step.replica, ServerState.DRAIN)
+                self._idle_since[step.replica] = at
             case s.DisableServer():
                 self._set_server(step.replica, ServerState.MAINT)
                 if self._durations.drain.seconds >= NOISE:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rota.core import steering
+from rota.core import diagnosis, steering
 from rota.core.admission import admit
 from rota.core.capacity import Amount, Room, demand_of
-from rota.core.errors import Conflict, Missing, NotFound, Problem, SpecError
+from rota.core.diagnosis import Finding
+from rota.core.errors import Conflict, Missing, NotFound, Problem, SpecError, UsageError
 from rota.core.events import EventKind
 from rota.core.fitness import RuntimeKind, misfits
 from rota.core.order import Deploy, Order
+from rota.core.redaction import shown
 from rota.core.rollout import Phase, Rollout
 from rota.core.spec import AppSpec
 from rota.core.state import AppState
@@ -29,6 +31,7 @@ from rota.ports.balancer import Balancer
 from rota.ports.clock import Clock
 from rota.ports.logs import Logs
 from rota.ports.machine import Machine
+from rota.ports.notifier import Notifier
 from rota.ports.runtime import Runtime
 from rota.ports.source import Sources
 from rota.ports.store import Answer, Store
@@ -40,7 +43,8 @@ LOOK_AGAIN = 0.1  # seconds
 
 
 class Engine:
-    """``about`` is what the composition root knows of this server; ``on_shutdown`` ends it."""
+    """``about`` is what the composition root knows of this server, ``examine`` what it finds about the host;
+    ``on_shutdown`` ends it."""
 
     def __init__(
         self,
@@ -54,7 +58,9 @@ class Engine:
         balancer: Balancer,
         logs: Logs,
         clock: Clock,
+        notifier: Notifier,
         about: Callable[[], View],
+        examine: Callable[[], Sequence[Finding]],
         http: str,
         on_shutdown: Callable[[bool], None],
     ) -> None:
@@ -67,7 +73,9 @@ class Engine:
         self._balancer = balancer
         self._logs = logs
         self._clock = clock
+        self._notifier = notifier
         self._about = about
+        self._examine = examine
         self._http = http
         self._on_shutdown = on_shutdown
         self._ordering = asyncio.Lock()
@@ -88,9 +96,9 @@ class Engine:
         return shown
 
     def replicas(self, name: str) -> View:
-        app, now = self._supervisor.app(name), self._clock.now()
-        members = views.members(app.state, app.observation, now)
-        return {"app": name, "replicas": [views.replica_view(member, now) for member in members]}
+        app = self._supervisor.app(name)
+        here = views.situation(app.state, app.observation, self._clock.now())
+        return {"app": name, "replicas": [views.replica_view(member, here) for member in views.members(here)]}
 
     async def stats(self, name: str | None) -> list[View]:
         """What the replicas of an app, or of every app, use and serve."""
@@ -114,6 +122,17 @@ class Engine:
     def server(self) -> View:
         return self._about() | {"apps": len(self._supervisor.apps)}
 
+    async def doctor(self, app: str | None) -> View:
+        """What is wrong: with one app, or with all of them, the notices and the host."""
+        names = [app] if app is not None else sorted(self._supervisor.apps)
+        found: list[Finding] = []
+        for known in map(self._supervisor.app, names):
+            found += diagnosis.of_app(views.situation(known.state, known.observation, self._clock.now()))
+        if app is None:
+            found += diagnosis.of_letters(await self._store.unsent())
+            found += await asyncio.to_thread(self._examine)
+        return {"findings": [{"level": one.level.value, "about": one.about, "said": one.said} for one in found]}
+
     async def ready(self) -> None:
         """Raises Missing or StepFailed naming what does not answer."""
         await self._store.answer("")
@@ -125,7 +144,8 @@ class Engine:
 
     async def begin(self, app: str, order: Order) -> View:
         """Starts a rollout and returns its view. Raises the errors of core.admission.admit, StalePlan, and SpecError
-        for what the server's runtime cannot run."""
+        for what the server's runtime cannot run and for an address to which no notice can be sent."""
+        await self._check_addresses(order)
         async with self._ordering:
             known = self._supervisor.apps.get(app)
             ordered = await self._begun(app, order)
@@ -254,6 +274,13 @@ class Engine:
                         hosts.update(dict.fromkeys(release.spec.hosts, name))
         return hosts
 
+    async def _check_addresses(self, order: Order) -> None:
+        for url in order.spec.notify if isinstance(order, Deploy) else ():
+            try:
+                await self._notifier.check(url)
+            except UsageError as error:
+                raise SpecError([Problem(f"notify: {error}", key="notify")]) from error
+
     async def _begun(self, app: str, order: Order) -> Callable[[AppState | None], AppState]:
         """From the app's state to the one that the order leaves. Raises SpecError."""
         if isinstance(order, Deploy):
@@ -333,7 +360,9 @@ def _refuse_misfit(spec: AppSpec, runtime: RuntimeKind) -> None:
 
 
 def _redacted(spec: View) -> View:
-    """Values of environment variables may be secrets, a registry's password is one: shown are their names alone."""
+    """Values of environment variables may be secrets, a registry's password is one, and addresses of notices hold some:
+    shown are their names alone."""
+    spec["notify"] = [shown(url) for url in spec.get("notify", [])]
     spec["env"] = [{"name": entry["name"], "value": "(hidden)"} for entry in spec.get("env", [])]
     registry = (spec.get("image") or {}).get("registry") or {}
     if registry.get("password"):

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from rota.core.events import Event
+from rota.core.notice import Notice, addresses, letters
 from rota.core.state import AppState
 from rota.ports.store import Store
 
@@ -13,13 +14,25 @@ from rota.ports.store import Store
 class Journal:
     """Writes through to the store; whoever follows is told afterwards, so that nobody hears of what is not durable."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, notify: Sequence[str] = ()) -> None:
+        """``notify``: where notices about any app, and about the server, go beside the app's own addresses."""
+        self.letters_written = asyncio.Event()
         self._store = store
+        self._notify = tuple(notify)
         self._written = asyncio.Condition()
         self._last = 0
 
-    async def save(self, state: AppState, events: Sequence[Event]) -> None:
-        await self._tell(await self._store.save(state, events))
+    async def save(self, state: AppState, events: Sequence[Event], notices: Sequence[Notice] = ()) -> None:
+        """Notices are written in the same commit: none is lost, and none is sent of what did not happen."""
+        addressed = letters(notices, (*self._notify, *addresses(state))) if notices else ()
+        await self._tell(await self._store.save(state, events, addressed))
+        if addressed:
+            self.letters_written.set()
+
+    async def incident(self, name: str, lasts: bool, notice: Notice) -> None:
+        """An incident of the server begins or is over."""
+        await self._store.keep_incident(name, lasts, letters([notice], self._notify))
+        self.letters_written.set()
 
     async def forget(self, app: str, events: Sequence[Event]) -> None:
         await self._tell(await self._store.forget(app, events))

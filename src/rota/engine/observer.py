@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from rota.core import repair
 from rota.core.names import ReplicaId
 from rota.core.observation import (
     Artefact,
@@ -81,18 +82,19 @@ class Observer:
         for name, seen in replicas.items():
             record = state.recorded.replicas.get(name)
             settled = record is not None and (record.failure is not None or record.stop_began_at is not None)
-            ready = record is not None and record.enabled_at is not None and seen.state is RunState.RUNNING
             waiting = seen.state is RunState.RUNNING and not self._overdue(state, seen)
-            if not settled and not ready and not waiting:
+            if not settled and not waiting:
                 lines[name] = await self._logs.tail(name, LOG_LINES)
         return lines
 
     def _overdue(self, state: AppState, seen: ObservedReplica) -> bool:
         """Whether this look is the one on which it fails."""
-        release = state.releases.get(seen.release)
+        release, record = state.releases.get(seen.release), state.recorded.replicas.get(seen.id)
         if release is None:
             return False
         now = self._clock.now()
+        if record is not None and record.enabled_at is not None:
+            return repair.overdue(release.spec, record, now)
         return readiness(release.spec, seen, self._probing.seen(seen.id), now).stage is Stage.FAILED
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from rota.core import steps as s
@@ -15,6 +15,7 @@ from rota.core.begin import given_way
 from rota.core.decide import Decision, decide
 from rota.core.errors import StepFailed
 from rota.core.events import Event, EventKind, phase_event, step_event
+from rota.core.notice import Notice, of_phase, of_step
 from rota.core.observation import Observation, RunState
 from rota.core.record import record
 from rota.core.state import AppState
@@ -37,12 +38,13 @@ def no_fault(point: str, step: s.Step) -> None:
 
 
 class _Verdict:
-    """What a look led to: the steps, the state once they are permitted, and their events."""
+    """What a look led to: the steps, the state once they are permitted, their events and notices."""
 
     def __init__(self, state: AppState) -> None:
         self.state = state
         self.steps: list[s.Step] = []
         self.events: list[Event] = []
+        self.notices: list[Notice] = []
         self.last = Decision((), None)
 
     def add(self, step: s.Step, now: float) -> None:
@@ -50,6 +52,7 @@ class _Verdict:
         self.state = record(before, step, now)
         phase = phase_event(before.recorded.rollout, self.state.recorded.rollout, now)
         self.events += [step_event(before, step, now), *([phase] if phase else [])]
+        self.notices += of_step(before, self.state, step, now) + of_phase(before.recorded.rollout, self.state, now)
         self.steps.append(step)
 
     @property
@@ -170,7 +173,7 @@ class Reconciler:
     async def _write_down(self, verdict: _Verdict) -> None:
         if not verdict.steps:
             return
-        await self._journal.save(verdict.state, verdict.events)
+        await self._journal.save(verdict.state, verdict.events, verdict.notices)
         self.state = verdict.state
         if verdict.forgets:  # after its end is in the history: the rollout may have ended in this very verdict
             await self._journal.forget(self.state.name, [])
@@ -178,9 +181,11 @@ class Reconciler:
         for step in verdict.steps:
             self._fault("recorded", step)
 
-    async def _keep(self, after: AppState, events: list[Event]) -> None:
-        phase = phase_event(self.state.recorded.rollout, after.recorded.rollout, self._clock.now())
-        await self._journal.save(after, [*events, phase] if phase else events)
+    async def _keep(self, after: AppState, events: list[Event], notices: Sequence[Notice] = ()) -> None:
+        before, now = self.state.recorded.rollout, self._clock.now()
+        phase = phase_event(before, after.recorded.rollout, now)
+        told = (*notices, *of_phase(before, after, now))
+        await self._journal.save(after, [*events, phase] if phase else events, told)
         self.state = after
 
     def _start(self, step: s.Step) -> None:
@@ -219,9 +224,11 @@ class Reconciler:
 
     async def _start_failed(self, step: s.StartReplica | s.RestartReplica, reason: str) -> None:
         async with self.lock:
-            failed = failed_start(self.state, step, reason, self._clock.now())
-            event = step_event(self.state, failed, self._clock.now())
-            await self._keep(record(self.state, failed, self._clock.now()), [event])
+            now = self._clock.now()
+            failed = failed_start(self.state, step, reason, now)
+            after = record(self.state, failed, now)
+            notices = of_step(self.state, after, failed, now)
+            await self._keep(after, [step_event(self.state, failed, now)], notices)
 
     async def _note(self, event: Event, reason: str) -> None:
         noted = Event(

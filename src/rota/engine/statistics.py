@@ -12,7 +12,7 @@ from rota.core.names import ReplicaId
 from rota.core.observation import Counters, Observation, ObservedBalancer
 from rota.core.situation import Member
 from rota.core.state import AppState
-from rota.engine.views import View, members, moment
+from rota.engine.views import View, members, moment, situation
 from rota.ports.balancer import Balancer
 from rota.ports.clock import Clock
 from rota.ports.usage import Reading, Usage
@@ -63,7 +63,7 @@ class Statistics:
 
 
 def _running(state: AppState, observed: Observation | None, now: float) -> list[Member]:
-    return [member for member in members(state, observed, now) if member.running]
+    return [member for member in members(situation(state, observed, now)) if member.running]
 
 
 def _replica(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from rota.core.errors import NotFound
 from rota.core.state import AppState
@@ -35,8 +36,9 @@ class Supervisor:
         store: Store,
         clock: Clock,
         fault: Fault = no_fault,
+        notify: Sequence[str] = (),
     ) -> None:
-        self.journal = Journal(store)
+        self.journal = Journal(store, notify)
         self._store = store
         self._clock = clock
         self._fault = fault
@@ -110,6 +112,18 @@ class Supervisor:
                     await asyncio.wait_for(asyncio.Event().wait(), 1.0)
         self._apps.pop(name, None)
         self._tasks.pop(name, None)
+
+
+@contextlib.asynccontextmanager
+async def running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Loops that belong to no app (the outbox, the watch on the disk), as long as the block lasts."""
+    tasks = [asyncio.create_task(loop) for loop in loops]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _suspended(state: AppState) -> AppState:

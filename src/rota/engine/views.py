@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from rota.core import repair
 from rota.core.events import Event
 from rota.core.observation import Gap, Observation
 from rota.core.promise import deviations
@@ -27,13 +28,16 @@ def moment(at: float | None) -> str | None:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def members(state: AppState, observed: Observation | None, now: float) -> list[Member]:
-    situation = Situation(state, observed or Observation(), now, Draft(frozenset()))
-    return sorted(situation.members.values(), key=lambda member: (member.record.slot, member.number))
+def situation(state: AppState, observed: Observation | None, now: float) -> Situation:
+    return Situation(state, observed or Observation(), now, Draft(frozenset()))
+
+
+def members(here: Situation) -> list[Member]:
+    return sorted(here.members.values(), key=lambda member: (member.record.slot, member.number))
 
 
 def app_view(state: AppState, observed: Observation | None, now: float, urls: list[str]) -> View:
-    shown = members(state, observed, now)
+    shown = members(situation(state, observed, now))
     running = state.recorded.running_rollout
     release = state.releases.get(state.desired.current.release)
     return {
@@ -49,7 +53,7 @@ def app_view(state: AppState, observed: Observation | None, now: float, urls: li
     }
 
 
-def replica_view(member: Member, now: float) -> View:
+def replica_view(member: Member, here: Situation) -> View:
     seen, record = member.seen, member.record
     failure = record.failure
     ready = record.enabled_at if member.phase is ReplicaPhase.READY else None
@@ -61,7 +65,7 @@ def replica_view(member: Member, now: float) -> View:
         "generation": record.generation,
         "node": seen.node if seen else "local",
         "phase": member.phase.value,
-        "reason": failure.detail if failure else member.ready.detail,
+        "reason": failure.detail if failure else repair.condition(here, member) or member.ready.detail,
         "address": str(seen.address) if seen and seen.address else None,
         "started_at": moment(seen.started_at if seen else record.started_at),
         "ready_since": moment(ready),

@@ -24,7 +24,8 @@ class Balancer(Protocol):
         ...
 
     def on_change(self, wake: Callable[[str], None]) -> None:
-        """Calls ``wake(app)`` when HAProxy is lost or back, or an old process of it has ended."""
+        """Calls ``wake(app)`` when HAProxy is lost or back, an old process of it has ended, or the checks of one of the
+        app's servers begin to fail or pass again (within two seconds)."""
         ...
 
     async def prepare(self, backend: Backend, hosts: tuple[str, ...]) -> None:

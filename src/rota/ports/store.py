@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rota.core.events import Event
+from rota.core.notice import Letter
 from rota.core.rollout import Rollout
 from rota.core.state import AppState
 
@@ -27,8 +28,9 @@ class Store(Protocol):
 
     async def load(self) -> tuple[AppState, ...]: ...
 
-    async def save(self, state: AppState, events: Sequence[Event]) -> tuple[Event, ...]:
-        """Keeps an app's state, its rollout in the history and the events; returns the events with their ``seq``."""
+    async def save(self, state: AppState, events: Sequence[Event], letters: Sequence[Letter] = ()) -> tuple[Event, ...]:
+        """Keeps an app's state, its rollout in the history, the events and what people are to be told of them; returns
+        the events with their ``seq``."""
         ...
 
     async def forget(self, app: str, events: Sequence[Event]) -> tuple[Event, ...]:
@@ -50,5 +52,33 @@ class Store(Protocol):
     async def answer(self, key: str) -> Answer | None: ...
 
     async def keep_answer(self, key: str, answer: Answer) -> None: ...
+
+    async def due_letters(self, now: float, limit: int) -> tuple[Letter, ...]:
+        """The letters to be sent by now, those that have waited longest first."""
+        ...
+
+    async def next_letter(self) -> float | None:
+        """When the next letter is to be sent; None when there is none."""
+        ...
+
+    async def put_off(self, letter: Letter) -> None:
+        """Keeps a letter's attempts, failure and next try."""
+        ...
+
+    async def drop_letter(self, number: int) -> None:
+        """The letter was taken."""
+        ...
+
+    async def unsent(self) -> tuple[Letter, ...]:
+        """The newest letters, at most 100, that have failed so far or were given up; the newest first."""
+        ...
+
+    async def incident(self, name: str) -> bool:
+        """Whether people were told of it, and not yet that it is over."""
+        ...
+
+    async def keep_incident(self, name: str, lasts: bool, letters: Sequence[Letter]) -> None:
+        """It lasts, or is over; with what people are to be told."""
+        ...
 
     async def close(self) -> None: ...

@@ -71,17 +71,29 @@ class FakeBalancer:
         self._wake_all()
 
     def set_server(
-        self, replica: ReplicaId, *, up: bool | None = None, open: int | None = None, old_holders: int | None = None
+        self,
+        replica: ReplicaId,
+        *,
+        up: bool | None = None,
+        open: int | None = None,
+        old_holders: int | None = None,
+        check: str = "",
+        idle: float | None = None,
     ) -> None:
-        """What checks say of a server, and what is open at it, from now on."""
+        """What checks say of a server, what is open at it and when it was last used, from now on."""
         app = self._with(replica)
         server = app.servers[replica]
+        healthy = server.up if up is None else up
         app.servers[replica] = replace(
             server,
-            up=server.up if up is None else up,
+            up=healthy,
             open=server.open if open is None else open,
             old_holders=server.old_holders if old_holders is None else old_holders,
+            check="" if healthy else check,
+            idle=server.idle if idle is None else idle,
         )
+        if healthy != server.up:
+            self._wake_all()
 
     def count(self, replica: ReplicaId, counters: Counters) -> None:
         """Adds to a server's row and to its backend's, as requests that this server got would."""

@@ -163,5 +163,11 @@ class Rig:
             await server.stop()
 
 
-def pool(check: str | None = "/health", app: str = APP, interval: float = 2.0) -> Backend:
-    return Backend(app, check, interval, 0.1, 1.0, 3, 2)
+def pool(
+    check: str | None = "/health",
+    app: str = APP,
+    interval: float = 2.0,
+    cookie: str | None = None,
+    balance: str = "round-robin",
+) -> Backend:
+    return Backend(app, check, interval, 0.1, 1.0, 3, 2, cookie, balance=balance)

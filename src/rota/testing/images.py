@@ -21,7 +21,23 @@ _LEFT_OUT = re.compile(
 )
 _FOR_INSTALLATION = {"debconf", "dpkg", "install-info", "media-types", "mailcap", "readline-common"}
 _MERGED = re.compile(r"^/(?:bin|sbin|lib|lib64)(?=/)")
-_APPLETS = ("sh", "sleep", "cat", "echo", "true", "false", "nc", "httpd", "ls", "id", "dd", "touch", "kill", "tail")
+_APPLETS = (
+    "sh",
+    "sleep",
+    "cat",
+    "echo",
+    "true",
+    "false",
+    "nc",
+    "httpd",
+    "ls",
+    "id",
+    "dd",
+    "touch",
+    "kill",
+    "tail",
+    "tr",
+)
 _USERS = "root:x:0:0:root:/:/bin/sh\napp:x:1000:1000::/:/bin/sh\n"
 
 

@@ -19,6 +19,7 @@ from rota.core.begin import begin, given_way
 from rota.core.decide import Decision, decide
 from rota.core.errors import StepFailed
 from rota.core.names import ReplicaId
+from rota.core.notice import Notice, of_phase, of_step
 from rota.core.observation import (
     Counters,
     Observation,
@@ -76,8 +77,8 @@ class Crash:
 
 class Simulation:
     """``takes`` says how long a call is under way, ``refuses`` whether it fails ("before" or "after" it had its
-    effect), ``opens`` for how long each of the requests goes on that are open to a server that is being drained. All
-    may be changed at any time."""
+    effect), ``opens`` for how long each of the requests goes on that are open to a server that leaves, ``visits`` for
+    how long the users of one that is drained go on coming. All may be changed at any time."""
 
     def __init__(self, app: str = "web", rules: Rules | None = None) -> None:
         self.app = app
@@ -87,11 +88,14 @@ class Simulation:
         self.state: AppState | None = None
         self.steps: list[Done] = []
         self.rollouts: dict[str, Rollout] = {}
+        self.notices: list[Notice] = []
         self.takes: Callable[[s.Step], float] = lambda step: 0.0
         self.refuses: Callable[[s.Step], str] = lambda step: ""
         self.opens: Callable[[ReplicaId], tuple[float, ...]] = lambda replica: ()
+        self.visits: Callable[[ReplicaId], float] = lambda replica: 0.0
         self.old_process_ends_after = 0.0
         self.unhealthy: dict[ReplicaId, tuple[float, float]] = {}
+        self.unhealthy_because = ""
         self.crash: Crash | None = None
         self.turns_at_once = 0
         self.turns = 0
@@ -101,6 +105,7 @@ class Simulation:
         self._refused: dict[str, float] = {}
         self._looked: dict[ReplicaId, tuple[str, float]] = {}
         self._open: dict[ReplicaId, list[float]] = {}
+        self._visited_until: dict[ReplicaId, float] = {}
         self._old_process_until = 0.0
 
     @property
@@ -217,12 +222,16 @@ class Simulation:
         for step in decision.steps:
             assert state is not None
             self.steps.append(Done(self.now, step))
-            state = record(state, step, self.now)
+            before, state = state, record(state, step, self.now)
+            self.notices += of_step(before, state, step, self.now)
         if any(isinstance(step, s.ForgetApp) for step in decision.steps):
             state = None
         self._keep(state)
 
     def _keep(self, state: AppState | None) -> None:
+        if state is not None:
+            before = self.state.recorded.rollout if self.state is not None else None
+            self.notices += of_phase(before, state, self.now)
         self.state = state
         if state is not None and state.recorded.rollout is not None:
             self.rollouts[state.recorded.rollout.id] = state.recorded.rollout
@@ -261,7 +270,9 @@ class Simulation:
         assert self.state is not None
         if isinstance(step, s.StartReplica | s.RestartReplica):
             failed = failed_start(self.state, step, reason, self.now)
-            self._keep(record(self.state, failed, self.now))
+            after = record(self.state, failed, self.now)
+            self.notices += of_step(self.state, after, failed, self.now)
+            self._keep(after)
         else:
             self._refused[s.subject(step)] = self.now + RETRY
 
@@ -270,8 +281,11 @@ class Simulation:
         match step:
             case s.EnableServer():
                 self._open.pop(step.replica, None)
+                self._visited_until.pop(step.replica, None)
                 self.balancer.count(step.replica, Counters(requests=1))
-            case s.DrainServer() | s.DisableServer():
+            case s.DrainServer():
+                self._visited_until.setdefault(step.replica, self.now + self.visits(step.replica))
+            case s.DisableServer():
                 if step.replica not in self._open and not self._missing(step.replica):
                     self._open[step.replica] = self._ends(step.replica)
                     self.balancer.count(step.replica, Counters(requests=1))
@@ -303,6 +317,8 @@ class Simulation:
                     up=server.state is not ServerState.MAINT and self._is_healthy(name),
                     open=len(waiting),
                     old_holders=int(self.now < self._old_process_until),
+                    check=self.unhealthy_because,
+                    idle=max(0.0, self.now - self._visited_until.get(name, self.now)),
                 )
 
     def _is_healthy(self, replica: ReplicaId) -> bool:

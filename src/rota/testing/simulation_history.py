@@ -12,6 +12,7 @@ from rota.core import steering
 from rota.core import steps as s
 from rota.core.errors import RotaError
 from rota.core.names import ReplicaId
+from rota.core.notice import Topic
 from rota.core.observation import RunState
 from rota.core.rolling import is_done
 from rota.core.rollout import Phase, Rollout
@@ -33,6 +34,8 @@ MOODS: dict[str, Faults] = {
     "unbuilt": Faults(),
 }
 """How the replicas of a release behave; the release says so in its environment."""
+
+_OF_ROLLOUTS = frozenset({Topic.ROLLOUT_FAILED, Topic.ROLLED_BACK})
 
 PATIENCE = 3600.0  # seconds of the simulation in which every rollout comes to its end
 
@@ -88,6 +91,7 @@ class Life:
         simulation.takes = self._takes
         simulation.refuses = self._refuses
         simulation.opens = self._opens
+        simulation.visits = lambda replica: self._dice("visits", replica).choice([0.0, 0.05, 0.5])
         simulation.old_process_ends_after = self._dice("old process").choice([0.0, 0.1, 0.5])
         simulation.runtime.prepare_takes = self._dice("prepare").choice([0.0, 0.5])
 
@@ -100,6 +104,15 @@ class Life:
             getattr(self, f"_do_{deed.what}")(deed.given)
         self._become_calm()
         self._finish()
+        self.check_notices()
+
+    def check_notices(self) -> None:
+        """One message an incident, and its end is told once."""
+        topics = [notice.topic for notice in self.simulation.notices]
+        ends = [notice.title.partition(": ")[2] for notice in self.simulation.notices if notice.topic in _OF_ROLLOUTS]
+        assert len(ends) == len(set(ends)), f"a rollout's end is told twice: {ends}"
+        began = topics.count(Topic.CRASH_LOOP) + topics.count(Topic.UNHEALTHY)
+        assert topics.count(Topic.RECOVERED) <= began, f"an end without a beginning: {topics}"
 
     @property
     def is_to_work(self) -> bool:
@@ -179,6 +192,11 @@ class Life:
         if running:
             self.simulation.unhealthy[running[given[0] % len(running)]] = (now, now + given[1])
 
+    def _do_sicken_all(self, given: float) -> None:
+        """What all of them depend on is gone for so long; those that are started meanwhile come up."""
+        now = self.simulation.now
+        self.simulation.unhealthy |= dict.fromkeys(self._running(), (now, now + given))
+
     def _do_crash(self, given: int | None) -> None:
         self.simulation.crash = Crash(given)
 
@@ -217,6 +235,7 @@ class Life:
         """No more faults but those of bad releases, and a person who resumes nothing."""
         self._refuse = 0
         self.simulation.crash = None
+        self.simulation.unhealthy.clear()
         if self._lost_until is not None:
             self._lost_until = None
             self.simulation.restore_balancer()

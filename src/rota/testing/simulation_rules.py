@@ -6,10 +6,10 @@ from __future__ import annotations
 from rota.core import steps as s
 from rota.core.decide import Decision
 from rota.core.names import ReplicaId
-from rota.core.observation import RunState, ServerState
-from rota.core.rollout import Rollout
+from rota.core.observation import ObservedServer, RunState, ServerState
+from rota.core.rollout import Cause, Rollout
 from rota.core.situation import Member, Situation
-from rota.core.spec import Order, Overlap
+from rota.core.spec import Mode, Order, Overlap
 from rota.testing.simulation import Simulation
 
 SERVING_STEPS = (s.DrainServer, s.DisableServer, s.StopReplica, s.KillReplica, s.RestartReplica)
@@ -31,7 +31,7 @@ class DesignRules:
         assert not set(abouts) & here.observed.busy, "a step about something that is busy"
         self._floor(here, decision)
         for step in decision.steps:
-            self._one(here, step)
+            self._one(here, decision, step)
 
     def acting(self, simulation: Simulation, step: s.Step) -> None:
         if isinstance(step, s.StopReplica | s.RestartReplica | s.KillReplica):
@@ -58,7 +58,7 @@ class DesignRules:
             assert there >= set(here.slots), f"switched with {there} of {here.slots} there"
             assert not [member.id for member in then if not member.kept], "two generations serve at once"
 
-    def _one(self, here: Situation, step: s.Step) -> None:
+    def _one(self, here: Situation, decision: Decision, step: s.Step) -> None:
         member = here.members.get(step.replica) if isinstance(step, s.ReplicaStep) else None
         match step:
             case s.StartReplica():
@@ -68,10 +68,15 @@ class DesignRules:
                 assert member is not None
                 assert member.running
                 assert member.ready.stage.value == "ready", f"{member.id} is enabled and not ready"
+            case s.DrainServer():
+                assert member is not None
+                _out(here, member)
             case s.DisableServer():
                 assert member is not None
                 assert member.server is not None
                 assert member.server.state is not ServerState.MAINT, "maint again"
+                _out(here, member)
+                _disable(here, member, member.server)
             case s.StopReplica():
                 assert member is not None
                 _stop(here, member)
@@ -87,6 +92,8 @@ class DesignRules:
                 assert member is not None
                 assert not member.running
                 assert member.server is None, "its server is still there"
+            case s.FailReplica() if member is not None and member.admitted and member.running:
+                _repair(here, decision, member)
             case s.RestartReplica():
                 assert member is not None
                 assert not member.running
@@ -142,6 +149,54 @@ def _start(here: Situation, step: s.StartReplica) -> None:
     assert not old, f"{step.replica} is started before {old} are gone"
 
 
+def _repair(here: Situation, decision: Decision, member: Member) -> None:
+    """A replica in rotation is given up when it has been unhealthy for long enough and others serve, few at once."""
+    since, repair = member.record.unhealthy_since, here.spec(member.record.release).repair
+    assert not member.serving, f"{member.id} serves and is given up"
+    assert since is not None, f"{member.id} was not seen to be unhealthy"
+    assert here.now >= since + repair.unhealthy_grace - 1e-6, f"{member.id} is given up too early"
+    assert here.serving or len(here.slots) == 1, "nobody serves, and a replica is given up"
+    ill = {other.record.slot for other in here.members.values() if _is_given_up(other)}
+    ill -= {slot for slot in ill if any(other.kept and other.serving for other in here.of_slot(slot))}
+    given_up = [step for step in decision.steps if isinstance(step, s.FailReplica) and _admitted(here, step)]
+    most = here.spec(here.desired.current.release).repair.max_at_once
+    assert len(ill) + len(given_up) <= most, f"{len(ill)} and {len(given_up)} are repaired at once"
+
+
+def _admitted(here: Situation, step: s.FailReplica) -> bool:
+    return step.replica in here.members and here.members[step.replica].admitted and here.members[step.replica].running
+
+
+def _is_given_up(member: Member) -> bool:
+    failure = member.record.failure
+    return failure is not None and failure.cause is Cause.UNHEALTHY and member.admitted and member.running
+
+
+def _out(here: Situation, member: Member) -> None:
+    """A replica that was given up, and may recover, goes after its heir serves, or could not be started beside it."""
+    rollout, slot = here.rollout, member.record.slot
+    stops_first = rollout is not None and slot in rollout.in_hand and rollout.policy.order is not Order.START_FIRST
+    if not _is_given_up(member) or slot not in here.slots or stops_first:
+        return
+    others = [other for other in here.of_slot(slot) if other.number > member.number]
+    failures = [other.record.failure for other in others if other.record.failure is not None]
+    heir = any(other.kept and other.serving for other in here.of_slot(slot))
+    refused = any(failure.cause is Cause.START_FAILED for failure in failures)
+    assert heir or refused, f"{member.id} goes before its heir serves"
+
+
+def _disable(here: Situation, member: Member, server: ObservedServer) -> None:
+    """Whose users' sessions are kept is not taken from them before they are idle, or the drain's time is up (J2)."""
+    spec, record, rollout = here.spec(member.record.release), member.record, here.rollout
+    if not member.running or spec.session_timeout is None or record.failure is not None or not here.desired.active:
+        return
+    if rollout is not None and rollout.policy.mode is Mode.SIMULTANEOUS:
+        return
+    assert server.state is ServerState.DRAIN, "maint before drain"
+    over = server.idle >= spec.session_timeout
+    assert over or here.now >= (record.drain_began_at or 0.0) + spec.drain.timeout, "sessions are taken from it"
+
+
 def _stop(here: Situation, member: Member) -> None:
     server, record = member.server, member.record
     if server is None:
@@ -149,8 +204,8 @@ def _stop(here: Situation, member: Member) -> None:
     assert server.state is ServerState.MAINT, f"{member.id} is stopped while its server is {server.state.value}"
     assert not server.open or record.cut_at is not None, "open requests were not counted as cut"
     if server.old_holders:
-        assert record.drain_began_at is not None
-        assert here.now >= record.drain_began_at + here.spec(record.release).drain.timeout, "an old process holds it"
+        assert record.disabled_at is not None
+        assert here.now >= record.disabled_at + here.spec(record.release).drain.timeout, "an old process holds it"
 
 
 def _take(here: Situation, rollout: Rollout, step: s.TakeSlot) -> None:

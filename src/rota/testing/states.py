@@ -30,11 +30,12 @@ def app_in_rollout(app: str = "hello", *, replicas: int = 5, tick: int = 0, gene
         ),
         recorded=Recorded(
             replicas={replica_id(app, slot): _replica(app, slot, tick) for slot in slots},
-            slots={slot: SlotRecord(attempts=slot, next_try=BEGAN + tick) for slot in slots},
+            slots={slot: SlotRecord(attempts=slot, next_try=BEGAN + tick, alerted=True) for slot in slots},
             prepared_at={1: BEGAN, 2: BEGAN + 0.1},
             next_replica=replicas + 1,
             next_generation=generation + 1,
             next_release=3,
+            repair_held_at=BEGAN + tick,
             rollout=rollout(app, replicas=replicas, tick=tick, generation=generation),
         ),
         releases={number: release(app, number) for number in (1, 2)},
@@ -136,8 +137,13 @@ def _target(number: int) -> SlotTarget:
 
 def _replica(app: str, slot: int, tick: int) -> ReplicaRecord:
     at = BEGAN + tick
-    times = (at, at + 0.1, at + 0.2, at + 0.3, at + 0.4)
-    return ReplicaRecord(slot, 2, 7, BEGAN, *times, "boot/123/456", failure=_failure(app, slot), colour=1)
+    return ReplicaRecord(
+        *(slot, 2, 7, BEGAN, at, at + 0.1, at + 0.15, at + 0.2, at + 0.3, at + 0.4),
+        run_before="boot/123/456",
+        unhealthy_since=at + 0.5,
+        failure=_failure(app, slot),
+        colour=1,
+    )
 
 
 def _failure(app: str, slot: int) -> Failure:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from rota.core.errors import StepFailed
 from rota.core.events import Event
+from rota.core.notice import Letter
 from rota.core.rollout import Rollout
 from rota.core.state import AppState
 from rota.ports.store import Answer
@@ -23,6 +24,9 @@ class MemoryStore:
         self._rollouts: dict[tuple[str, float], Rollout] = {}
         self._events: list[Event] = []
         self._answers: dict[str, Answer] = {}
+        self._letters: dict[int, Letter] = {}
+        self._letter_count = 0
+        self._incidents: set[str] = set()
         self._faults: list[str] = []
 
     def fail_next(self, writes: int = 1, message: str = "cannot write: disk full") -> None:
@@ -32,8 +36,9 @@ class MemoryStore:
     async def load(self) -> tuple[AppState, ...]:
         return tuple(self._states[name] for name in sorted(self._states))
 
-    async def save(self, state: AppState, events: Sequence[Event]) -> tuple[Event, ...]:
+    async def save(self, state: AppState, events: Sequence[Event], letters: Sequence[Letter] = ()) -> tuple[Event, ...]:
         self._fail_if_ordered()
+        self._add(letters)
         self.saved.append(state)
         self._states[state.name] = state
         rollout = state.recorded.rollout
@@ -70,12 +75,45 @@ class MemoryStore:
         self._fail_if_ordered()
         self._answers[key] = answer
 
+    async def due_letters(self, now: float, limit: int) -> tuple[Letter, ...]:
+        waiting = [letter for letter in self._letters.values() if letter.next_try is not None]
+        due = [letter for letter in waiting if letter.next_try is not None and letter.next_try <= now]
+        return tuple(sorted(due, key=lambda letter: (letter.next_try, letter.number))[:limit])
+
+    async def next_letter(self) -> float | None:
+        return min((letter.next_try for letter in self._letters.values() if letter.next_try is not None), default=None)
+
+    async def put_off(self, letter: Letter) -> None:
+        self._fail_if_ordered()
+        if letter.number in self._letters:
+            self._letters[letter.number] = letter
+
+    async def drop_letter(self, number: int) -> None:
+        self._fail_if_ordered()
+        self._letters.pop(number, None)
+
+    async def unsent(self) -> tuple[Letter, ...]:
+        return tuple(letter for letter in reversed(self._letters.values()) if letter.failure)[:100]
+
+    async def incident(self, name: str) -> bool:
+        return name in self._incidents
+
+    async def keep_incident(self, name: str, lasts: bool, letters: Sequence[Letter]) -> None:
+        self._fail_if_ordered()
+        self._add(letters)
+        (self._incidents.add if lasts else self._incidents.discard)(name)
+
     async def close(self) -> None:
         return
 
     def _fail_if_ordered(self) -> None:
         if self._faults:
             raise StepFailed(self._faults.pop(0))
+
+    def _add(self, letters: Iterable[Letter]) -> None:
+        for letter in letters:
+            self._letter_count += 1
+            self._letters[self._letter_count] = replace(letter, number=self._letter_count)
 
     def _append(self, events: Iterable[Event]) -> tuple[Event, ...]:
         numbered = tuple(replace(event, seq=len(self._events) + count) for count, event in enumerate(events, start=1))

@@ -100,9 +100,12 @@ class WebServer:
 
 
 class Client:
-    """One connection after the other to HAProxy, kept alive as long as the other side does."""
+    """One connection after the other to HAProxy, kept alive as long as the other side does. ``cookie`` is sent with
+    each request as it is; ``given`` are the cookies that were set, with their attributes."""
 
     def __init__(self, port: int, host: str) -> None:
+        self.cookie = ""
+        self.given: list[str] = []
         self._port = port
         self._host = host
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
@@ -114,7 +117,8 @@ class Client:
             self._streams = None
             connection = "keep-alive" if keep else "close"
             length = "Content-Length: 0\r\n" if method == "POST" else ""
-            head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\n{length}Connection: {connection}\r\n\r\n"
+            cookie = f"Cookie: {self.cookie}\r\n" if self.cookie else ""
+            head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\n{length}{cookie}Connection: {connection}\r\n\r\n"
             writer.write(head.encode())
             status, body, goes_on = await self._read(reader)
         except (OSError, EOFError, ValueError):
@@ -131,7 +135,9 @@ class Client:
             self._streams = None
 
     async def _read(self, reader: asyncio.StreamReader) -> tuple[int, str, bool]:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        self.given += [line[12:] for line in head.splitlines() if line.lower().startswith("set-cookie: ")]
+        head = head.lower()
         length = next((int(line.split()[1]) for line in head.splitlines() if line.startswith("content-length:")), None)
         body = await reader.read() if length is None else await reader.readexactly(length)
         return int(head.split()[1]), body.decode(), length is not None and "connection: close" not in head

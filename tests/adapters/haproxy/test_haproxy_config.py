@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,16 @@ from rota.core.backend import Backend
 from rota.core.errors import UsageError
 from rota.core.names import replica_id
 from rota.core.observation import Address
+from rota.core.spec import Balance
 from rota.testing.haproxy import binary_of
 
 APPS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", fullmatch=True)
 HOSTS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?(\.[a-z0-9]{1,8}){0,3}", fullmatch=True)
 PATHS = st.none() | st.from_regex(r"/[!-~]{0,60}", fullmatch=True)
 SECONDS = st.floats(min_value=0.05, max_value=3600)
+COOKIES = st.none() | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True)
 COUNTS = st.integers(min_value=1, max_value=100)
+KEY = "c0ffee"
 IPS = st.ip_addresses().map(str)
 
 
@@ -32,10 +36,13 @@ def apps(draw: st.DrawFn) -> App:
     hosts = tuple(draw(st.lists(HOSTS, min_size=1, max_size=3, unique=True)))
     app = App(name)
     for path in draw(st.lists(PATHS, min_size=1, max_size=2, unique=True)):
-        backend = Backend(name, path, *(draw(SECONDS) for _ in range(3)), draw(COUNTS), draw(COUNTS))
+        times = (draw(SECONDS) for _ in range(3))
+        backend = Backend(name, path, *times, draw(COUNTS), draw(COUNTS), draw(COOKIES), draw(st.none() | SECONDS))
+        backend = replace(backend, balance=draw(st.sampled_from(Balance)).value)
         app = app.prepared(backend, hosts)
         address = Address(draw(IPS), draw(st.integers(1, 65535)))
-        app = app.with_server(Server(replica_id(name, draw(st.integers(1, 9**9))), backend.name, address))
+        replica, pin = replica_id(name, draw(st.integers(1, 9**9))), draw(st.sampled_from(["", "0a1b"]))
+        app = app.with_server(Server(replica, backend.name, address, pin))
     return app.routed({pool: draw(st.integers(1, 100)) for pool in app.pools})
 
 
@@ -48,7 +55,7 @@ def states() -> st.SearchStrategy[State]:
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(states())
 def test_the_state_is_read_back_from_the_file(state: State) -> None:
-    assert read_state(render(state, Settings(Path("/d")))) == state
+    assert read_state(render(state, Settings(Path("/d")), KEY)) == state
 
 
 @pytest.mark.parametrize("kind", ["system", "bundled"])
@@ -57,7 +64,7 @@ def test_the_state_is_read_back_from_the_file(state: State) -> None:
 )
 @given(state=states())
 def test_haproxy_accepts_every_file(tmp_path: Path, kind: str, state: State) -> None:
-    (tmp_path / "haproxy.cfg").write_text(render(state, Settings(tmp_path, maxconn=100)))
+    (tmp_path / "haproxy.cfg").write_text(render(state, Settings(tmp_path, maxconn=100), KEY))
     (tmp_path / "hosts.map").write_text(hosts_map(state))
     (tmp_path / "routes.map").write_text(routes_map(state))
     done = subprocess.run(
@@ -77,19 +84,21 @@ def test_the_draws_keep_the_shares(shares: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "path", "address"),
+    ("host", "path", "address", "cookie"),
     [
-        ("good.example", "/ok\nglobal", "127.0.0.1"),
-        ("bad host", "/ok", "127.0.0.1"),
-        ("good.example", "/ok", "localhost"),
-        ("good.example", "/ok", "127.0.0.1 disabled"),
+        ("good.example", "/ok\nglobal", "127.0.0.1", None),
+        ("bad host", "/ok", "127.0.0.1", None),
+        ("good.example", "/ok", "localhost", None),
+        ("good.example", "/ok", "127.0.0.1 disabled", None),
+        ("good.example", "/ok", "127.0.0.1", "seat domain x"),
+        ("good.example", "/ok", "127.0.0.1", "seat;"),
     ],
 )
-def test_what_would_change_the_files_meaning_is_refused(host: str, path: str, address: str) -> None:
-    backend = Backend("a", path, 1, 1, 1, 1, 1)
+def test_what_would_change_the_files_meaning_is_refused(host: str, path: str, address: str, cookie: str | None) -> None:
+    backend = Backend("a", path, 1, 1, 1, 1, 1, cookie)
     app = App("a").prepared(backend, (host,)).with_server(Server(replica_id("a", 1), backend.name, Address(address, 1)))
     with pytest.raises(ValueError, match=r"not a|not appear"):
-        render(State({"a": app}), Settings(Path("/d")))
+        render(State({"a": app}), Settings(Path("/d")), KEY)
 
 
 @pytest.mark.parametrize("bind", ["8080", "host:80", "127.0.0.1:80 ssl", "127.0.0.1:80\n"])
@@ -113,3 +122,14 @@ def test_pools_that_lost_everything_are_dropped_and_new_ones_are_not() -> None:
     app = App("a").prepared(old, ("a.localhost",)).prepared(new, ("a.localhost",))
     assert set(app.without_unused().pools) == {old.name, new.name}
     assert set(app.routed({new.name: 1}).without_unused().pools) == {new.name}
+
+
+def test_a_cookie_leads_to_no_pool_of_a_colour_that_is_kept_out_of_service() -> None:
+    blue = Backend("web", None, 1.0, 1.0, 1.0, 3, 2, "SID")
+    green, other_check = replace(blue, colour=1), replace(blue, fall=5)
+    app = App("web")
+    for count, pool in enumerate((blue, green, other_check), start=1):
+        server = Server(replica_id("web", count), pool.name, Address("127.0.0.1", 8000 + count), f"pin{count}")
+        app = app.prepared(pool, ("web.localhost",)).with_server(server)
+    assert app.routed({other_check.name: 1}).pins == {"pin1": blue.name, "pin3": other_check.name}
+    assert app.routed({green.name: 1}).pins == {"pin2": green.name}

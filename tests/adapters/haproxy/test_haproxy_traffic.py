@@ -40,6 +40,26 @@ async def test_requests_are_spread_evenly(rig: Rig) -> None:
     assert {answers.count(f"hello-{n}") for n in (1, 2, 3)} == {30}
 
 
+@pytest.mark.parametrize("balance", ["leastconn", "random", "source"])
+async def test_another_way_to_choose_holds_for_servers_added_at_runtime(rig: Rig, balance: str) -> None:
+    await rig.ready(3, pool(balance=balance))
+    answers = [await rig.client().ask() for _ in range(40)]
+    assert {status for status, _ in answers} == {200}
+    assert (len({body for _, body in answers}) == 1) is (balance == "source")
+
+
+async def test_the_one_with_the_least_open_is_chosen(rig: Rig) -> None:
+    await rig.ready(2, pool(balance="leastconn"))
+    slow = asyncio.create_task(rig.client().ask("/slow/1"))
+    await until(lambda: _any_busy(rig), 1)
+    others = {(await rig.client().ask())[1] for _ in range(10)}
+    assert others == {"hello-1", "hello-2"} - {(await slow)[1]}
+
+
+async def _any_busy(rig: Rig) -> bool:
+    return any(server.open for server in (await rig.see()).servers.values())
+
+
 async def test_a_rolling_replacement_loses_nothing(rig: Rig) -> None:
     backend = pool()
     servers = await rig.ready(3, backend)
@@ -158,3 +178,26 @@ async def test_a_killed_haproxy_serves_again_from_the_file(rig: Rig, whom: str) 
     assert seen.gaps[0].until is not None
     assert seen.gaps[0].until - seen.gaps[0].since < 0.5
     assert woken.count(APP) >= 1
+
+
+async def test_what_the_checks_say_wakes_the_app_and_has_words(rig: Rig) -> None:
+    sick, dead = await rig.ready(2, pool(interval=0.1))
+    woken: list[str] = []
+    rig.balancer.on_change(woken.append)
+    sick.healthy = False
+    await until(lambda: rig.down(A), 5)
+    assert (await rig.see()).servers[A].check == "HTTP 500"
+    assert (await rig.see()).servers[B].check == ""
+    await until(lambda: _said(woken), 5)
+    woken.clear()
+    sick.healthy = True
+    await until(lambda: _said(woken), 5)
+    assert (await rig.see()).servers[A].up
+    assert (await rig.see()).servers[A].check == ""
+    await dead.stop()
+    await until(lambda: rig.down(B), 5)
+    assert (await rig.see()).servers[B].check == "connection refused"
+
+
+async def _said(woken: list[str]) -> bool:
+    return APP in woken

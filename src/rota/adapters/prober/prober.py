@@ -9,7 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from rota.adapters.prober.listeners import held_by, holder_of, listeners
+from rota.adapters.prober.listeners import Listener, held_by, holder_of, listeners, listeners_in_namespace_of
 from rota.core.names import ReplicaId
 from rota.core.observation import Address
 from rota.ports.prober import ProbeResult
@@ -20,11 +20,22 @@ _LOOK_AGAIN = 0.5  # seconds
 _HEADER_END = (b"\r\n\r\n", b"\n\n")
 
 
-class SocketProber:
-    """``pids_of`` gives the processes of a replica's tree, None where that is not for this machine to say."""
+def _shared(replica: ReplicaId) -> int | None:
+    return None
 
-    def __init__(self, pids_of: Callable[[ReplicaId], frozenset[int] | None]) -> None:
+
+class SocketProber:
+    """``pids_of`` gives the processes of a replica's tree, None where nobody else can listen at its address or that is
+    not for this machine to say; ``namespace_of`` a process in a replica's network namespace, None where it shares the
+    machine's."""
+
+    def __init__(
+        self,
+        pids_of: Callable[[ReplicaId], frozenset[int] | None],
+        namespace_of: Callable[[ReplicaId], int | None] = _shared,
+    ) -> None:
         self._pids_of = pids_of
+        self._namespace_of = namespace_of
         self._looked: dict[ReplicaId, tuple[float, str]] = {}
 
     async def accepts(self, replica: ReplicaId, address: Address, timeout: float) -> ProbeResult:
@@ -71,15 +82,31 @@ class SocketProber:
         return self._looked[replica][1]
 
     def _listens_elsewhere(self, replica: ReplicaId, address: Address) -> str:
+        namespace = self._namespace_of(replica)
+        if namespace is not None:
+            return _in_namespace(list(listeners_in_namespace_of(namespace)), address)
         pids = self._pids_of(replica)
         if not pids:
             return ""
         everywhere = list(listeners())
         own = held_by(frozenset(one.inode for one in everywhere), pids)
-        places = sorted(f"{one.host} port {one.port}" for one in everywhere if one.inode in own)
-        if not places:
-            return ""
-        return f": it listens on {', '.join(places[:3])}, not on {address.host} port {address.port} ($PORT)"
+        return _instead([one for one in everywhere if one.inode in own], address)
+
+
+def _in_namespace(found: list[Listener], address: Address) -> str:
+    if any(one.port == address.port and one.is_loopback for one in found):
+        return (
+            f": it listens on port {address.port} of 127.0.0.1 inside its container, where nobody else gets to; "
+            "let it listen on 0.0.0.0"
+        )
+    return _instead(found, address)
+
+
+def _instead(found: list[Listener], address: Address) -> str:
+    places = sorted(f"{one.host} port {one.port}" for one in found)
+    if not places:
+        return ""
+    return f": it listens on {', '.join(places[:3])}, not on {address.host} port {address.port} ($PORT)"
 
 
 @asynccontextmanager

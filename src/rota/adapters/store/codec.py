@@ -10,6 +10,7 @@ from dataclasses import replace
 from pydantic import TypeAdapter
 
 from rota.core.events import Event
+from rota.core.notice import Letter
 from rota.core.rollout import Rollout
 from rota.core.state import AppState, Release
 
@@ -17,6 +18,7 @@ _STATE = TypeAdapter(AppState)
 _RELEASE = TypeAdapter(Release)
 _ROLLOUT = TypeAdapter(Rollout)
 _EVENT = TypeAdapter(Event)
+_LETTER = TypeAdapter(Letter)
 
 
 def state_text(state: AppState) -> str:
@@ -53,3 +55,12 @@ def event_text(event: Event) -> str:
 
 def event_of(body: str, seq: int) -> Event:
     return replace(_EVENT.validate_json(body), seq=seq)
+
+
+def letter_text(letter: Letter) -> str:
+    """The letter without what has columns of its own."""
+    return _LETTER.dump_json(letter, exclude={"number", "next_try"}).decode()
+
+
+def letter_of(body: str, number: int, next_try: float | None) -> Letter:
+    return replace(_LETTER.validate_json(body), number=number, next_try=next_try)

@@ -10,9 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self, TypeVar
 
-from rota.adapters.store import tables
+from rota.adapters.store import outbox, tables
 from rota.adapters.store.database import Database
 from rota.core.events import Event
+from rota.core.notice import Letter
 from rota.core.rollout import Rollout
 from rota.core.state import AppState
 from rota.ports.store import Answer
@@ -51,9 +52,10 @@ class SqliteStore:
 
         return await self._read(load)
 
-    async def save(self, state: AppState, events: Sequence[Event]) -> tuple[Event, ...]:
+    async def save(self, state: AppState, events: Sequence[Event], letters: Sequence[Letter] = ()) -> tuple[Event, ...]:
         def save(connection: sqlite3.Connection) -> tuple[Event, ...]:
             tables.write_state(connection, state, self._written.pop(state.name, None))
+            outbox.add(connection, letters)
             return tables.append_events(connection, events)
 
         return await self._write(save, lambda: self._written.update({state.name: state}))
@@ -82,6 +84,31 @@ class SqliteStore:
 
     async def keep_answer(self, key: str, answer: Answer) -> None:
         await self._write(lambda connection: tables.write_answer(connection, key, answer))
+
+    async def due_letters(self, now: float, limit: int) -> tuple[Letter, ...]:
+        return await self._read(lambda connection: outbox.due(connection, now, limit))
+
+    async def next_letter(self) -> float | None:
+        return await self._read(outbox.next_due)
+
+    async def put_off(self, letter: Letter) -> None:
+        await self._write(lambda connection: outbox.write(connection, letter))
+
+    async def drop_letter(self, number: int) -> None:
+        await self._write(lambda connection: outbox.drop(connection, number))
+
+    async def unsent(self) -> tuple[Letter, ...]:
+        return await self._read(outbox.failed)
+
+    async def incident(self, name: str) -> bool:
+        return await self._read(lambda connection: outbox.incident(connection, name))
+
+    async def keep_incident(self, name: str, lasts: bool, letters: Sequence[Letter]) -> None:
+        def keep(connection: sqlite3.Connection) -> None:
+            outbox.write_incident(connection, name, lasts)
+            outbox.add(connection, letters)
+
+        await self._write(keep)
 
     async def close(self) -> None:
         """Ends the thread; what is under way is finished first. Nothing may be asked of the store afterwards."""

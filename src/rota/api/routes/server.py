@@ -11,6 +11,7 @@ from rota.api.idempotency import IdempotencyKey
 from rota.api.problems import problem_of
 from rota.api.routes.context import PROBLEM, Given
 from rota.core.errors import Missing, StepFailed
+from rota.core.names import AppName
 
 router = APIRouter(tags=["server"], responses=PROBLEM)
 
@@ -43,6 +44,12 @@ async def ready(given: Given) -> View | JSONResponse:
 async def server(given: Given) -> View:
     """Versions, addresses and process ids."""
     return given.engine.server()
+
+
+@router.get("/api/v1/doctor")
+async def doctor(given: Given, app: AppName | None = None) -> View:
+    """What is wrong, with one app, or with all of them and the host; ``level`` is ok, warning or problem."""
+    return await given.engine.doctor(app)
 
 
 @router.get("/api/v1/stats")

@@ -111,9 +111,13 @@ class HaproxyBalancer:
             known = self._app(app)
             if backend not in known.pools:
                 raise StepFailed(f"{app} has no backend {backend} yet")
-            server = Server(replica, backend, address)
-            self._write(self._state.with_app(known.with_server(server)))
+            server = known.servers.get(replica)
+            if server is None or (server.backend, server.address) != (backend, address):
+                server = Server(replica, backend, address)
+            await self._change(self._state.with_app(known.with_server(server)))
             await self._put(known, server, await self._haproxy.entries())
+            if known.pools[backend].backend.cookie is not None:
+                await self._pin(replica, await self._haproxy.cookie(backend, replica))
 
     async def drain(self, replica: ReplicaId) -> None:
         async with self._lock:
@@ -123,6 +127,7 @@ class HaproxyBalancer:
         async with self._lock:
             path = await self._path(replica)
             try:
+                await self._pin(replica, "")  # first, so that no cookie leads to a backend with nobody else in it
                 await self._set_state(path, "maint")
             finally:
                 self._forget(replica)
@@ -204,6 +209,15 @@ class HaproxyBalancer:
         self._state = state
         return changed
 
+    async def _change(self, state: State) -> None:
+        if self._write(state):
+            await self._send_maps()
+
+    async def _pin(self, replica: ReplicaId, pin: str) -> None:
+        app = self._state.owner(replica)
+        if app is not None and app.servers[replica].pin != pin:
+            await self._change(self._state.with_app(app.pinned(replica, pin)))
+
     def _forget(self, replica: ReplicaId) -> None:
         app = self._state.owner(replica)
         if app is not None:
@@ -217,15 +231,18 @@ class HaproxyBalancer:
     async def _put(self, app: App, server: Server, entries: Mapping[str, Entry]) -> None:
         path = f"{word(server.backend)}/{word(server.replica)}"
         present = entries.get(server.replica)
+        sticky = app.pools[server.backend].backend.cookie is not None
+        # Without it a server that is added gets no value, and its users an empty cookie (2.6, measured).
+        cookies = f";enable dynamic-cookie backend {word(server.backend)}" if sticky else ""
         address = (server.address.host, server.address.port)
         if present is None:
             words = server_words(app.pools[server.backend], server.address)
             enable = f"enable health {path};enable server {path}"
-            await self._haproxy.tell(f"add server {path} {words};{enable}", accept=["New server registered"])
+            await self._haproxy.tell(f"add server {path} {words};{enable}{cookies}", accept=["New server registered"])
         elif present.state is not ServerState.READY or present.address != address:
             host, port = address
             move = f"set server {path} addr {host} port {port}"
-            await self._haproxy.tell(f"{move};set server {path} state ready", accept=_STATE_SAID)
+            await self._haproxy.tell(f"{move};set server {path} state ready{cookies}", accept=_STATE_SAID)
 
     async def _set_state(self, path: str | None, state: str) -> None:
         if path is not None:
@@ -321,9 +338,10 @@ class HaproxyBalancer:
                 wake(app)
 
     async def _watch(self) -> None:
-        """Wakes the engine when HAProxy is lost or back or an old process has ended; asks now and then in case nobody
-        said so."""
+        """Wakes the engine when HAProxy is lost or back, an old process has ended, or a server's checks have turned it
+        down or up; asks now and then in case nobody said so."""
         before: Workers | None = None
+        healthy: dict[str, bool] = {}
         while True:
             try:
                 async with asyncio.timeout(_WATCH if before is not None and before.current else _WATCH_LOST):
@@ -337,6 +355,20 @@ class HaproxyBalancer:
             if lost or (before is not None and now != before):
                 self._wake_all()
             before = now
+            healthy = await self._tell_health(healthy)
+
+    async def _tell_health(self, before: Mapping[str, bool]) -> dict[str, bool]:
+        """Wakes the apps that have a server whose checks say something else than ``before``; returns what they say."""
+        try:
+            entries = await self._haproxy.entries()
+        except NotAnswering:
+            return {}
+        after = {name: entry.up for name, entry in entries.items() if entry.state is ServerState.READY}
+        changed = {app_of(entries[name].backend) for name, up in after.items() if before.get(name, True) != up}
+        for app in changed:
+            for wake in self._wakes:
+                wake(app)
+        return after
 
     async def _workers(self) -> Workers:
         try:

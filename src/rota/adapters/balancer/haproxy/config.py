@@ -2,7 +2,8 @@
 
 ``hosts.map`` leads a host to its app, ``routes.map`` the app to its backend. While an app's requests are spread over
 several backends, ``routes.map`` has ``app/0`` to ``app/99`` as well and a request draws one of them by ``rand``; the
-bare ``app`` stays and leads to the heaviest, so that a request between the two look-ups of a change is served too."""
+bare ``app`` stays and leads to the heaviest, so that a request between the two look-ups of a change is served too.
+``app=cookie`` leads a sticky app's user to the backend that the server of the cookie is in."""
 
 from __future__ import annotations
 
@@ -23,13 +24,25 @@ HOSTS_MAP = "hosts.map"
 ROUTES_MAP = "routes.map"
 _DRAWS = 100
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+_BALANCE = {
+    "round-robin": ("  balance roundrobin",),
+    "leastconn": ("  balance leastconn",),
+    "random": ("  balance random",),
+    "source": ("  balance source", "  hash-type consistent"),  # else a server can be added by a reload only
+}
 _CHECK_PATH = re.compile(r"/[!-~]*", re.ASCII)
+_COOKIE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)
+_LEAD = """\
+  http-request set-header X-Forwarded-For %[src]
+  http-request set-header X-Forwarded-Proto http
+  use_backend %[var(txn.backend)]"""
 
 
-def render(state: State, settings: Settings) -> str:
-    """haproxy.cfg. Raises ValueError for a name, host, path or address that the core's types would not let through."""
-    head = ["# Written by rota; changes made by hand are lost.", *state.lines(), _head(settings)]
-    pools = [_backend(app, pool) for _, app in sorted(state.apps.items()) for _, pool in sorted(app.pools.items())]
+def render(state: State, settings: Settings, key: str) -> str:
+    """haproxy.cfg; ``key`` makes the sticky apps' cookies what nobody can guess. Raises ValueError for a name, host,
+    path, cookie or address that the core's types would not let through."""
+    head = ["# Written by rota; changes made by hand are lost.", *state.lines(), _head(settings), *_pins(state), _LEAD]
+    pools = [_backend(app, pool, key) for _, app in sorted(state.apps.items()) for _, pool in sorted(app.pools.items())]
     return "\n".join([*head, *pools, ""])
 
 
@@ -91,6 +104,7 @@ def _routes(state: State) -> list[tuple[str, str]]:
             entries.append((app_name(name), word(heaviest)))
         if len(app.shares) > 1:
             entries += [(f"{name}/{number}", word(backend)) for number, backend in enumerate(draws(app.shares))]
+        entries += [(f"{name}={word(pin)}", word(backend)) for pin, backend in sorted(app.pins.items())]
     return entries
 
 
@@ -122,20 +136,31 @@ frontend http
   http-request set-var(txn.draw) rand({_DRAWS})
   http-request set-var(txn.backend) var(txn.app),map({ROUTES_MAP})
   http-request set-var(txn.drawn) var(txn.app),concat(/,txn.draw),map({ROUTES_MAP})
-  http-request set-var(txn.backend) var(txn.drawn) if {{ var(txn.drawn) -m found }}
-  http-request set-header X-Forwarded-For %[src]
-  http-request set-header X-Forwarded-Proto http
-  use_backend %[var(txn.backend)]"""  # noqa: E501
+  http-request set-var(txn.backend) var(txn.drawn) if {{ var(txn.drawn) -m found }}"""  # noqa: E501
 
 
-def _backend(app: App, pool: Pool) -> str:
+def _pins(state: State) -> list[str]:
+    """While an app's replicas are in several backends, a user of one of them is led to that, whatever was drawn."""
+    pools = (pool for app in state.apps.values() for pool in app.pools.values())
+    names = sorted({_cookie_name(pool.backend.cookie) for pool in pools if pool.backend.cookie is not None})
+    return [
+        f"""\
+  http-request set-var(txn.pin) req.cook({name})
+  http-request set-var(txn.pinned) var(txn.app),concat(=,txn.pin),map({ROUTES_MAP})
+  http-request set-var(txn.backend) var(txn.pinned) if {{ var(txn.pinned) -m found }}"""
+        for name in names
+    ]
+
+
+def _backend(app: App, pool: Pool, key: str) -> str:
     servers = [_server(pool, server) for _, server in sorted(app.servers.items()) if server.backend == pool.name]
     lines = [
         f"backend {word(pool.name)}",
-        "  balance roundrobin",
+        *_BALANCE[pool.backend.balance],
         "  http-request disable-l7-retry unless { method GET HEAD OPTIONS }",
         f"  timeout check {_ms(pool.backend.timeout)}",
         *_check(pool.backend, pool.host),
+        *_cookie(pool.backend, key),
     ]
     return "\n".join([*lines, *servers])
 
@@ -147,6 +172,23 @@ def _check(backend: Backend, host: str) -> list[str]:
         raise ValueError(f"{backend.check_path!r} is not a path of a health check")
     send = f"  http-check send meth GET uri {_quoted(backend.check_path)} ver HTTP/1.1 hdr Host {domain_name(host)}"
     return ["  option httpchk", send]
+
+
+def _cookie(backend: Backend, key: str) -> list[str]:
+    """``dynamic``: the value is a hash of the key and a server's address, so it says nothing, is the same in every
+    backend and HAProxy process, and needs no name of a server. A frontend with TLS adds ``secure`` here."""
+    if backend.cookie is None:
+        return []
+    age = "" if backend.cookie_age is None else f' attr "Max-Age={round(backend.cookie_age)}"'
+    name = _cookie_name(backend.cookie)
+    attributes = f'httponly attr "SameSite=Lax"{age}'
+    return [f"  dynamic-cookie-key {word(key)}", f"  cookie {name} insert indirect nocache dynamic {attributes}"]
+
+
+def _cookie_name(name: str) -> str:
+    if not _COOKIE.fullmatch(name):
+        raise ValueError(f"{name!r} is not a name of a cookie")
+    return name
 
 
 def _server(pool: Pool, server: Server) -> str:

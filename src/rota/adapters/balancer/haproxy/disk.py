@@ -1,10 +1,12 @@
-"""The directory that HAProxy is started from: haproxy.cfg and the two maps, each replaced in one moment; used by
-balancer.py alone."""
+"""The directory that HAProxy is started from: haproxy.cfg and the two maps, each replaced in one moment, and the key
+of the sticky apps' cookies, made once; used by balancer.py alone."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
+import secrets
 from pathlib import Path
 
 from rota.adapters.balancer.haproxy.config import HOSTS_MAP, ROUTES_MAP, hosts_map, render, routes_map
@@ -12,17 +14,21 @@ from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.state import State, read_state
 from rota.core.errors import StepFailed
 
+_KEY = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
 
 class Disk:
     def __init__(self, settings: Settings, binary: str) -> None:
         self._settings = settings
         self._binary = binary
+        self._key = ""
 
     def read(self) -> State:
         """The state in the file; an empty one when there is no file. Raises StepFailed when it cannot be read."""
         path = self._settings.config
         try:
             self._settings.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._key = self._read_key()
             return read_state(path.read_text()) if path.exists() else State()
         except (OSError, ValueError) as error:
             raise StepFailed(f"{path} cannot be read: {error}; delete it to begin with an empty one") from error
@@ -53,9 +59,7 @@ class Disk:
         """Whether the file is another than the state and the settings give now: written by another version of rota,
         or with another address. Raises StepFailed."""
         try:
-            return not self._settings.config.exists() or self._settings.config.read_text() != render(
-                state, self._settings
-            )
+            return not self._settings.config.exists() or self._settings.config.read_text() != self._render(state)
         except (OSError, ValueError) as error:
             raise StepFailed(f"{self._settings.config} cannot be read: {error}") from error
 
@@ -70,17 +74,27 @@ class Disk:
         except (OSError, ValueError) as error:
             raise StepFailed(f"HAProxy's file could not be written: {error}") from error
 
+    def _render(self, state: State) -> str:
+        return render(state, self._settings, self._key)
+
+    def _read_key(self) -> str:
+        """One for good, unless the file is damaged: with another, every sticky user is given another replica."""
+        path = self._settings.cookie_key
+        if not path.exists() or not _KEY.fullmatch(path.read_text(errors="replace")):
+            _replace(path, secrets.token_hex(16))
+        return path.read_text()
+
     def _replace_trial(self, trial: Path, state: State) -> None:
         try:
             for name in (HOSTS_MAP, ROUTES_MAP):
                 if not (self._settings.directory / name).exists():
                     _replace(self._settings.directory / name, "")
-            _replace(trial, render(state, self._settings))
+            _replace(trial, self._render(state))
         except (OSError, ValueError) as error:
             raise StepFailed(f"HAProxy's file could not be written: {error}") from error
 
     def _write_config(self, state: State) -> bool:
-        _replace(self._settings.config, render(state, self._settings))
+        _replace(self._settings.config, self._render(state))
         return False
 
     def _write_maps(self, state: State) -> bool:

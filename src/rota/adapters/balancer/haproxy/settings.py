@@ -48,7 +48,7 @@ class Settings:
 
     directory: Path
     binds: tuple[str, ...] = ("127.0.0.1:8080",)
-    hard_stop: float = MAX_DRAIN + 30.0
+    hard_stop: float = 2 * MAX_DRAIN + 30.0  # for sessions, then for what is open
     reload_interval: float = 10.0
     maxconn: int = field(default_factory=fitting_maxconn)
 
@@ -64,6 +64,10 @@ class Settings:
     @property
     def config(self) -> Path:
         return self.directory / "haproxy.cfg"
+
+    @property
+    def cookie_key(self) -> Path:
+        return self.directory / "cookie.key"
 
     @property
     def stats_socket(self) -> Path:

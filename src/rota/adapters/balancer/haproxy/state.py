@@ -28,9 +28,12 @@ class Pool:
 
 @dataclass(frozen=True)
 class Server:
+    """``pin`` is the cookie that leads a user back to it, "" while that is not known or its pool has none."""
+
     replica: ReplicaId
     backend: str
     address: Address
+    pin: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,19 @@ class App:
 
     def with_server(self, server: Server) -> App:
         return replace(self._using(server.backend), servers={**self.servers, server.replica: server})
+
+    def pinned(self, replica: ReplicaId, pin: str) -> App:
+        return replace(self, servers={**self.servers, replica: replace(self.servers[replica], pin=pin)})
+
+    @property
+    def pins(self) -> Mapping[str, str]:
+        """Which backend a cookie leads to, as long as there is more than one that it could: never to one of another
+        colour than those that requests go to, which a blue-green rollout keeps out of service."""
+        if len({server.backend for server in self.servers.values()} | set(self.shares)) < 2:
+            return {}
+        open_to_users = {self.pools[name].backend.colour for name in self.shares if name in self.pools}
+        pinned = (server for server in self.servers.values() if server.pin and server.backend in self.pools)
+        return {s.pin: s.backend for s in pinned if self.pools[s.backend].backend.colour in open_to_users}
 
     def without_server(self, replica: ReplicaId) -> App:
         return replace(self, servers={name: kept for name, kept in self.servers.items() if name != replica})
@@ -113,19 +129,21 @@ def read_state(text: str) -> State:
 
 def _written(app: App) -> dict[str, Any]:
     """By hand for the servers, of which there may be hundreds: asdict copies everything."""
-    servers = {
-        name: {"backend": server.backend, "address": {"host": server.address.host, "port": server.address.port}}
-        for name, server in app.servers.items()
-    }
+    servers = {name: _written_server(server) for name, server in app.servers.items()}
     pools = {name: asdict(pool) for name, pool in app.pools.items()}
     return {"name": app.name, "hosts": app.hosts, "pools": pools, "shares": app.shares, "servers": servers}
+
+
+def _written_server(server: Server) -> dict[str, Any]:
+    address = {"host": server.address.host, "port": server.address.port}
+    return {"backend": server.backend, "address": address, "pin": server.pin}
 
 
 def _app(kept: Mapping[str, Any]) -> App:
     try:
         pools = {n: Pool(n, Backend(**p["backend"]), p["host"], p["used"]) for n, p in kept["pools"].items()}
         servers = {
-            ReplicaId(n): Server(ReplicaId(n), s["backend"], Address(**s["address"]))
+            ReplicaId(n): Server(ReplicaId(n), s["backend"], Address(**s["address"]), s.get("pin", ""))
             for n, s in kept["servers"].items()
         }
         return App(kept["name"], tuple(kept["hosts"]), pools, dict(kept["shares"]), servers)

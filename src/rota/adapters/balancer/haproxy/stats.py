@@ -12,7 +12,17 @@ from rota.core.observation import ServerState
 _MAINT = 0x01 | 0x02 | 0x04  # srv_admin_state: forced, inherited, by configuration
 _DRAIN = 0x08 | 0x10
 _STOPPED = "0"  # srv_op_state
-_COLUMNS = ("pxname", "svname", "scur", "qcur", "req_tot", "wretr", "wredis", "hrsp_5xx", "srv_abrt")
+_NAMES, _COUNTS = ("pxname", "svname", "cookie"), ("scur", "qcur", "req_tot", "wretr", "wredis", "hrsp_5xx", "srv_abrt")
+_COLUMNS = (*_NAMES, *_COUNTS, "lastsess", "check_status", "check_code")
+_CHECKS = {
+    "L4TOUT": "no connection within the check's timeout",
+    "L4CON": "connection refused",
+    "L6TOUT": "no answer within the check's timeout",
+    "L7TOUT": "no answer within the check's timeout",
+    "L7RSP": "the answer is not what is expected",
+    "SOCKERR": "the connection broke",
+}
+_NO_FAILURES = frozenset({"", "UNK", "INI", "L4OK", "L6OK", "L7OK", "L7OKC"})
 _OF_BACKEND = slice(2, 7)
 _ENTRY_COLUMNS = ("be_name", "srv_name", "srv_admin_state", "srv_op_state", "srv_addr", "srv_port")
 
@@ -20,7 +30,8 @@ _ENTRY_COLUMNS = ("be_name", "srv_name", "srv_admin_state", "srv_op_state", "srv
 @dataclass(frozen=True)
 class ServerReading:
     """One server. ``open`` counts requests and connections at it and queued for it; ``answered`` the answers that
-    began, ``errors`` those of them with 5xx."""
+    began, ``errors`` those of them with 5xx. ``check`` is what its last check saw, when that failed. ``idle``: seconds
+    since this process sent it something, None before the first time. ``cookie`` leads to it, "" without stickiness."""
 
     backend: str
     name: str
@@ -31,6 +42,9 @@ class ServerReading:
     retried: int
     redispatched: int
     errors: int
+    check: str = ""
+    idle: int | None = None
+    cookie: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,11 +62,12 @@ class BackendReading:
 
 @dataclass(frozen=True)
 class Reading:
-    """All that one process of HAProxy said at one moment."""
+    """All that one process of HAProxy said at one moment; ``uptime`` in seconds."""
 
     servers: Mapping[str, ServerReading] = field(default_factory=dict)
     backends: Mapping[str, BackendReading] = field(default_factory=dict)
     pid: int = 0
+    uptime: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,15 +97,36 @@ def read_stat(text: str) -> tuple[dict[str, ServerReading], dict[str, BackendRea
             cells[0] = "pxname"
             pick = itemgetter(*(cells.index(name) for name in _COLUMNS))
         elif pick is not None and len(cells) > 1:
-            backend, name, *counts = pick(cells)
+            backend, name, cookie, *counts, last, check, code = pick(cells)
             numbers = [int(count or 0) for count in counts]
             if name == "BACKEND":
                 backends[backend] = BackendReading(backend, *numbers[_OF_BACKEND])
             else:
+                answered, retried, redispatched, errors = numbers[2:6]
                 servers[name] = ServerReading(
-                    backend, name, ServerState.READY, True, numbers[0] + numbers[1], *numbers[2:6]
+                    backend=backend,
+                    name=name,
+                    state=ServerState.READY,
+                    up=True,
+                    open=numbers[0] + numbers[1],
+                    answered=answered,
+                    retried=retried,
+                    redispatched=redispatched,
+                    errors=errors,
+                    check=_in_words(check, code),
+                    idle=int(last) if last not in ("", "-1") else None,
+                    cookie=cookie,
                 )
     return servers, backends
+
+
+def _in_words(check: str, code: str) -> str:
+    """A check's result (management guide, 9.1, check_status) as rota's own prober says it; a star before it means that
+    the next check runs."""
+    status = check.removeprefix("* ")
+    if status.startswith("L7STS"):
+        return f"HTTP {code}"
+    return _CHECKS.get(status, "" if status in _NO_FAILURES else status)
 
 
 def read_entries(text: str) -> dict[str, Entry]:
@@ -121,7 +157,7 @@ def read_all(text: str) -> Reading:
         for name, server in servers.items()
         if name in entries
     }
-    return Reading(joined, backends, number(info, "Pid"))
+    return Reading(joined, backends, number(info, "Pid"), number(info, "Uptime_sec"))
 
 
 def read_proc(text: str) -> Workers:

@@ -46,6 +46,7 @@ class View:
         )
 
     def _server(self, server: ServerReading) -> ObservedServer:
+        idle = self.current[1].uptime if server.idle is None else server.idle
         held = [old.servers[server.name] for old in self.old.values() if server.name in old.servers]
         return ObservedServer(
             replica=ReplicaId(server.name),
@@ -54,6 +55,8 @@ class View:
             up=server.up,
             open=server.open + sum(other.open for other in held),
             old_holders=len(held),
+            check="" if server.up else server.check,
+            idle=min([idle, *(other.idle for other in held if other.idle is not None)]),
         )
 
     def _rows(self, state: State) -> dict[str, list[Row]]:

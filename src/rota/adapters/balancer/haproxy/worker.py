@@ -54,6 +54,11 @@ class Haproxy:
         """The current worker's servers without their counts, a tenth of the cost. Raises NotAnswering."""
         return read_entries(await call(self._settings.stats_socket, "show servers state"))
 
+    async def cookie(self, backend: str, server: str) -> str:
+        """The value that leads to a server in the current worker. Raises NotAnswering."""
+        servers, _ = read_stat(await call(self._settings.stats_socket, f"show stat {backend} 4 -1"))
+        return servers[server].cookie if server in servers else ""
+
     async def pid(self) -> int:
         """The process that answers on the socket now. Raises NotAnswering."""
         return number(await call(self._settings.stats_socket, "show info"), "Pid")

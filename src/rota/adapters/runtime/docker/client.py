@@ -24,7 +24,7 @@ DEFAULT_HOST = "unix:///var/run/docker.sock"
 CALL = 60.0  # seconds; a start on a busy machine takes some
 _CONNECT = 5.0
 _NO_CONNECTION = 900  # aiodocker's own status
-_LEAST_API = (1, 40)  # Docker 19.03
+_LEAST_API = (1, 41)  # Docker 20.10
 
 
 class EngineLost(StepFailed):

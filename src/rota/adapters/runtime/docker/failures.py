@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 
 from rota.core.errors import StartFailed
+from rota.ports.runtime import StartOrder
 
 _NO_PROGRAM = re.compile(r'exec: "(?P<program>[^"]*)": (?P<why>[^:]*)')
 _NO_NETWORK = re.compile(r"network (?P<network>\S+) not found")
 _NO_SOURCE = re.compile(r"bind source path does not exist: (?P<path>.+)")
 _NO_USER = re.compile(r"unable to find (?P<what>user|group) (?P<user>[^:]+):")
+_HALF = re.compile(r"task \S+: already exists|endpoint with name \S+ already exists|failed to start shim: mkdir")
+_ENDING = ("transport is closing", "context canceled", "error while dialing", "client connection is closing")
 
 
-def not_started(replica: str, message: str, program: str) -> StartFailed:
-    """Why a container could not be created or started; ``program`` is what it was to run."""
-    return StartFailed(_explained(message, program) or f"{replica} cannot be started: {message}")
+def not_started(order: StartOrder, message: str) -> StartFailed:
+    """Why its container could not be created or started."""
+    return StartFailed(_explained(message) or f"{order.replica} cannot be started: {message}")
 
 
 def no_program(program: str, path: str) -> StartFailed:
@@ -22,12 +25,22 @@ def no_program(program: str, path: str) -> StartFailed:
     return StartFailed(f"cannot start {program!r}: {where}; check command: and image:, then deploy again")
 
 
+def ending(message: str) -> bool:
+    """The engine was stopped in the middle of it, and is not out of reach yet."""
+    return any(sign in message for sign in _ENDING)
+
+
+def half_started(message: str) -> bool:
+    """The engine was stopped in the middle of an earlier start, and has kept one half of it."""
+    return _HALF.search(message) is not None
+
+
 def address_taken(message: str) -> bool:
     """Somebody connected a container of his own to the network, and the engine gave it that address."""
     return "Address already in use" in message
 
 
-def _explained(message: str, program: str) -> str:
+def _explained(message: str) -> str:
     if found := _NO_PROGRAM.search(message):
         return (
             f"cannot start {found['program']!r}: {found['why'].strip()}; check command: and image:, then deploy again"
@@ -42,5 +55,5 @@ def _explained(message: str, program: str) -> str:
     if found := _NO_USER.search(message):
         return f"the image has no {found['what']} {found['user']!r}; change user:"
     if "no space left on device" in message.lower():
-        return f"cannot start {program!r}: the engine's disk is full ({message}); docker system prune frees some"
+        return f"the disk of the engine's machine is full ({message}); docker system prune frees some"
     return ""

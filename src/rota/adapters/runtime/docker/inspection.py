@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from rota.adapters.clock import SystemClock
@@ -67,19 +66,17 @@ class Inspection:
         return started if started != _NEVER else str(self.raw["Created"])
 
     @property
-    def started_seconds(self) -> str:
-        """The same, as the engine takes a moment."""
-        whole, _, fraction = self.started.rstrip("Z").partition(".")
-        return f"{int(datetime.fromisoformat(whole + 'Z').timestamp())}.{fraction or 0}"
-
-    @property
     def run(self) -> str:
         return f"{self.id[:12]}/{self.started}"
 
+    @property
+    def networks(self) -> Mapping[str, Mapping[str, Any]]:
+        """Its place in each network that it is connected to, by the network's name."""
+        return self.raw["NetworkSettings"].get("Networks") or {}
+
     def address_in(self, network: str) -> str | None:
         """Its present address there; None when it has none."""
-        endpoint = (self.raw["NetworkSettings"].get("Networks") or {}).get(network) or {}
-        return endpoint.get("IPAddress") or None
+        return (self.networks.get(network) or {}).get("IPAddress") or None
 
     def ended(self, clock: SystemClock) -> Exit | None:
         if self.running:

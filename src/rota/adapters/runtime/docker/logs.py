@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from rota.adapters.runtime.docker.client import Client, Refused
@@ -28,33 +30,66 @@ class ContainerLogs:
         seen = self._inspection_of(replica)
         if seen is None or lines <= 0:
             return ()
-        written = [line async for line in self._lines(seen.id, {"tail": lines})]
+        written = [line async for line in _shown(self._entries(seen.id, {"tail": lines}))]
         return tuple(written[-lines:])
 
     async def follow(self, replica: ReplicaId, lines: int) -> AsyncIterator[LogLine]:
         """Over restarts in place: the engine's own stream ends with each run."""
-        wanted: dict[str, Any] = {"tail": lines}
-        read = ""
+        place = _Place()
+        read, wanted = "", {"tail": str(lines)}
         while (seen := self._inspection_of(replica)) is not None:
             if seen.run == read:
                 await asyncio.sleep(_LOOK_AGAIN)
                 continue
-            if read:
-                wanted = {"since": seen.started_seconds}
             read = seen.run
-            async for line in self._lines(seen.id, {"follow": 1, **wanted}):
+            async for line in _shown(place.after(self._entries(seen.id, {"follow": 1, **wanted}))):
                 yield LogLine(replica, line)
+            wanted = place.since
 
-    async def _lines(self, container: str, wanted: Mapping[str, Any]) -> AsyncIterator[str]:
+    async def _entries(self, container: str, wanted: Mapping[str, Any]) -> AsyncIterator[_Entry]:
         """Nothing, or nothing more, of one that is gone."""
-        params = {"stdout": 1, "stderr": 1, **wanted}
+        params = {"stdout": 1, "stderr": 1, "timestamps": 1, **wanted}
         try:
             async with self._client.bytes(f"containers/{container}/logs", params) as pieces:
-                async for line in _shown(_frames(pieces)):
-                    yield line
+                async for stream, content in _frames(pieces):
+                    at, _, text = content.partition(b" ")
+                    yield _Entry(stream, at.decode(), text)
         except Refused as refused:
             if refused.http_status not in (404, 409):  # gone, or about to be
                 raise
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What was written at once; ``at`` has as many digits as any other, so that they compare as they are."""
+
+    stream: int
+    at: str
+    text: bytes
+
+
+class _Place:
+    """How far has been read. An app may write before the engine says that it has started: only what was read last tells
+    where to go on."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    @property
+    def since(self) -> dict[str, str]:
+        """As the engine takes a moment, which it includes."""
+        if not self._last:
+            return {}
+        whole, _, fraction = self._last.rstrip("Z").partition(".")
+        return {"since": f"{int(datetime.fromisoformat(whole + 'Z').timestamp())}.{fraction or 0}"}
+
+    async def after(self, entries: AsyncIterator[_Entry]) -> AsyncIterator[_Entry]:
+        """Those that were not read before."""
+        before = self._last
+        async for entry in entries:
+            if entry.at > before:
+                self._last = max(self._last, entry.at)
+                yield entry
 
 
 async def _frames(pieces: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, bytes]]:
@@ -71,14 +106,14 @@ async def _frames(pieces: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, byte
             rest = rest[end:]
 
 
-async def _shown(frames: AsyncIterator[tuple[int, bytes]]) -> AsyncIterator[str]:
+async def _shown(entries: AsyncIterator[_Entry]) -> AsyncIterator[str]:
     """Whole lines, each stream's own, cut at 64 KiB; at the end also the one that was never ended."""
-    begun = {1: b"", 2: b""}
-    async for stream, content in frames:
-        *lines, rest = (begun.get(stream, b"") + content).split(b"\n")
+    begun: dict[int, bytes] = {}
+    async for entry in entries:
+        *lines, rest = (begun.get(entry.stream, b"") + entry.text).split(b"\n")
         for line in lines:
             yield _text(line)
-        begun[stream] = rest[:LONGEST_LINE]
+        begun[entry.stream] = rest[:LONGEST_LINE]
     for rest in begun.values():
         if rest:
             yield _text(rest)

@@ -6,14 +6,19 @@ the network is made twice: once for the engine to find a free subnet, then with 
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from rota.adapters.runtime.docker.client import Client, Refused
 from rota.adapters.runtime.docker.names import SERVER, Names
+from rota.adapters.runtime.leases import Leases
 from rota.core.errors import StepFailed
+from rota.core.names import ReplicaId
 
 _log = logging.getLogger(__name__)
 _CHOSEN = "rota.subnet"
@@ -22,31 +27,15 @@ _FIRST = 2  # 0 is the network's, 1 the gateway's
 
 
 class OwnNetwork:
-    """``ensure`` first."""
+    """``ensure`` first. What is leased is kept at ``path``; ``now`` is in seconds."""
 
-    def __init__(self, client: Client, names: Names) -> None:
+    def __init__(self, client: Client, names: Names, path: Path, now: Callable[[], float]) -> None:
         self._client = client
         self._names = names
+        self._path = path
+        self._now = now
         self._subnet: ipaddress.IPv4Network | None = None
-
-    @property
-    def offsets(self) -> range:
-        """Of the addresses that a container may have in the subnet."""
-        return range(_FIRST, self.subnet.num_addresses - 1)
-
-    @property
-    def subnet(self) -> ipaddress.IPv4Network:
-        if self._subnet is None:
-            raise StepFailed(f"the network {self._names.network} is not there yet")
-        return self._subnet
-
-    def address(self, offset: int) -> str:
-        return str(self.subnet[offset])
-
-    def offset(self, address: str) -> int | None:
-        """None for an address that is not in the subnet."""
-        found = ipaddress.ip_address(address)
-        return int(found) - int(self.subnet.network_address) if found in self.subnet else None
+        self._leases: Leases | None = None
 
     async def ensure(self) -> None:
         """The network is there, made now if need be. Raises StepFailed."""
@@ -56,14 +45,39 @@ class OwnNetwork:
                 await self._client.delete(f"networks/{found['Id']}")
                 found = None
             self._subnet = _subnet(found) if found is not None else await self._make()
+            if self._leases is None:
+                offsets = range(_FIRST, self._subnet.num_addresses - 1)
+                self._leases = Leases(self._path, self._now, offsets, "address")
         except Refused as refused:
             raise StepFailed(f"the network {self._names.network} cannot be made: {refused.message}") from refused
+
+    async def lease(self, replica: ReplicaId) -> str:
+        """The replica's address, the same until it is given back. Raises StartFailed when all are taken."""
+        subnet, leases = self._there()
+        return str(subnet[await asyncio.to_thread(leases.lease, replica)])
+
+    def give_back(self, replica: ReplicaId) -> None:
+        """Begins the rest of its address; one that has none is no error."""
+        if self._leases is not None:
+            self._leases.give_back(replica)
+
+    def agree(self, running: Mapping[ReplicaId, str]) -> None:
+        """At the start: what is there holds its address, all else is given back."""
+        subnet, leases = self._there()
+        addresses = {replica: ipaddress.ip_address(address) for replica, address in running.items()}
+        first = int(subnet.network_address)
+        leases.agree({replica: int(one) - first for replica, one in addresses.items() if one in subnet})
 
     async def remove(self) -> None:
         """For a server that is given up; one that still has containers stays. Raises StepFailed."""
         found = await self._find()
         if found is not None:
             await self._client.delete(f"networks/{found['Id']}")
+
+    def _there(self) -> tuple[ipaddress.IPv4Network, Leases]:
+        if self._subnet is None or self._leases is None:
+            raise StepFailed(f"the network {self._names.network} is not there yet")
+        return self._subnet, self._leases
 
     async def _find(self) -> dict[str, Any] | None:
         named = await self._client.get("networks", {"filters": json.dumps({"name": [self._names.network]})})

@@ -13,19 +13,18 @@ from typing import Any, Self
 
 from rota.adapters.cgroupfiles import limits_above
 from rota.adapters.clock import SystemClock
-from rota.adapters.runtime.docker import failures, limits, program, usage
+from rota.adapters.runtime.docker import limits, usage
 from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
-from rota.adapters.runtime.docker.creation import creation
+from rota.adapters.runtime.docker.failures import not_started
 from rota.adapters.runtime.docker.images import Images
 from rota.adapters.runtime.docker.inspection import Capability, Inspection
-from rota.adapters.runtime.docker.labels import Labels
 from rota.adapters.runtime.docker.logs import ContainerLogs
-from rota.adapters.runtime.docker.names import SERVER, Names
+from rota.adapters.runtime.docker.names import Names
 from rota.adapters.runtime.docker.network import OwnNetwork
 from rota.adapters.runtime.docker.reruns import Reruns, Standing
+from rota.adapters.runtime.docker.starts import Starts
 from rota.adapters.runtime.docker.table import Entry, Table
 from rota.adapters.runtime.docker.watch import Watch
-from rota.adapters.runtime.leases import Leases
 from rota.core.capacity import Amount
 from rota.core.errors import StartFailed, StepFailed
 from rota.core.fitness import RuntimeKind
@@ -36,10 +35,8 @@ from rota.ports.runtime import ReleaseOrder, StartOrder
 from rota.ports.usage import Reading
 
 _log = logging.getLogger(__name__)
-AT_ONCE = 4  # starts; more gain nothing (measured: 152 ms one by one, 81 to 90 ms each with 4)
 PATIENCE = 60.0  # seconds that a start waits for an engine that was lost, as for one that is being restarted
 _AGAIN = 0.2
-_ADDRESSES = 3  # tries, when somebody else's container has taken one
 
 
 class DockerRuntime:
@@ -48,20 +45,17 @@ class DockerRuntime:
     kind = RuntimeKind.DOCKER
 
     def __init__(self, data_dir: Path, server_id: str, clock: SystemClock, *, host: str | None = None) -> None:
-        self._data_dir = data_dir
         self._clock = clock
         self._names = Names(server_id)
         self._client = Client(host)
-        self._network = OwnNetwork(self._client, self._names)
+        self._network = OwnNetwork(self._client, self._names, data_dir / "addresses.json", clock.now)
         self._images = Images(self._client, self._names, self._wake)
         self._wakes: list[Callable[[str], None]] = []
         self._reruns = Reruns(data_dir / "restarts.json")
         self._table = Table(self._client, self._names, clock, self._reruns, self._wake, self._gone)
         self._watch = Watch(self._client, self._names, self._table, self._look, self._wake_all)
-        self._leases: Leases | None = None
+        self._starts = Starts(self._client, self._names, self._network, self._images, self._table)
         self._size = Amount()
-        self._slots = asyncio.Semaphore(AT_ONCE)
-        self._checked: set[tuple[str, int]] = set()
         self.logs = ContainerLogs(self._client, self._inspection)
 
     async def open(self) -> Self:
@@ -69,10 +63,10 @@ class DockerRuntime:
         await self._client.open()
         try:
             await self._network.ensure()
-            offsets = self._network.offsets
-            self._leases = Leases(self._data_dir / "addresses.json", self._clock.now, offsets, "address")
             await self._watch.open()
-            self._leases.agree(self._leased())
+            for container in self._table.created_only:
+                await self._starts.discard(container)
+            self._network.agree({entry.labels.replica: entry.labels.address for entry in self._table.entries})
         except BaseException:
             await self._client.close()
             raise
@@ -106,11 +100,7 @@ class DockerRuntime:
     async def start(self, order: StartOrder) -> None:
         if order.replica in self._table.replicas():
             return
-        self._table.starting(order.replica)
-        try:
-            await self._when_the_engine_is_there(lambda: self._start(order))
-        finally:
-            self._table.started(order.replica)
+        await self._when_the_engine_is_there(lambda: self._starts.start(order))
 
     async def restart(self, order: StartOrder) -> None:
         await self._when_the_engine_is_there(lambda: self._restart(order))
@@ -138,7 +128,7 @@ class DockerRuntime:
             return
         if entry.seen.running:
             raise StepFailed(f"{replica} still runs and cannot be removed")
-        await self._discard(entry.seen.id)
+        await self._starts.discard(entry.seen.id)
 
     async def forget(self, app: str, keep_releases: frozenset[int]) -> None:
         await self._images.forget(app, keep_releases)
@@ -168,64 +158,6 @@ class DockerRuntime:
 
     # Within
 
-    async def _start(self, order: StartOrder) -> None:
-        image = await self._images.id_of(order.app, order.release)
-        if image is None:
-            raise StartFailed(f"the files of release {order.release} of {order.app} are not there; deploy again")
-        async with self._slots:
-            for left in reversed(range(_ADDRESSES)):
-                try:
-                    await self._create_and_start(order, image)
-                    return
-                except Refused as refused:
-                    await asyncio.to_thread(self._lease_of().give_back, order.replica)
-                    if not left or not failures.address_taken(refused.message):
-                        raise failures.not_started(order.replica, refused.message, _first(order)) from refused
-
-    async def _create_and_start(self, order: StartOrder, image: str) -> None:
-        """Raises Refused and StartFailed, with nothing left."""
-        container = await self._create(order, image)
-        try:
-            inspection = Inspection(await self._client.get(f"containers/{container}/json"))
-            if inspection.created_only:
-                await self._complete(order, inspection)
-                await self._client.post(f"containers/{container}/start")
-        except (Refused, StartFailed):
-            await self._discard(container)
-            raise
-        await self._table.refresh(container)
-
-    async def _create(self, order: StartOrder, image: str) -> str:
-        """The id of the replica's container, new or of an earlier try."""
-        offset = await asyncio.to_thread(self._lease_of().lease, order.replica)
-        labels = Labels.of(order, self._network.address(offset))
-        name = self._names.container(order.replica)
-        body = creation(order, labels, image, self._names)
-        try:
-            return str((await self._client.post("containers/create", {"name": name}, body))["Id"])
-        except Refused as refused:
-            if refused.http_status == 409:
-                return await self._of_an_earlier_try(order.replica, name)
-            if f"network {self._names.network}" not in refused.message:
-                raise
-        await self._network.ensure()  # somebody has removed it
-        return str((await self._client.post("containers/create", {"name": name}, body))["Id"])
-
-    async def _of_an_earlier_try(self, replica: ReplicaId, name: str) -> str:
-        found = Inspection(await self._client.get(f"containers/{name}/json"))
-        if (found.labels.get(SERVER), found.labels.get("rota.replica")) != (self._names.server_id, replica):
-            raise StartFailed(f"there is a container {name} that is not this server's; remove it or rename it")
-        return found.id
-
-    async def _complete(self, order: StartOrder, created: Inspection) -> None:
-        """What cannot be said at its creation (older engines take one network there), and what is to be known first."""
-        if (order.app, order.release) not in self._checked:
-            await program.check(self._client, created.id, created.raw["Config"])
-            self._checked.add((order.app, order.release))
-        network = order.spec.network
-        if network is not None and created.address_in(network) is None:
-            await self._client.post(f"networks/{network}/connect", body={"Container": created.id})
-
     async def _restart(self, order: StartOrder) -> None:
         entry = self._table.entry(order.replica)
         if entry is None:
@@ -239,7 +171,7 @@ class DockerRuntime:
         try:
             await self._client.post(f"containers/{entry.seen.id}/start")
         except Refused as refused:
-            raise failures.not_started(order.replica, refused.message, _first(order)) from refused
+            raise not_started(order, refused.message) from refused
         await self._table.refresh(entry.seen.id)
 
     async def _limit(self, entry: Entry, wanted: Limits) -> None:
@@ -267,15 +199,6 @@ class DockerRuntime:
                 raise
         await self._table.refresh(container)
 
-    async def _discard(self, container: str) -> None:
-        """Nothing is left of it, its nameless volumes included; one that is gone is no error."""
-        try:
-            await self._client.delete(f"containers/{container}", {"v": 1})
-        except Refused as refused:
-            if refused.http_status != 404 and "already in progress" not in refused.message:
-                raise
-        await self._table.refresh(container)
-
     async def _when_the_engine_is_there(self, call: Callable[[], Awaitable[None]]) -> None:
         """Again, when the engine was lost meanwhile: its restart is no failure of the replica."""
         loop = asyncio.get_running_loop()
@@ -297,22 +220,11 @@ class DockerRuntime:
         await self._images.look((str(info.get("OSType") or ""), _architecture(str(info.get("Architecture") or ""))))
 
     def _gone(self, replica: ReplicaId) -> None:
-        self._reruns.keep(self._table.ids)
-        if self._leases is not None:
-            self._leases.give_back(replica)
-
-    def _leased(self) -> dict[ReplicaId, int]:
-        found = {}
-        for replica, seen in self._table.replicas().items():
-            offset = self._network.offset(seen.address.host) if seen.address is not None else None
-            if offset is not None:
-                found[replica] = offset
-        return found
-
-    def _lease_of(self) -> Leases:
-        if self._leases is None:
-            raise StepFailed("the docker runtime is not open")
-        return self._leases
+        try:
+            self._reruns.keep(self._table.ids)
+            self._network.give_back(replica)
+        except StartFailed as failure:
+            _log.warning("%s is gone, but: %s", replica, failure)  # set right at the next start of the daemon
 
     def _inspection(self, replica: ReplicaId) -> Inspection | None:
         entry = self._table.entry(replica)
@@ -327,10 +239,6 @@ class DockerRuntime:
             app for app, _ in self._images.known
         }:
             self._wake(app)
-
-
-def _first(order: StartOrder) -> str:
-    return order.spec.command[0] if order.spec.command else order.spec.image.reference if order.spec.image else ""
 
 
 def _architecture(machine: str) -> str:

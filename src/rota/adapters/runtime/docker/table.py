@@ -3,6 +3,7 @@ the runtime, read by observe without asking the engine."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from rota.adapters.clock import SystemClock
-from rota.adapters.runtime.docker.client import Client, Refused
+from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
 from rota.adapters.runtime.docker.inspection import Capability, Inspection, observed
 from rota.adapters.runtime.docker.labels import BrokenLabels, Labels
 from rota.adapters.runtime.docker.names import SERVER, Names
@@ -57,31 +58,28 @@ class Table:
         self._expected: dict[str, tuple[Limits, ...]] = {}
         self._stops: dict[str, int] = {}
         self._told: dict[str, str] = {}
-        self._starting: set[ReplicaId] = set()
         self._tickets = itertools.count(1)
         self._latest: dict[str, int] = {}
 
     def replicas(self) -> dict[ReplicaId, ObservedReplica]:
-        """Those being started are not there yet."""
-        return {
-            entry.labels.replica: entry.replica
-            for entry in self._entries.values()
-            if not (entry.seen.created_only and entry.labels.replica in self._starting)
-        }
+        """Those that were only created have not begun to be."""
+        return {entry.labels.replica: entry.replica for entry in self._entries.values() if not entry.seen.created_only}
 
     def entry(self, replica: ReplicaId) -> Entry | None:
         return next((entry for entry in self._entries.values() if entry.labels.replica == replica), None)
 
     @property
+    def entries(self) -> tuple[Entry, ...]:
+        return tuple(self._entries.values())
+
+    @property
+    def created_only(self) -> tuple[str, ...]:
+        """What a daemon has left that ended between the two calls of a start."""
+        return tuple(container for container, entry in self._entries.items() if entry.seen.created_only)
+
+    @property
     def ids(self) -> frozenset[str]:
         return frozenset(self._entries)
-
-    def starting(self, replica: ReplicaId) -> None:
-        """From now on its container may be created and not started."""
-        self._starting.add(replica)
-
-    def started(self, replica: ReplicaId) -> None:
-        self._starting.discard(replica)
 
     def expect(self, container: str, *limits: Limits) -> None:
         """These are rota's own doing, the last of them what it wants; all others are somebody else's."""
@@ -99,15 +97,19 @@ class Table:
         self._stops[container] = max(at, self._stops.get(container, 0))
 
     async def list_all(self) -> None:
-        """A full look at all that is ours. Raises EngineLost, Refused."""
+        """A full look at all that is ours. One that is known and gives no answer, since it is being started or ended,
+        stays as it was. Raises EngineLost, Refused."""
         ticket = next(self._tickets)
         filters = json.dumps({"label": [self._names.filter]})
         listed = await self._client.get("containers/json", {"all": 1, "filters": filters}, timeout=LIST_TIME)
         there = {str(container["Id"]) for container in listed}
         for container in self._entries.keys() - there:
             self.remove(container, ticket)
-        for container in sorted(there):
-            await self.refresh(container)
+        looks = {container: asyncio.ensure_future(self.refresh(container)) for container in sorted(there)}
+        await asyncio.gather(*looks.values(), return_exceptions=True)
+        for container, look in looks.items():
+            if container not in self._entries or not isinstance(look.exception(), EngineLost | Refused):
+                look.result()
         self._oddities.keep(there)
         self._latest = {one: last for one, last in self._latest.items() if one in there or last > ticket - _REMEMBERED}
 

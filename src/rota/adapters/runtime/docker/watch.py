@@ -8,7 +8,6 @@ import json
 import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +19,7 @@ from rota.core.errors import StepFailed
 _log = logging.getLogger(__name__)
 FULL_LIST = 30.0  # seconds
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 2.0
-_ACTIONS = ("create", "start", "die", "kill", "oom", "pause", "unpause", "rename", "update", "destroy")
+_ACTIONS = ("start", "die", "kill", "oom", "pause", "unpause", "rename", "update", "destroy")
 _BEGINNING = "1"  # before all that an engine still knows
 
 
@@ -44,7 +43,8 @@ class Watch:
         self._since = ""
         self._lost = ""
         self._connected = asyncio.Event()
-        self._changed: asyncio.Queue[str | None] = asyncio.Queue()
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._again: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -58,10 +58,11 @@ class Watch:
             raise
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        self._again.clear()
+        tasks = [*self._asking.values(), *([self._task] if self._task is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def check(self) -> None:
         """Raises StepFailed while the engine cannot be asked."""
@@ -106,50 +107,54 @@ class Watch:
                 self._heed(event)
 
     async def _follow(self, events: AsyncIterator[Any]) -> None:
-        """Until the events end; what they are about is asked for, once for all that came together."""
+        """Until the events end, with a full list every now and then."""
         reader = asyncio.create_task(self._read(events))
-        loop = asyncio.get_running_loop()
-        due = loop.time() + FULL_LIST
         try:
-            while True:
-                try:
-                    async with asyncio.timeout_at(due):
-                        changed = {await self._changed.get()}
-                except TimeoutError:
+            while not reader.done():
+                await asyncio.wait({reader}, timeout=FULL_LIST)
+                if not reader.done():
                     await self._list()
-                    due = loop.time() + FULL_LIST
-                    continue
-                while not self._changed.empty():
-                    changed.add(self._changed.get_nowait())
-                for container in changed - {None}:
-                    await self._table.refresh(str(container))
-                if None in changed:
-                    return
+            reader.result()
         finally:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
-            self._changed = asyncio.Queue()
 
     async def _read(self, events: AsyncIterator[Any]) -> None:
-        """None in the queue is the end."""
-        try:
-            async for event in events:
-                self._since = _written(int(event["timeNano"]))
-                self._heed(event)
-        except EngineLost as lost:
-            _log.info("%s", lost)
-        finally:
-            self._changed.put_nowait(None)
+        async for event in events:
+            self._since = _written(int(event["timeNano"]))
+            self._heed(event)
+            if event["Action"] != "destroy":
+                self._ask(str(event["Actor"]["ID"]))
 
     def _heed(self, event: Mapping[str, Any]) -> None:
         container, attributes = str(event["Actor"]["ID"]), event["Actor"]["Attributes"]
         if event["Action"] == "destroy":
             self._table.remove(container)
-            return
         stop = attributes.get("rota.stop_signal")
         if event["Action"] == "kill" and attributes.get("signal") == _number(stop):
             self._table.signalled(container, int(event["timeNano"]) // 1000)
-        self._changed.put_nowait(container)
+
+    def _ask(self, container: str) -> None:
+        """Beside the others: the engine answers about one that is being started when it has started. What happens
+        while it is being asked is asked for once more."""
+        if container in self._asking:
+            self._again.add(container)
+            return
+        task = asyncio.create_task(self._refresh(container))
+        self._asking[container] = task
+        task.add_done_callback(lambda _: self._answered(container))
+
+    def _answered(self, container: str) -> None:
+        del self._asking[container]
+        if container in self._again:
+            self._again.discard(container)
+            self._ask(container)
+
+    async def _refresh(self, container: str) -> None:
+        try:
+            await self._table.refresh(container)
+        except (EngineLost, Refused) as error:
+            _log.info("container %s could not be looked at, the next full list does: %s", container[:12], error)
 
     async def _list(self) -> None:
         await self._look(await self._client.get("info"))

@@ -193,6 +193,10 @@ class ProcessRuntime:
         groups = self._cgroups.roots or map(Path, directories(_OWN_CGROUPS, self._cgroup_mount))
         return LocalMachine(tuple(groups), mount=self._cgroup_mount).size()
 
+    def namespace_of(self, replica: ReplicaId) -> int | None:
+        """None: replicas listen in the machine's own network namespace."""
+        return None
+
     async def usage(self, replicas: Collection[ReplicaId]) -> Mapping[ReplicaId, Reading]:
         known = self._children.known
         alive = {replica: child for replica in replicas if (child := known.get(replica)) is not None and child.alive}

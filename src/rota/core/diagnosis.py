@@ -1,0 +1,120 @@
+"""Diagnosis: what is wrong with an app and what may help, as a list of findings (H12); pure, made of an app's situation
+and asked for by ``rota doctor``. Findings about the host are made by adapters.host."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rota.core import repair
+from rota.core.names import ReplicaId
+from rota.core.notice import Letter
+from rota.core.quantities import written_seconds
+from rota.core.receipt import by_replica
+from rota.core.redaction import shown
+from rota.core.rollout import Phase
+from rota.core.situation import Member, ReplicaPhase, Situation
+
+SETTLED_FOR = 30.0  # seconds in rotation before a replica's share says anything
+LEAST_REQUESTS = 100  # of the busiest one
+UNEVEN = 2.0  # times as many requests a second as another: round-robin keeps it near 1
+
+_WENT_WRONG = frozenset({Phase.PAUSED, Phase.ROLLED_BACK, Phase.FAILED})
+
+
+class Level(enum.Enum):
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``about`` is an app, a replica or a part of the host; ``said`` has the way out where there is one."""
+
+    level: Level
+    about: str
+    said: str
+
+
+def of_app(here: Situation) -> tuple[Finding, ...]:
+    """All there is to say of one app; a single ``ok`` when nothing is wrong."""
+    found = [*_of_app(here), *(finding for member in here.members.values() for finding in _of_replica(here, member))]
+    found += _uneven(here)
+    if found:
+        return tuple(found)
+    said = f"{here.serving} of {len(here.slots)} serve" if here.desired.active else "it is stopped"
+    return (Finding(Level.OK, here.state.name, said),)
+
+
+def of_letters(unsent: Sequence[Letter]) -> tuple[Finding, ...]:
+    """Notices that could not be sent, an address at a time."""
+    by_url: dict[str, list[Letter]] = {}
+    for letter in unsent:
+        by_url.setdefault(letter.url, []).append(letter)
+    return tuple(
+        Finding(Level.PROBLEM, "notices", f"{len(waiting)} could not be sent to {shown(url)}: {waiting[0].failure}")
+        for url, waiting in by_url.items()
+    )
+
+
+def _of_app(here: Situation) -> Iterable[Finding]:
+    name, last = here.state.name, here.recorded.rollout
+    if not here.balanced and here.desired.active:
+        yield Finding(Level.PROBLEM, name, "HAProxy does not answer: nobody knows who serves")
+    elif here.desired.active and here.serving < len(here.slots):
+        level = Level.WARNING if here.serving else Level.PROBLEM
+        yield Finding(level, name, f"{here.serving} of {len(here.slots)} replicas serve")
+    if last is not None and last.phase in _WENT_WRONG and last.cause is not None:
+        said = f"{last.id} {last.kind.value} {last.phase.value.replace('_', ' ')}: {last.cause.value}: {last.detail}"
+        way = f"; go on with rota rollout resume {last.id}, or abort" if last.phase is Phase.PAUSED else ""
+        yield Finding(Level.WARNING, name, said + way)
+    for slot, record in sorted(here.recorded.slots.items()):
+        if slot in here.slots and record.attempts and not any(other.serving for other in here.of_slot(slot)):
+            again = f"the next is in {written_seconds(max(0.0, record.next_try - here.now))}"
+            yield Finding(
+                Level.WARNING, name, f"slot {slot}: {record.attempts} tries brought no lasting replica; {again}"
+            )
+
+
+def _of_replica(here: Situation, member: Member) -> Iterable[Finding]:
+    failure = member.record.failure
+    if failure is not None:
+        last = f"; its last line: {failure.log[-1].strip()}" if failure.log else ""
+        yield Finding(Level.PROBLEM, member.id, f"{failure.cause.value}: {failure.detail}{last}")
+    elif said := repair.condition(here, member):
+        yield Finding(Level.WARNING, member.id, said)
+    elif member.phase in (ReplicaPhase.STARTING, ReplicaPhase.WARMING):
+        seen = here.observed.probes.get(member.id)
+        last = f"; last: {seen.last_failure}" if seen is not None and seen.last_failure else ""
+        yield Finding(Level.WARNING, member.id, f"is {member.phase.value}{last}")
+    if member.running and member.seen is not None and not member.seen.limits_enforced:
+        yield Finding(Level.WARNING, member.id, "its limits are not enforced: no cgroup is writable here")
+
+
+def _uneven(here: Situation) -> Iterable[Finding]:
+    """Whether some replicas get far more requests than others, by HAProxy's own counters."""
+    rates = _rates(here)
+    if len(rates) < 2:
+        return
+    busiest, idlest = max(rates, key=rates.__getitem__), min(rates, key=rates.__getitem__)
+    if rates[busiest] > UNEVEN * rates[idlest]:
+        said = (
+            f"uneven load: {busiest} answers {rates[busiest]:.1f} requests a second and {idlest} {rates[idlest]:.1f}; "
+            "look whether that one was unhealthy, or whether few clients hold long connections"
+        )
+        yield Finding(Level.WARNING, here.state.name, said)
+
+
+def _rates(here: Situation) -> Mapping[ReplicaId, float]:
+    """Requests a second of each replica that has been in rotation for a while, since it, or HAProxy, came."""
+    counted = by_replica(here.observed.balancer.rows, {})
+    restarted = max((gap.until or here.now for gap in here.observed.balancer.gaps), default=0.0)
+    rates: dict[ReplicaId, float] = {}
+    for member in here.members.values():
+        since = max(member.record.enabled_at or here.now, restarted)
+        if member.serving and member.id in counted and here.now >= since + SETTLED_FOR:
+            rates[member.id] = counted[member.id].requests / (here.now - since)
+    enough = any(counted[name].requests >= LEAST_REQUESTS for name in rates)
+    return rates if enough else {}

@@ -1,0 +1,106 @@
+"""A registry of images on the loopback, asked with a name and a password, that serves images of one layer."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+USER, PASSWORD = "deployer", "s3cret"
+
+
+class Registry:
+    """``put`` moves a tag; ``requests`` counts manifests that were given."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.blobs: dict[str, bytes] = {}
+        self.tags: dict[str, bytes] = {}
+        self.address = ""
+
+    def put(self, tag: str, root: Path, greeting: str, architecture: str = "amd64") -> None:
+        """An image of this root (a tar) that prints the greeting."""
+        plain = root.read_bytes()
+        layer = gzip.compress(plain, compresslevel=1, mtime=0)
+        config = {
+            "architecture": architecture,
+            "os": "linux",
+            "config": {"Cmd": ["sh", "-c", f"echo {greeting}; sleep 60"], "Env": ["PATH=/bin"]},
+            "rootfs": {"type": "layers", "diff_ids": [_digest(plain)]},
+        }
+        written = json.dumps(config).encode()
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": _MANIFEST,
+            "config": self._keep("application/vnd.docker.container.image.v1+json", written),
+            "layers": [self._keep("application/vnd.docker.image.rootfs.diff.tar.gzip", layer)],
+        }
+        self.tags[tag] = json.dumps(manifest).encode()
+
+    def answer(self, path: str) -> tuple[str, bytes] | None:
+        kind, _, name = path.removeprefix("/v2/app/").partition("/")
+        if kind == "blobs" and name in self.blobs:
+            return "application/octet-stream", self.blobs[name]
+        if kind == "manifests":
+            for tag, manifest in self.tags.items():
+                if name in (tag, _digest(manifest)):
+                    self.requests += 1
+                    return _MANIFEST, manifest
+        return None
+
+    def _keep(self, media_type: str, blob: bytes) -> dict[str, object]:
+        self.blobs[_digest(blob)] = blob
+        return {"mediaType": media_type, "size": len(blob), "digest": _digest(blob)}
+
+
+@contextmanager
+def running() -> Iterator[Registry]:
+    registry = Registry()
+    expected = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+
+    class Answer(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            if self.headers.get("Authorization") != expected:
+                return self._send(401, "text/plain", b"", {"WWW-Authenticate": 'Basic realm="test"'})
+            if self.path == "/v2/":
+                return self._send(200, "application/json", b"{}", {})
+            found = registry.answer(self.path)
+            if found is None:
+                return self._send(404, "application/json", b'{"errors":[{"code":"MANIFEST_UNKNOWN"}]}', {})
+            return self._send(200, found[0], found[1], {"Docker-Content-Digest": _digest(found[1])})
+
+        do_HEAD = do_GET  # noqa: N815  (the server's own names)
+
+        def _send(self, status: int, media_type: str, body: bytes, headers: dict[str, str]) -> None:
+            self.send_response(status)
+            for name, value in {**headers, "Content-Type": media_type, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        registry.address = f"127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield registry
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _digest(content: bytes) -> str:
+    return "sha256:" + hashlib.sha256(content).hexdigest()

@@ -1,0 +1,242 @@
+"""Engines that are not there, come back, or speak another version: what the docker runtime makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from rota.adapters.clock import SystemClock
+from rota.adapters.runtime.docker import DockerRuntime
+from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
+from rota.core.errors import Missing, StepFailed, UsageError
+from rota.core.observation import RunState
+from rota.testing.dock import Dock, box_spec, dock
+from rota.testing.docker import DockerEngine, docker_engine
+from rota.testing.machine import start_order, until
+
+
+@pytest.fixture(params=["live-restore", "plain"])
+def own_engine(request: pytest.FixtureRequest, component: Callable[[str], Path]) -> Iterator[DockerEngine]:
+    """One that a test may end."""
+    component("mounts")
+    component("dockerd")
+    with docker_engine(live_restore=request.param == "live-restore") as engine:
+        yield engine
+
+
+async def told_of_the_loss(box: Dock) -> bool:
+    try:
+        await box.runtime.observe()
+    except StepFailed as lost:
+        return "does not run; start it (systemctl start docker)" in lost.message
+    return False
+
+
+async def there_again(box: Dock) -> bool:
+    try:
+        await box.runtime.observe()
+    except StepFailed:
+        return False
+    return True
+
+
+async def test_an_engine_that_is_stopped_and_started_is_taken_over_again(own_engine: DockerEngine) -> None:
+    async with dock(own_engine) as box:
+        before = await box.started(box_spec())
+        await asyncio.to_thread(own_engine.stop)
+        await until(lambda: told_of_the_loss(box))
+        # A start that falls into the outage is none of the replica's failures.
+        waiting = asyncio.create_task(box.runtime.start(start_order(2, box_spec())))
+        box.woken.clear()
+        await asyncio.to_thread(own_engine.start)
+        await until(lambda: there_again(box))
+        assert "web" in box.woken
+        await asyncio.wait_for(waiting, 30)
+        after, second = await box.replica(), await box.replica("web-2")
+        assert after is not None
+        assert second is not None
+        assert second.state is RunState.RUNNING
+        if own_engine.live_restore:
+            assert after == before
+        else:
+            assert after.state is RunState.EXITED
+        await own_engine.cli("rm", "-f", box.name("web-2"))
+
+        async def gone() -> bool:
+            return await box.replica("web-2") is None
+
+        await until(gone)  # by the events of the new connection
+
+
+async def test_what_ends_with_a_killed_engine_is_seen_when_it_is_back(own_engine: DockerEngine) -> None:
+    async with dock(own_engine) as box:
+        before = await box.started(box_spec())
+        await asyncio.to_thread(own_engine.kill)
+        await until(lambda: told_of_the_loss(box))
+        if own_engine.live_restore:
+            pid = box.runtime.namespace_of(before.id)
+            assert pid is not None
+            os.kill(pid, 9)
+        await asyncio.to_thread(own_engine.start)
+        await until(lambda: there_again(box))
+
+        async def exited() -> bool:
+            seen = await box.replica()
+            return seen is not None and seen.state is RunState.EXITED
+
+        await until(exited)
+
+
+async def test_no_engine_is_told_with_the_way_out(tmp_path: Path) -> None:
+    runtime = DockerRuntime(tmp_path, "0" * 32, SystemClock(tmp_path), host=f"unix://{tmp_path}/none.sock")
+    with pytest.raises(
+        Missing, match=r"none.sock does not run; start it \(systemctl start docker\), or set DOCKER_HOST"
+    ):
+        await runtime.open()
+    with pytest.raises(StepFailed):
+        await runtime.observe()
+
+
+async def test_a_socket_that_lets_nobody_in_is_told(docker_engine: DockerEngine, tmp_path: Path) -> None:
+    runtime = DockerRuntime(tmp_path, "0" * 32, SystemClock(tmp_path), host=docker_engine.host)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(Missing, match="permission denied on its socket"):
+            await runtime.open()
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize(
+    "host", ["ssh://user@host", "npipe:////./pipe/docker_engine", "/var/run/docker.sock", "unix://"]
+)
+def test_an_engine_that_cannot_be_used_from_here_is_refused(host: str) -> None:
+    with pytest.raises(UsageError, match="write unix:///path or tcp://address:port"):
+        Client(host)
+
+
+class FakeEngine:
+    """Answers any request with what it was asked."""
+
+    def __init__(self) -> None:
+        self.api_version = "1.52"
+        self.asked: list[str] = []
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.asked.append(request.path)
+        if request.path.endswith("/version"):
+            return web.json_response({"ApiVersion": self.api_version})
+        if request.path.endswith("/none"):
+            return web.json_response({"message": "no such thing"}, status=404)
+        return web.json_response({"path": request.path})
+
+
+@asynccontextmanager
+async def fake_engine(context: ssl.SSLContext | None = None) -> AsyncIterator[tuple[FakeEngine, str]]:
+    engine = FakeEngine()
+    app = web.Application()
+    app.router.add_route("*", "/{rest:.*}", engine.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
+        await site.start()
+        yield engine, f"tcp://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def client(host: str) -> AsyncIterator[Client]:
+    made = Client(host)
+    try:
+        await made.open()
+        yield made
+    finally:
+        await made.close()
+
+
+async def test_the_engines_own_version_is_spoken_and_again_after_its_upgrade() -> None:
+    async with fake_engine() as (engine, host), client(host) as asked:
+        assert await asked.get("info") == {"path": "/v1.52/info"}
+        engine.api_version = "1.41"
+        await asked.negotiate()
+        assert await asked.get("info") == {"path": "/v1.41/info"}
+
+
+async def test_an_engine_that_is_too_old_is_refused() -> None:
+    async with fake_engine() as (engine, host):
+        engine.api_version = "1.40"
+        with pytest.raises(Missing, match=r"speaks API 1\.40, 1\.41 is needed"):
+            async with client(host):
+                pass
+
+
+async def test_a_refusal_and_a_loss_are_two_things() -> None:
+    async with fake_engine() as (_, host), client(host) as asked:
+        with pytest.raises(Refused, match="no such thing") as refused:
+            await asked.get("none")
+        assert refused.value.http_status == 404
+        assert not await asked.head("none", {})
+        assert await asked.head("some", {})
+    async with client_of_the_lost(host) as asked:
+        with pytest.raises(EngineLost, match="does not run"):
+            await asked.get("info")
+
+
+@asynccontextmanager
+async def client_of_the_lost(host: str) -> AsyncIterator[Client]:
+    made = Client(host)
+    try:
+        with pytest.raises(Missing):
+            await made.open()
+        yield made
+    finally:
+        await made.close()
+
+
+@pytest.fixture(scope="module")
+def certificates(component: Callable[[str], Path]) -> Iterator[Path]:
+    """``ca.pem``, ``cert.pem`` and ``key.pem``, as docker reads them; the same pair for both ends."""
+    openssl = component("openssl")
+    with tempfile.TemporaryDirectory(prefix="rota-") as place:
+        made = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+        names = ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"]
+        files = ["-keyout", f"{place}/key.pem", "-out", f"{place}/cert.pem"]
+        subprocess.run([openssl, "req", "-x509", *made, *names, *files], check=True, capture_output=True)
+        Path(place, "ca.pem").write_bytes(Path(place, "cert.pem").read_bytes())
+        yield Path(place)
+
+
+async def test_an_engine_behind_tls_is_asked_with_a_certificate(
+    certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(certificates / "ca.pem"))
+    context.load_cert_chain(certificates / "cert.pem", certificates / "key.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    async with fake_engine(context) as (_, host):
+        monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+        monkeypatch.setenv("DOCKER_CERT_PATH", str(certificates))
+        async with client(host) as asked:
+            assert await asked.get("info") == {"path": "/v1.52/info"}
+            assert not asked.is_local
+        monkeypatch.delenv("DOCKER_TLS_VERIFY")
+        with pytest.raises(Missing, match="does not answer"):
+            async with client(host):
+                pass
+
+
+def test_certificates_that_are_not_there_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+    monkeypatch.setenv("DOCKER_CERT_PATH", str(tmp_path))
+    with pytest.raises(UsageError, match=r"ca\.pem, cert\.pem and key\.pem in .* cannot be used"):
+        Client("tcp://127.0.0.1:2376")

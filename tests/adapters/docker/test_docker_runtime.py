@@ -1,0 +1,374 @@
+"""The docker runtime on a real engine: what only it promises; the rest is in the contract suite."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import pytest
+
+from rota.adapters.prober import SocketProber
+from rota.core.errors import StartFailed, StepFailed
+from rota.core.names import ReplicaId
+from rota.core.observation import ObservedReplica, RunState
+from rota.core.spec import Limits
+from rota.testing.dock import Dock, box_spec
+from rota.testing.machine import start_order, until
+
+WEB_1 = ReplicaId("web-1")
+MIB = 2**20
+
+
+async def exited(box: Dock, replica: str = "web-1") -> ObservedReplica:
+    async def look() -> ObservedReplica | None:
+        seen = await box.replica(replica)
+        return seen if seen is not None and seen.state is RunState.EXITED else None
+
+    found = await until(look)
+    assert isinstance(found, ObservedReplica)
+    return found
+
+
+async def test_a_container_is_shut_in_by_default(box: Dock) -> None:
+    await box.started(box_spec(), limits=Limits(memory=64 * MIB, cpus=0.5))
+    host = (await box.inspect("web-1"))["HostConfig"]
+    assert host["SecurityOpt"] == ["no-new-privileges"]
+    assert host["CapDrop"] == ["ALL"]
+    assert host["CapAdd"] == ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"]
+    assert (host["PidsLimit"], host["Init"], host["Privileged"]) == (1024, True, False)
+    assert host["RestartPolicy"]["Name"] == "no"
+    assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
+    assert (host["Memory"], host["MemorySwap"], host["CpuQuota"]) == (64 * MIB, 64 * MIB, 50_000)
+    assert host["PortBindings"] in ({}, None)
+
+
+async def test_the_file_opens_a_container_and_closes_it_further(box: Dock) -> None:
+    container = {"init": False, "pids": 7, "read_only": True, "no_new_privileges": False, "capabilities": ["SYS_NICE"]}
+    app = box_spec("sh", "-c", "touch /tmp/x && ! touch /x && sleep 60", container=container, user="1000")
+    await box.started(app)
+    inspected = await box.inspect("web-1")
+    host = inspected["HostConfig"]
+    assert (host["Init"], host["PidsLimit"], host["ReadonlyRootfs"]) == (False, 7, True)
+    assert (host["SecurityOpt"] or [], host["CapAdd"]) == ([], ["SYS_NICE"])
+    assert inspected["Config"]["User"] == "1000"
+    assert inspected["State"]["Running"]
+
+
+async def test_a_replica_finds_its_port_its_names_and_the_files_variables(box: Dock) -> None:
+    script = 'echo "$PORT ${0} $ROTA_APP $ROTA_RELEASE $ROTA_SLOT $ROTA_REPLICA $COLOUR"; sleep 60'
+    app = box_spec("sh", "-c", script, "at-${PORT}", port=3000, env=[{"name": "COLOUR", "value": "red"}])
+    seen = await box.started(app, slot=4)
+    assert seen.address is not None
+    assert seen.address.port == 3000
+
+    async def told() -> bool:
+        return await box.runtime.logs.tail(WEB_1, 5) == ("3000 at-3000 web 1 4 web-1 red",)
+
+    await until(told)
+
+
+async def test_volumes_and_a_further_network_are_joined(box: Dock, tmp_path: Path) -> None:
+    (tmp_path / "greeting").write_text("hello")
+    await box.engine.cli("network", "create", "backstage")
+    app = box_spec(
+        "sh", "-c", "cat /in/greeting; touch /in/x || touch /kept/x && sleep 60",
+        volumes=[f"{tmp_path}:/in:ro", "kept:/kept"],
+        network="backstage",
+    )  # fmt: skip
+    await box.started(app)
+    inspected = await box.inspect("web-1")
+    assert set(inspected["NetworkSettings"]["Networks"]) == {"backstage", f"rota-{box.server_id[:8]}"}
+    assert [(mount["Type"], mount["RW"]) for mount in inspected["Mounts"]] in (
+        [("bind", False), ("volume", True)],
+        [("volume", True), ("bind", False)],
+    )
+    await box.runtime.kill(WEB_1)
+    await exited(box)
+    await box.runtime.remove(WEB_1)
+    assert "kept" in await box.engine.cli("volume", "ls", "-q")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"network": "nowhere"}, "there is no network 'nowhere' on this engine; docker network create nowhere"),
+        ({"volumes": ["/not/there:/x"]}, "the volume /not/there is not there on the engine's machine"),
+        ({"user": "nobody-known"}, "the image has no user 'nobody-known'"),
+        ({"command": ["not-a-program"], "container": {"init": False}}, "cannot start 'not-a-program'"),
+        ({"command": ["/bin/none"]}, "cannot start '/bin/none': no such file in the image"),
+    ],
+)
+async def test_what_keeps_a_container_from_starting_is_told_and_leaves_nothing(
+    box: Dock, fields: dict[str, object], message: str
+) -> None:
+    app = box_spec(*fields.pop("command", ()), **fields)  # type: ignore[misc]
+    await box.prepared(app)
+    with pytest.raises(StartFailed) as refused:
+        await box.runtime.start(start_order(1, app))
+    assert message in refused.value.message
+    assert await box.engine.cli("ps", "-aq") == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "number", "told"),
+    [
+        (["kill", "web-1"], None, 9, False),
+        (["kill", "-s", "USR1", "web-1"], None, 10, False),
+        (["stop", "web-1"], None, 15, True),
+    ],
+)
+async def test_a_container_ended_by_hand_is_seen_at_once(
+    box: Dock, words: list[str], code: int | None, number: int, told: bool
+) -> None:
+    await box.started(box_spec())
+    box.woken.clear()
+    await box.engine.cli(*words[:-1], box.name(words[-1]))
+    seen = await exited(box)
+    assert seen.exit is not None
+    assert (seen.exit.code, seen.exit.signal, seen.told_to_stop) == (code, number, told)
+    assert "web" in box.woken
+
+
+async def test_a_container_removed_by_hand_is_gone_at_once(box: Dock) -> None:
+    await box.started(box_spec())
+    box.woken.clear()
+    await box.engine.cli("rm", "-f", box.name("web-1"))
+
+    async def gone() -> bool:
+        return await box.replica() is None
+
+    await until(gone)
+    assert "web" in box.woken
+    for call in (box.runtime.stop, box.runtime.kill, box.runtime.remove):
+        await call(WEB_1)
+
+
+async def test_running_out_of_memory_is_told(box: Dock) -> None:
+    app = box_spec("sh", "-c", "x=$(dd if=/dev/zero bs=1M count=64 | tr '\\0' x); echo $x")
+    await box.started(app, limits=Limits(memory=8 * MIB))
+    seen = await exited(box)
+    assert seen.exit is not None
+    assert seen.exit.oom
+
+
+async def test_limits_are_in_the_kernel_and_taken_back_from_it(box: Dock) -> None:
+    await box.started(box_spec())
+    container = (await box.inspect("web-1"))["Id"]
+    group = Path("/sys/fs/cgroup/memory") / box.engine.directory.name / container
+    for limits, shown in ((Limits(memory=32 * MIB, cpus=64.0), 32 * MIB), (Limits(), 2**63 - 4096)):
+        await box.runtime.update_limits(WEB_1, limits)
+        if group.exists():  # cgroup v1
+            assert int((group / "memory.limit_in_bytes").read_text()) == shown
+        seen = await box.replica()
+        assert seen is not None
+        assert (seen.limits, seen.limits_enforced) == (limits, True)
+
+
+async def test_a_limit_that_the_engine_refuses_changes_nothing(box: Dock) -> None:
+    before = await box.started(box_spec())
+    with pytest.raises(StepFailed, match=r"web-1 cannot get memory 5 MiB: Minimum memory limit"):
+        await box.runtime.update_limits(WEB_1, Limits(memory=5 * MIB))
+    assert await box.replica() == before
+
+
+async def test_what_is_changed_by_hand_is_named_and_shown(box: Dock, caplog: pytest.LogCaptureFixture) -> None:
+    await box.started(box_spec(), limits=Limits(memory=64 * MIB))
+    name = box.name("web-1")
+    await box.engine.cli("update", "--memory", "32m", "--memory-swap", "32m", "--restart", "always", name)
+    await box.engine.cli("pause", name)
+    await box.engine.cli("rename", name, "mine")
+    for sentence in (
+        f"the limits of container {name} were changed by hand to memory 32 MiB",
+        f"container {name} got the restart policy always by hand",
+        f"container {name} is paused by hand",
+        f"container {name} was renamed to mine",
+    ):
+        await until(lambda sentence=sentence: sentence in caplog.text)
+    seen = await box.replica()
+    assert seen is not None
+    assert (seen.state, seen.limits) == (RunState.RUNNING, Limits(memory=32 * MIB))
+    await box.runtime.stop(WEB_1)
+    seen = await exited(box)
+    assert caplog.text.count("changed by hand") == 1
+
+
+async def test_what_is_nobodys_of_ours_is_named_and_left_alone(box: Dock, caplog: pytest.LogCaptureFixture) -> None:
+    await box.started(box_spec())
+    labels = (await box.inspect("web-1"))["Config"]["Labels"]
+    options = [word for name, value in labels.items() for word in ("--label", f"{name}={value}")]
+    await box.engine.cli("run", "-d", "--name", "copy", "--network", "none", *options, "test/busybox:1")
+    mine = f"rota.server={box.server_id}"
+    await box.engine.cli("run", "-d", "--name", "half", "--network", "none", "--label", mine, "test/busybox:1")
+    await until(
+        lambda: "container half has this server's label, but the label 'rota.replica' is missing" in caplog.text
+    )
+    await until(lambda: "container copy has this server's label, but its environment has PORT=None" in caplog.text)
+    assert set((await box.runtime.observe())[0]) == {"web-1"}
+    await box.runtime.kill(WEB_1)
+    await exited(box)
+    await box.runtime.remove(WEB_1)
+    running = await box.engine.cli("ps", "--format", "{{.Names}}")
+    assert set(running.split()) == {"copy", "half"}
+
+
+async def test_a_name_that_is_taken_is_told(box: Dock) -> None:
+    app = box_spec()
+    await box.prepared(app)
+    await box.engine.cli("create", "--name", box.name("web-1"), "--network", "none", "test/busybox:1")
+    with pytest.raises(StartFailed, match=rf"there is a container {box.name('web-1')} that is not this server's"):
+        await box.runtime.start(start_order(1, app))
+    assert await box.engine.cli("ps", "-a", "--format", "{{.Names}}") == box.name("web-1")
+
+
+async def test_a_daemon_that_starts_again_finds_all_as_it_was(box: Dock) -> None:
+    app = box_spec("sh", "-c", "trap : TERM; while :; do sleep 0.1; done")
+    await box.started(app, slot=3, generation=5, limits=Limits(memory=64 * MIB))
+    await box.runtime.kill(WEB_1)
+    await exited(box)
+    await box.runtime.restart(start_order(1, app, slot=3, generation=6, limits=Limits(cpus=0.25)))
+    await box.runtime.start(start_order(2, app))
+    await box.runtime.stop(WEB_1)
+    before = await box.runtime.observe()
+    await box.close()
+    await box.open()
+    after = await box.runtime.observe()
+    # The clock reads the engine's times anew, to the microsecond.
+    assert {name: vars(seen) | {"started_at": 0} for name, seen in after[0].items()} == {
+        name: vars(seen) | {"started_at": 0} for name, seen in before[0].items()
+    }
+    assert after[1] == before[1]
+    seen = after[0][WEB_1]
+    assert (seen.generation, seen.restarts, seen.told_to_stop, seen.limits) == (6, 1, True, Limits(cpus=0.25))
+
+
+async def test_a_start_that_was_interrupted_is_made_anew(box: Dock) -> None:
+    app = box_spec()
+    await box.started(app)
+    await box.runtime.kill(WEB_1)
+    await exited(box)
+    inspected = await box.inspect("web-1")
+    await box.runtime.remove(WEB_1)
+    # What a daemon leaves that is killed between the two calls of a start.
+    config = inspected["Config"]
+    options = [word for name, value in config["Labels"].items() for word in ("--label", f"{name}={value}")]
+    options += [word for value in config["Env"] for word in ("--env", value)]
+    await box.engine.cli("create", "--name", box.name("web-1"), *options, "test/busybox:1", "sleep", "60")
+    await box.close()
+    await box.open()
+    assert await box.engine.cli("ps", "-aq") == ""
+    await box.runtime.start(start_order(1, app))
+    seen = await box.replica()
+    assert seen is not None
+    assert seen.state is RunState.RUNNING
+
+
+async def test_an_address_is_not_given_to_another_while_somebody_may_dial_it(box: Dock) -> None:
+    app = box_spec()
+    first = await box.started(app)
+    await box.engine.cli("rm", "-f", box.name("web-1"))
+
+    async def gone() -> bool:
+        return await box.replica() is None
+
+    await until(gone)
+    await box.close()
+    await box.open()
+    await box.runtime.start(start_order(2, app))
+    second = await box.replica("web-2")
+    assert second is not None
+    assert second.address != first.address
+
+
+async def test_an_address_that_somebody_took_is_passed_over(box: Dock) -> None:
+    app = box_spec()
+    await box.prepared(app)
+    network = f"rota-{box.server_id[:8]}"
+    await box.engine.cli("run", "-d", "--name", "guest", "--network", network, "test/busybox:1")
+    (box.data_dir / "addresses.json").unlink(missing_ok=True)
+    taken = await box.engine.cli(
+        "inspect", "-f", f'{{{{(index .NetworkSettings.Networks "{network}").IPAddress}}}}', "guest"
+    )
+    box.runtime._network._leases._next = 0  # type: ignore[union-attr]
+    await box.runtime.start(start_order(1, app))
+    seen = await box.replica()
+    assert seen is not None
+    assert seen.address is not None
+    assert seen.address.host != taken
+
+
+async def test_several_start_at_once(box: Dock) -> None:
+    app = box_spec()
+    await box.prepared(app)
+    await asyncio.gather(*(box.runtime.start(start_order(number, app)) for number in range(1, 7)))
+    seen = (await box.runtime.observe())[0]
+    assert len({replica.address for replica in seen.values()}) == 6
+    assert {replica.state for replica in seen.values()} == {RunState.RUNNING}
+
+
+async def test_the_own_network_is_made_again_when_somebody_removed_it(box: Dock) -> None:
+    app = box_spec()
+    await box.prepared(app)
+    await box.engine.cli("network", "rm", f"rota-{box.server_id[:8]}")
+    await box.runtime.start(start_order(1, app))
+    seen = await box.replica()
+    assert seen is not None
+    assert seen.address is not None
+
+
+async def test_logs_are_read_and_followed_over_a_restart_in_place(box: Dock) -> None:
+    app = box_spec("sh", "-c", "echo one; echo two >&2; sleep 60")
+    await box.started(app)
+    followed: list[str] = []
+
+    async def follow() -> None:
+        async for line in box.runtime.logs.follow(WEB_1, 10):
+            followed.append(line.text)
+
+    task = asyncio.create_task(follow())
+    await until(lambda: sorted(followed) == ["one", "two"])  # two streams have no order
+    assert set(await box.runtime.logs.tail(WEB_1, 10)) == {"one", "two"}
+    assert len(await box.runtime.logs.tail(WEB_1, 1)) == 1
+    await box.runtime.kill(WEB_1)
+    await exited(box)
+    await box.runtime.restart(start_order(1, app))
+    await until(lambda: sorted(followed) == ["one", "one", "two", "two"])
+    await box.runtime.kill(WEB_1)
+    await exited(box)
+    await box.runtime.remove(WEB_1)
+    await asyncio.wait_for(task, 10)
+    assert await box.runtime.logs.tail(WEB_1, 10) == ()
+
+
+async def test_the_last_words_of_an_app_are_kept_ended_or_not(box: Dock) -> None:
+    await box.started(box_spec("sh", "-c", "echo one; printf two; exit 3"))
+    await exited(box)
+    assert await box.runtime.logs.tail(WEB_1, 10) == ("one", "two")
+    assert await box.runtime.logs.tail(WEB_1, 1) == ("two",)
+
+
+@pytest.mark.parametrize(
+    ("listens", "failure"),
+    [
+        ("0.0.0.0:3000", "connection refused: it listens on 0.0.0.0 port 3000, not on {address} port 8080 ($PORT)"),
+        ("127.0.0.1:8080", "connection refused: it listens on port 8080 of 127.0.0.1 inside its container"),
+    ],
+)
+async def test_where_a_container_listens_instead_is_told(box: Dock, listens: str, failure: str) -> None:
+    seen = await box.started(box_spec("httpd", "-f", "-p", listens))
+    assert seen.address is not None
+    address = seen.address
+    prober = SocketProber(box.runtime.pids_of, box.runtime.namespace_of)
+
+    async def told() -> bool:
+        return failure.format(address=address.host) in (await prober.accepts(WEB_1, address, 1)).failure
+
+    await until(told)
+
+
+async def test_signals_have_the_apps_own_number(box: Dock) -> None:
+    await box.started(box_spec(stop_signal="SIGQUIT"))
+    await box.runtime.stop(WEB_1)
+    seen = await exited(box)
+    assert seen.exit is not None
+    assert seen.exit.signal == signal.SIGQUIT

@@ -1,0 +1,162 @@
+"""Notices from a real server: by mail through a real mail server, by a web hook that fails first, over kills."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.controller import Controller
+from tests.e2e.conftest import new_hello
+from tests.e2e.running import Hello, Server, until
+
+from rota.testing.faults import VARIABLE
+from rota.testing.post import Hook, web_hook
+from rota.testing.server import free_port
+
+SECRET = "hunter2-hunter2"
+
+
+class Mailbox:
+    """What the mail server took."""
+
+    def __init__(self) -> None:
+        self.mails: list[tuple[str, str]] = []
+
+    async def handle_DATA(self, server: object, session: object, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's
+        mail = email.message_from_bytes(envelope.content, policy=email.policy.default)
+        text = mail.get_body(("plain",))
+        assert text is not None
+        self.mails.append((str(mail["Subject"]), str(text.get_content())))
+        return "250 taken"
+
+
+@pytest.fixture(scope="module")
+def mailbox() -> Iterator[tuple[Mailbox, int]]:
+    box, port = Mailbox(), free_port()
+    controller = Controller(box, hostname="127.0.0.1", port=port)
+    controller.start()
+    yield box, port
+    controller.stop()
+
+
+@pytest.fixture(scope="module")
+def hook() -> Iterator[Hook]:
+    with web_hook() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def own(component: Callable[[str], Path], mailbox: tuple[Mailbox, int]) -> Iterator[Server]:
+    """A server of its own: it is killed."""
+    component("haproxy")
+    mail = f"mailto://127.0.0.1:{mailbox[1]}?from=rota@example.org&to=ops@example.org"
+    server = Server(None, "--notify", mail)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.end()
+
+
+@pytest.fixture(scope="module")
+def app(own: Server, hook: Hook, tmp_path_factory: pytest.TempPathFactory) -> Hello:
+    hello = new_hello(own, tmp_path_factory.mktemp("notices") / "hello")
+    return hello.deployed(**keys(hook))
+
+
+def keys(hook: Hook) -> dict[str, Any]:
+    restart = {"attempts": 2, "delay": "10ms", "max_delay": "100ms"}
+    return {"replicas": 1, "notify": [hook.url], "restart": restart, "stop_grace_period": "1s"}
+
+
+def bad(app: Hello, hook: Hook, crash_after: str = "0") -> None:
+    app.write(**keys(hook), env={"HELLO_CRASH_AFTER": crash_after, "DATABASE_PASSWORD": SECRET})
+
+
+@pytest.mark.feature("S5", "W5")
+def test_a_deploy_that_went_back_is_told_by_mail_and_hook(app: Hello, hook: Hook, mailbox: tuple[Mailbox, int]) -> None:
+    hook.refuse = 1
+    bad(app, hook)
+    assert app.deploy().code == 5
+    box, _ = mailbox
+    until(lambda: len(box.mails) == 1 and len(hook.refused) == 1)
+    until(lambda: len(hook.taken) == 1)  # the next try
+    subject, text = box.mails[0]
+    assert subject == f"{app.name}: {app.name}.2: deploy rolled back: crashed"
+    assert "the environment variable DATABASE_URL is missing" in text
+    assert "Release 1 serves." in text
+    assert hook.taken == hook.refused
+    assert hook.taken[0]["title"] == subject
+    assert SECRET not in f"{box.mails}{hook.taken}"
+
+
+@pytest.mark.feature("S5")
+def test_one_message_an_incident_over_three_crashes_of_the_daemon(
+    app: Hello, own: Server, hook: Hook, mailbox: tuple[Mailbox, int]
+) -> None:
+    box, _ = mailbox
+    before = len(box.mails)
+    bad(app, hook)
+    own.kill()
+    own.start(**{VARIABLE: "recorded:FinishRollout"})  # dies between the record and the sending
+    deploying = own.begin("deploy", "--detach", cwd=app.directory)
+    assert own.ended() == -signal.SIGKILL
+    deploying.end()
+    assert len(box.mails) == before
+    for _ in range(2):
+        own.start()
+        own.kill()
+    own.start()
+    until(lambda: len(box.mails) > before)
+    own.ok("restart", app.name)  # whatever else was to be sent would have been by now
+    subjects = [subject for subject, _ in box.mails[before:]]
+    assert subjects.count(f"{app.name}: {app.name}.3: deploy rolled back: crashed") >= 1
+    assert len(set(subjects)) == 1
+
+
+@pytest.mark.feature("S5")
+def test_a_letter_that_was_not_taken_when_the_daemon_died_is_sent_again(app: Hello, own: Server, hook: Hook) -> None:
+    before = len(hook.taken)
+    hook.before_answer = lambda body: os.kill(own.running.pid, signal.SIGKILL)
+    bad(app, hook)
+    own.rota("deploy", "--detach", cwd=app.directory)
+    assert own.ended() == -signal.SIGKILL
+    hook.before_answer = lambda body: None
+    own.start()
+    until(lambda: len(hook.taken) >= before + 2)
+    assert hook.taken[-1] == hook.taken[-2]
+
+
+@pytest.mark.feature("S5")
+def test_a_crash_loop_is_told_once(app: Hello, own: Server, hook: Hook) -> None:
+    own.ok("restart", app.name)
+    before = len(hook.taken)
+    marker = app.directory / "crash"
+    app.write(**keys(hook), command=["sh", "-c", f"test ! -e {marker} || exit 3; exec python3 app.py"])
+    own.ok("deploy", cwd=app.directory)
+    marker.touch()
+    own.running.kill_child(app.ids[0])
+    until(lambda: len(hook.taken) > before)
+    told = hook.taken[before]
+    assert told["title"] == f"{app.name}: crash loop"
+    assert "2 tries in a row brought no replica that lasts" in told["message"]
+    marker.unlink()
+    until(lambda: [replica["phase"] for replica in app.replicas] == ["ready"])
+    assert len(hook.taken) == before + 1
+
+
+def test_an_address_that_is_none_is_refused_with_its_place(app: Hello, own: Server, hook: Hook) -> None:
+    app.write(**{**keys(hook), "notify": ["nosuch://token@host"]})
+    answer = app.deploy()
+    assert (answer.code, "token" in answer.err) == (3, False)
+    assert "notify: nosuch://… is not an address that notices can be sent to" in answer.err
+    app.write(**{**keys(hook), "notify": ["ops@example.org"]})
+    answer = own.rota("validate", cwd=app.directory)
+    assert answer.code == 3
+    assert "notify: an address is expected, such as mailto://" in answer.err

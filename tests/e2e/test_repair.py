@@ -1,0 +1,79 @@
+"""Replicas that fall ill or are killed on a real server: out of rotation, replaced or left alone, and said why."""
+
+from __future__ import annotations
+
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.e2e.conftest import new_hello
+from tests.e2e.running import Hello, Server, until
+
+CHECK = {"interval": "100ms", "fast_interval": "100ms"}
+
+
+@pytest.fixture(scope="module")
+def app(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hello]:
+    hello = new_hello(server, tmp_path_factory.mktemp("repair") / "hello")
+    yield hello.deployed(replicas=3, health_check=CHECK, repair={"unhealthy_grace": "1s"}, stop_grace_period="1s")
+    server.ok("remove", hello.name, "--yes", "--supersede")
+
+
+def ready(app: Hello) -> int:
+    return sum(replica["phase"] == "ready" for replica in app.replicas)
+
+
+def tell(replica: dict[str, Any], path: str) -> None:
+    request = urllib.request.Request(f"http://{replica['address']}{path}", method="POST")
+    with urllib.request.urlopen(request, timeout=5):
+        pass
+
+
+@pytest.mark.feature("H3", "W1")
+def test_one_that_stays_unhealthy_is_replaced_and_nobody_notices(app: Hello) -> None:
+    sick = app.replicas[0]
+    tell(sick, "/health/off")
+    until(lambda: "unhealthy for" in app.replicas[0]["reason"])
+    assert (app.replicas[0]["id"], app.replicas[0]["phase"]) == (sick["id"], "warming")
+    assert "(HTTP 503), gets no requests; is replaced after 1.0 s" in app.replicas[0]["reason"]
+    until(lambda: sick["id"] not in app.ids and ready(app) == 3)
+    assert {app.request().status for _ in range(9)} == {200}
+    events = [event for event in app.server.api(f"events?app={app.name}")["events"] if event["replica"] == sick["id"]]
+    steps = ["NoteHealth", "FailReplica", "DisableServer", "StopReplica", "RemoveServer", "RemoveReplica"]
+    assert [event["step"] for event in events if event["step"] in steps] == steps
+    said = app.server.ok("events", "--app", app.name).out
+    assert f"{sick['id']} health: its health check fails, so it gets no requests" in said
+    assert (
+        f"{sick['id']} failed: its health check has failed for 1.0 s (repair.unhealthy_grace); last: HTTP 503" in said
+    )
+
+
+@pytest.mark.feature("H3", "S5")
+def test_with_all_unhealthy_none_is_replaced_and_it_is_said(app: Hello) -> None:
+    before = app.replicas
+    for replica in before:
+        tell(replica, "/health/off")
+    until(lambda: "repair: no replica serves" in app.server.ok("events", "--app", app.name).out)
+    assert app.ids == [replica["id"] for replica in before]
+    assert all("so are all others" in replica["reason"] for replica in app.replicas)
+    for replica in before:
+        tell(replica, "/health/on")
+    until(lambda: ready(app) == 3)
+    assert [(entry["id"], entry["started_at"]) for entry in app.replicas] == [
+        (entry["id"], entry["started_at"]) for entry in before
+    ]
+
+
+@pytest.mark.feature("W1", "W2")
+def test_replicas_killed_one_after_the_other_are_back_at_once(app: Hello) -> None:
+    """The short form of five minutes of it: no slot ends in a backoff."""
+    for _ in range(8):
+        victim = next(replica["id"] for replica in app.replicas if replica["phase"] == "ready")
+        app.server.running.kill_child(victim)
+        until(lambda victim=victim: victim not in app.ids)
+        assert app.request().status == 200
+    until(lambda: ready(app) == 3)
+    events = app.server.api(f"events?app={app.name}")["events"]
+    reasons = [event["reason"] for event in events if event["kind"] == "failure"]
+    assert sum("signal 9" in reason for reason in reasons) == 8

@@ -1,0 +1,147 @@
+"""Letters: written with what they tell of, sent until they are taken, never lost over a crash."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+
+import pytest
+from tests.engine.daemon import World, quick
+
+from rota.core import order as o
+from rota.core.errors import StepFailed
+from rota.core.notice import Letter, Notice, Topic
+from rota.engine import delivery
+from rota.engine.delivery import Delivery
+from rota.engine.diskwatch import INCIDENT, DiskWatch
+from rota.engine.journal import Journal
+from rota.engine.supervisor import running
+from rota.testing.clock import FakeClock
+from rota.testing.notifier import FakeNotifier
+from rota.testing.runtime import Faults
+from rota.testing.store import MemoryStore
+
+OPS, HOOK = "mailto://ops.example", "json://hook.example"
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    made = World()
+    made.notify = (OPS,)
+    try:
+        await made.start()
+        await made.order(o.Deploy(spec=quick(notify=[HOOK])))
+        await made.until_over()
+        yield made
+    finally:
+        await made.close()
+
+
+async def fail_a_deploy(world: World) -> None:
+    world.runtime.faults = lambda order: Faults(crash_after=0.0) if order.release > 1 else Faults()
+    await world.order(o.Deploy(spec=quick("bad", notify=[HOOK])))
+
+
+def sending(world: World, notifier: FakeNotifier) -> Delivery:
+    assert world.supervisor is not None
+    return Delivery(world.store, notifier, world.clock, world.supervisor.journal)
+
+
+async def test_each_address_is_told_once(world: World) -> None:
+    notifier = FakeNotifier()
+    async with running(sending(world, notifier).run()):
+        await fail_a_deploy(world)
+        await world.until_over()
+        await world.until(lambda: len(notifier.sent) == 2)
+    assert {url for url, _, _ in notifier.sent} == {OPS, HOOK}
+    assert {title for _, title, _ in notifier.sent} == {"web: web.2: deploy rolled back: crashed"}
+    assert await world.store.next_letter() is None
+
+
+@pytest.mark.parametrize("point", ["decided:FinishRollout", "recorded:FinishRollout"])
+async def test_a_daemon_killed_between_the_record_and_the_sending_loses_none(world: World, point: str) -> None:
+    await world.close()
+    await world.start(point)
+    await fail_a_deploy(world)
+    await world.until(world.kill.hit.is_set)
+    await world.close()
+    notifier = FakeNotifier()
+    await world.start()
+    async with running(sending(world, notifier).run()):
+        await world.until(lambda: len(notifier.sent) == 2)
+    await world.until_over()
+    assert len(notifier.sent) == 2
+
+
+async def test_one_that_is_refused_is_tried_again_and_holds_up_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "FIRST_WAIT", 0.02)
+    notifier = FakeNotifier()
+    notifier.refusals[OPS] = 3
+    async with running(sending(world, notifier).run()):
+        await fail_a_deploy(world)
+        await world.until(lambda: len(notifier.sent) == 2)
+    assert [url for url, _, _ in notifier.sent] == [HOOK, OPS]
+
+
+async def test_a_store_that_cannot_be_written_costs_no_letter(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "STORE_AGAIN", 0.01)
+    await fail_a_deploy(world)
+    await world.until_over()
+    world.store.fail_next(2)
+    notifier = FakeNotifier()
+    async with running(sending(world, notifier).run()):
+        await world.until(lambda: not world.store._letters)
+    assert {url for url, _, _ in notifier.sent} == {OPS, HOOK}
+
+
+async def test_the_waits_double_and_the_tries_are_bounded() -> None:
+    clock, store, notifier = FakeClock(0.0), MemoryStore(), FakeNotifier()
+    notifier.refusals[HOOK] = 1000
+    notice = Notice(0.0, "web", Topic.CRASH_LOOP, "web: crash loop", "")
+    await store.keep_incident("x", True, [Letter(notice, HOOK)])
+    work = Delivery(store, notifier, clock, Journal(store))
+    times = []
+    while (at := await store.next_letter()) is not None:
+        clock.advance(at - clock.now())
+        times.append(at)
+        await work._send_due()
+    assert times[:4] == [0.0, 2.0, 6.0, 14.0]
+    assert max(after - before for before, after in itertools.pairwise(times)) == 3600.0
+    assert len(times) == delivery.MOST_ATTEMPTS
+    (given_up,) = await store.unsent()
+    assert (given_up.attempts, given_up.failure) == (30, "json://hook.example…: not taken")
+
+
+class Room:
+    def __init__(self, free: int) -> None:
+        self.free = free
+
+    def room(self) -> tuple[int, int]:
+        if self.free < 0:
+            raise StepFailed("no disk")
+        return self.free, 2**40
+
+
+async def test_a_short_disk_is_told_once_over_several_daemons() -> None:
+    clock, store, disk = FakeClock(5.0), MemoryStore(), Room(2**20)
+    for _ in range(3):
+        await DiskWatch(disk, store, clock, Journal(store, [OPS])).look()
+    assert [letter.notice.title for letter in await store.due_letters(99.0, 9)] == ["rota: disk short"]
+    disk.free = 2**39
+    for _ in range(2):
+        await DiskWatch(disk, store, clock, Journal(store, [OPS])).look()
+    told = [letter.notice.title for letter in await store.due_letters(99.0, 9)]
+    assert told == ["rota: disk short", "rota: disk free again"]
+    assert not await store.incident(INCIDENT)
+
+
+async def test_a_disk_that_cannot_be_looked_at_ends_no_watch() -> None:
+    store, disk = MemoryStore(), Room(-1)
+    watch = DiskWatch(disk, store, FakeClock(0.0), Journal(store, [OPS]))
+    task = asyncio.create_task(watch.run())
+    await asyncio.sleep(0)
+    assert not task.done()
+    task.cancel()
