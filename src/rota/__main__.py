@@ -24,6 +24,10 @@ def main() -> int:
         from rota import keeper
 
         return keeper.main(argv[1:])
+    if argv[:1] == ["nameserver"]:
+        from rota import nameserver
+
+        return nameserver.main(argv[1:])
     if argv[:1] == ["serve"]:
         return _serve(argv[1:])
     from rota.cli import application

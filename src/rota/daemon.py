@@ -30,6 +30,7 @@ from rota.adapters.balancer.haproxy.kept import KeptHaproxy
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.clock import SystemClock
 from rota.adapters.disk import DirectoryDisk
+from rota.adapters.dns.views import DnsViews
 from rota.adapters.keeper.client import Children
 from rota.adapters.notifier import AppriseNotifier
 from rota.adapters.prober.prober import SocketProber
@@ -154,6 +155,8 @@ class _Server:
         self._haproxy = KeptHaproxy(children, clock, settings.directory)
         self._notifier = AppriseNotifier()
         self._balancer = HaproxyBalancer(settings, program.path, self._haproxy)
+        names = options.data_dir / "nameserver"
+        self._dns = DnsViews(children, names, options.dns, options.dns_networks, options.dns_zones)
 
     @classmethod
     async def open(cls, options: Options, stack: contextlib.AsyncExitStack) -> _Server:
@@ -171,6 +174,8 @@ class _Server:
         await server._runtime.open()
         stack.push_async_callback(server._balancer.close)
         await server._balancer.start()
+        stack.push_async_callback(server._dns.close)
+        await server._dns.open()
         store = await SqliteStore.open(options.data_dir / "rota.db")
         stack.push_async_callback(store.close)
         stack.push_async_callback(server._notifier.close)
@@ -195,13 +200,14 @@ class _Server:
         await self._ended.wait()
 
     async def stop_apps(self) -> None:
-        """Replicas, HAProxy, keeper, in this order (design.md, ``rota shutdown``)."""
+        """Replicas, HAProxy, name server, keeper, in this order (design.md, ``rota shutdown``)."""
         await self._supervisor.suspend()
         await self._supervisor.close()
         with contextlib.suppress(StepFailed):  # somebody else's container is in its network: that stays
             await self._runtime.dismantle()
         await self._balancer.close()
         await self._haproxy.stop()
+        await self._dns.stop()
         await self._children.shutdown()
 
     def _take_over(self, store: SqliteStore) -> None:
@@ -212,6 +218,7 @@ class _Server:
             logs=self._runtime.logs,
             store=store,
             clock=self._clock,
+            dns=self._dns.views,
             fault=_fault(),
             notify=self._options.notify,
         )
@@ -250,6 +257,7 @@ class _Server:
             "api": "{}:{}".format(*self._options.api),
             "http": self._options.http,
             "haproxy": {"version": self._program.release, "pid": haproxy.pid if haproxy else None},
+            "dns": self._dns.about(),
             "keeper": {"pid": self._children.keeper_pid},
             "pid": os.getpid(),
             "limits_enforced": self._runtime.contains,

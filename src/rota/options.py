@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rota.adapters.dns.settings import ZoneSettings, read_zones
 from rota.adapters.runtime.process.layout import account
 from rota.core.errors import StartFailed, UsageError
 from rota.core.fitness import RuntimeKind
@@ -23,6 +24,9 @@ class Options:
     process_user: str | None
     ports: range
     docker_host: str | None
+    dns: str | None = None
+    dns_networks: tuple[str, ...] = ()
+    dns_zones: tuple[ZoneSettings, ...] = ()
     notify: tuple[str, ...] = ()
 
 
@@ -42,6 +46,10 @@ def read_options(argv: Sequence[str]) -> Options:
     add("--docker-host", help="the Docker engine's address (default: DOCKER_HOST, else the local engine's socket)")
     add("--process-user", help="the user that apps run as when their file names none (as root only)")
     add("--ports", default="20000-29999", help="ports for replicas (default: %(default)s)")
+    add("--dns", metavar="ADDRESS", help="answer for rota.internal there, e.g. 127.0.0.1:5353 (default: no DNS)")
+    allow = "a network that may ask --dns for other names too, beside the loopback; may be given again"
+    add("--dns-allow", action="append", default=[], metavar="NETWORK", help=allow)
+    add("--dns-zones", type=Path, metavar="FILE", help="zones outside to keep records in, by RFC 2136 updates")
     add("--notify", action="append", default=[], metavar="URL", help="where notices go (apprise URL; may be repeated)")
     given = parser.parse_args(list(argv))
     return Options(
@@ -52,6 +60,9 @@ def read_options(argv: Sequence[str]) -> Options:
         _process_user(given.process_user),
         _ports(given.ports),
         given.docker_host,
+        _dns_address(given.dns),
+        _networks(given.dns_allow),
+        read_zones(given.dns_zones) if given.dns_zones is not None else (),
         tuple(given.notify),
     )
 
@@ -92,6 +103,27 @@ def _http_address(text: str) -> str:
         except ValueError:
             raise wrong from None
     return text
+
+
+def _dns_address(text: str | None) -> str | None:
+    if text is None:
+        return None
+    host, _, port = text.rpartition(":")
+    try:
+        ipaddress.ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
+        right = port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535
+    except ValueError:
+        right = False
+    if not right:
+        raise UsageError(f"--dns {text}: write it as 127.0.0.1:5353 or [::1]:5353")
+    return text
+
+
+def _networks(texts: Sequence[str]) -> tuple[str, ...]:
+    try:
+        return tuple(str(ipaddress.ip_network(text)) for text in texts)
+    except ValueError as error:
+        raise UsageError(f"--dns-allow: {error}; write it as 172.17.0.0/16") from error
 
 
 def _process_user(name: str | None) -> str | None:

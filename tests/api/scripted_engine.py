@@ -99,6 +99,16 @@ class ScriptedEngine:
     async def stats(self, name: str | None) -> list[View]:
         return [stats_view(_known(name)["name"] if name is not None else "hello")]
 
+    def dns(self) -> View:
+        records = [
+            {"app": "hello", "view": "internal", "replica": f"hello-{number}", "state": "published"}
+            | {"address": f"127.0.0.1:2000{number}", "names": ["hello.rota.internal"]}
+            for number in (1, 2)
+        ]
+        view = {"app": "hello", "view": "internal", "ttl": 1.0, "required": False, "trouble": None}
+        zone = {"app": "hello", "view": "example.org", "ttl": 30.0, "required": True, "trouble": "no answer"}
+        return {"views": [view, zone], "records": records}
+
     def releases(self, name: str) -> View:
         _known(name)
         release = {
@@ -277,6 +287,7 @@ def replica_view(number: int) -> View:
         "restarts": 0,
         "limits": {"memory": 268435456, "cpus": 0.5, "enforced": False},
         "open": 0,
+        "dns": "published",
         "log": [],
     }
 

@@ -28,6 +28,7 @@ ROLLOUTS = "/api/v1/apps/hello/rollouts"
         ("/api/v1/rollouts", "rollouts"),
         ("/api/v1/events", "events"),
         ("/api/v1/server", "version"),
+        ("/api/v1/dns", "records"),
     ],
 )
 def test_reading(ask: Client, path: str, key: str) -> None:

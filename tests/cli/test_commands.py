@@ -47,7 +47,7 @@ def test_an_order(
 def test_the_policy_flags_reach_the_server(rota: RotaCommand, engine: ScriptedEngine) -> None:
     rota(
         *["restart", "hello", "--sequential", "--parallelism", "25%", "--delay", "10s", "--order", "stop-first"],
-        *["--min-available", "2", "--failure-action", "pause"],
+        *["--min-available", "2", "--failure-action", "pause", "--remove-from-dns"],
     )
     [(_, order)] = engine.orders
     assert order.policy.model_dump(mode="json", exclude_none=True) == {  # type: ignore[union-attr]
@@ -57,7 +57,25 @@ def test_the_policy_flags_reach_the_server(rota: RotaCommand, engine: ScriptedEn
         "order": "stop-first",
         "min_available": 2,
         "failure_action": "pause",
+        "remove_from_dns": True,
     }
+
+
+def test_dns_is_listed_with_its_troubles(rota: RotaCommand) -> None:
+    shown = rota("dns", "ls")
+    assert shown.code == 0
+    assert shown.out.splitlines()[1].split() == [
+        *["hello", "hello-1", "internal", "published", "127.0.0.1:20001", "hello.rota.internal"]
+    ]
+    assert "example.org (hello): no answer" in shown.out
+    assert json.loads(rota("dns", "ls", "--json").out)["views"][1]["required"] is True
+    assert "DNS" in rota("ps", "hello").out.splitlines()[0]
+
+
+def test_the_records_may_be_kept_by_flag(rota: RotaCommand, engine: ScriptedEngine) -> None:
+    rota("restart", "hello", "--keep-in-dns")
+    [(_, order)] = engine.orders
+    assert order.policy.remove_from_dns is False  # type: ignore[union-attr]
 
 
 def test_a_deploy_packs_and_uploads_the_files_directory_once(

@@ -12,7 +12,7 @@ from tests.conftest import FULL
 
 from rota.core.spec import FailureAction, Mode, Order, RolloutOptions
 from rota.core.steering import Pace
-from rota.testing.simulation_history import MOODS, Deed, History, Life, check_settled
+from rota.testing.simulation_history import DNS, MOODS, Deed, History, Life, check_settled
 
 EXAMPLES = 10_000 if FULL else 500
 
@@ -27,6 +27,7 @@ options = st.builds(
     failure_action=st.sampled_from([None, None, *FailureAction]),
     max_failure_ratio=st.sampled_from([None, None, 0.4]),
     progress_deadline=st.just(20.0),
+    remove_from_dns=st.booleans(),
 )
 
 
@@ -92,6 +93,7 @@ deeds = st.one_of(
     st.tuples(st.just("sicken_all"), st.sampled_from([0.3, 3.0, 90.0])),
     st.tuples(st.just("crash"), st.sampled_from([None, 0, 1, 2])),
     st.tuples(st.just("refuse"), st.integers(1, 6)),
+    st.tuples(st.just("dns"), st.sampled_from(["lose", "restore"])),
     st.tuples(st.just("lose_balancer"), st.sampled_from([0.2, 2.0])),
 )
 waits = st.sampled_from([0.0, 0.05, 0.2, 0.6, 1.7, 5.0, 30.0])
@@ -100,7 +102,7 @@ lives = st.lists(st.builds(lambda wait, deed: Deed(wait, *deed), waits, deeds), 
 
 @pytest.mark.timeout(3600)
 @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
-@given(st.builds(History, files(), lives, st.integers(0, 2**16)))
+@given(st.builds(History, files(), lives, st.integers(0, 2**16), st.sampled_from([*DNS])))
 def test_every_history_keeps_the_rules_and_ends_as_it_is_to_be(history: History) -> None:
     life = Life(history)
     life.play()

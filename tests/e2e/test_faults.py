@@ -19,7 +19,7 @@ from tests.e2e.site import ServerAt, Site
 
 from rota.core.steps import STEP_TYPES
 from rota.testing.faults import POINTS, VARIABLE
-from rota.testing.server import ServerBroken
+from rota.testing.server import ServerBroken, free_port
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
@@ -34,6 +34,10 @@ async def restart(app: Hello) -> None:
 
 async def restart_in_place(app: Hello) -> None:
     await begin(app, "restart", "--order", "in-place")
+
+
+async def restart_out_of_dns(app: Hello) -> None:
+    await begin(app, "restart", "--remove-from-dns")
 
 
 async def limits(app: Hello) -> None:
@@ -148,6 +152,9 @@ LOSSLESS: Mapping[str, Scenario] = {
     "KillReplica": deploy_deaf,
     "RemoveReplica": restart,
     "EnableServer": restart,
+    "PublishRecords": restart_out_of_dns,
+    "WithdrawRecords": restart_out_of_dns,
+    "NoteWithdrawn": restart_out_of_dns,
     "DrainServer": restart,
     "DisableServer": restart,
     "RemoveServer": restart,
@@ -185,7 +192,7 @@ async def test_every_step_has_a_fault_point_here() -> None:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server(site: Site) -> AsyncIterator[ServerAt]:
-    async with ServerAt(site) as running:
+    async with ServerAt(site, "--dns", f"127.0.0.1:{free_port()}") as running:
         yield running
 
 

@@ -17,6 +17,7 @@ from rota.core.state import AppState
 from rota.engine.supervisor import Supervisor
 from rota.testing.balancer import FakeBalancer
 from rota.testing.clock import FakeClock
+from rota.testing.dns import FakeDns
 from rota.testing.runtime import FakeProber, FakeRuntime
 from rota.testing.store import MemoryStore
 
@@ -63,6 +64,7 @@ class World:
         self.runtime = FakeRuntime(self.clock)
         self.balancer = FakeBalancer()
         self.store = MemoryStore()
+        self.dns: dict[str, FakeDns] = {}
         self.kill = Kill("never")
         self.supervisor: Supervisor | None = None
         self.notify: tuple[str, ...] = ()
@@ -76,6 +78,7 @@ class World:
             logs=self.runtime,
             store=self.store,
             clock=self.clock,
+            dns=self.dns,
             fault=self.kill,
             notify=self.notify,
         )

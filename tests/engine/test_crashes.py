@@ -16,6 +16,7 @@ from rota.core.spec import Limits, RolloutOptions
 from rota.core.state import AppState, SlotRecord
 from rota.core.steps import STEP_TYPES
 from rota.ports.runtime import StartOrder
+from rota.testing.dns import FakeDns
 from rota.testing.faults import fault_points
 from rota.testing.runtime import Faults
 
@@ -26,6 +27,10 @@ async def _restart(world: World) -> None:
 
 async def _in_place(world: World) -> None:
     await world.order(o.Restart(policy=RolloutOptions(order="in-place")))
+
+
+async def _restart_out_of_dns(world: World) -> None:
+    await world.order(o.Restart(policy=RolloutOptions(remove_from_dns=True)))
 
 
 async def _replace(world: World) -> None:
@@ -136,6 +141,9 @@ WHERE: dict[str, Scenario] = {
     "PrepareBackend": _deploy,
     "RouteApp": _deploy,
     "EnableServer": _restart,
+    "PublishRecords": _restart_out_of_dns,
+    "WithdrawRecords": _restart_out_of_dns,
+    "NoteWithdrawn": _restart_out_of_dns,
     "DrainServer": _sticky,
     "DisableServer": _restart,
     "CutConnections": _restart_of_the_busy,
@@ -179,6 +187,8 @@ async def test_the_next_daemon_goes_on_where_one_was_killed(world: World, point:
     scenario = WHERE[point.partition(":")[2]]
     if scenario is _restart_of_the_deaf:
         world.runtime.faults = lambda order: Faults(stop_takes=None)
+    if scenario is _restart_out_of_dns:
+        world.dns = {"internal": FakeDns(ttl=0.05), "zone": FakeDns("localhost", ttl=0.05, required=True)}
     await world.start()
     await world.order(o.Deploy(spec=quick()))
     await world.until_over()
@@ -199,5 +209,7 @@ def _nothing_is_left_over(world: World) -> None:
         return
     slots = [(seen.slot, seen.release) for seen in world.running()]
     assert len(slots) == len(set(slots))
+    for view in world.dns.values():
+        assert set(view.seen["web"]) == {seen.id for seen in world.running()}
     started = [call for call in world.runtime.calls if call.startswith("start ")]
     assert len(started) == len(set(started)), "a replica was started twice"

@@ -107,7 +107,11 @@ def _replicas(replicas: list[View]) -> str:
         for replica in replicas
     ]
     head = ("REPLICA", "SLOT", "RELEASE", "PHASE", "ADDRESS", "STARTED", "RESTARTS", "LIMITS", "REASON")
-    return table(head, rows)
+    dns = [replica.get("dns") for replica in replicas]
+    if not any(dns):
+        return table(head, rows)
+    with_dns = ((*row[:-1], state, row[-1]) for row, state in zip(rows, dns, strict=True))
+    return table((*head[:-1], "DNS", head[-1]), with_dns)
 
 
 def _stats(view: View) -> str:

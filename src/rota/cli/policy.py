@@ -49,6 +49,12 @@ class Policy(Waiting):
         _flag("--order", help="Whether the new replica or the end of the old one comes first."),
     ] = None
     min_available: Annotated[int | None, _flag("--min-available", help="Replicas that always serve.")] = None
+    remove_from_dns: Annotated[
+        bool | None,
+        _flag(
+            "--remove-from-dns/--keep-in-dns", help="Whether a replica leaves DNS, and its TTL passes, before it goes."
+        ),
+    ] = None
     failure_action: Annotated[
         Literal["rollback", "pause", "continue"] | None,
         _flag("--failure-action", help="What follows when a new replica fails."),
@@ -75,6 +81,7 @@ class Policy(Waiting):
             "delay": self.delay,
             "order": self.order_of_steps,
             "min_available": self.min_available,
+            "remove_from_dns": self.remove_from_dns,
             "failure_action": self.failure_action,
             "monitor": self.monitor,
             "max_failure_ratio": self.max_failure_ratio,

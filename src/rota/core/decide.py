@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rota.core import arrival, handoff, lateness, repair, rolling, routes
+from rota.core import arrival, handoff, lateness, publication, repair, rolling, routes
 from rota.core.names import ReplicaId
 from rota.core.observation import Observation
 from rota.core.rollout import Phase, Rollout
@@ -16,8 +16,6 @@ from rota.core.state import AppState
 from rota.core.steps import (
     AdoptReplica,
     DeleteReleases,
-    DisableServer,
-    DrainServer,
     ForgetApp,
     PauseRollout,
     Step,
@@ -50,7 +48,7 @@ def decide(state: AppState, observed: Observation, now: float) -> Decision:
         elif member.running and member.id in staying:
             _staying_on(here, member)
     repair.watch(here, staying)
-    _hand_off(here, staying, routed)
+    publication.follow(here, _hand_off(here, staying, routed))
     for slot in here.slots:
         _fill(here, slot, staying)
     _clean_up(here)
@@ -137,29 +135,36 @@ def _superseded(here: Situation, member: Member) -> bool:
     )
 
 
-def _hand_off(here: Situation, staying: frozenset[ReplicaId], routed: bool) -> None:
-    """Hand-offs under way go on; new ones begin as far as the floor allows."""
+def _hand_off(here: Situation, staying: frozenset[ReplicaId], routed: bool) -> frozenset[ReplicaId]:
+    """Hand-offs under way go on; new ones begin as far as the floor allows. Returns the serving ones that may
+    go."""
     if here.desired.standby is not None and here.standby is not None:
         here.draft.wake(here.desired.standby.until)
     staying_in = here.serving - sum(member.withdrawing for member in here.members.values())
     room = max(0, staying_in - here.floor)
-    for member in here.members.values():
-        if (
-            not member.running
-            or not member.known
-            or member.id in staying
-            or member.standby
-            or here.draft.about(member.id)
-        ):
+    going: set[ReplicaId] = set()
+    for member in sorted(here.members.values(), key=_goes_first):
+        if not member.running or not member.known or here.draft.about(member.id):
             continue
+        if member.id in staying or member.standby:
+            continue
+        why = _why(here, member)
         if member.leaving or not member.admitted:
             if member.leaving or not lateness.watched(here, member):
-                handoff.retire(here, member, _why(here, member))
-        elif _may_go(here, member, staying) and routed and (room > 0 or not member.serving):
-            handoff.retire(here, member, _why(here, member))
-            room -= member.serving and any(
-                isinstance(step, DrainServer | DisableServer) and step.replica == member.id for step in here.draft.steps
-            )
+                handoff.retire(here, member, why)
+        elif member.serving and room > 0 and _may_go(here, member, staying):
+            room -= 1
+            going.add(member.id)
+            if publication.let_go(here, member, why) and routed:
+                handoff.retire(here, member, why)
+        elif not member.serving and routed and _may_go(here, member, staying):
+            handoff.retire(here, member, why)
+    return frozenset(going)
+
+
+def _goes_first(member: Member) -> bool:
+    """Those that DNS names no more come before those that it still does."""
+    return member.record.withdraw_began_at is None
 
 
 def _may_go(here: Situation, member: Member, staying: frozenset[ReplicaId]) -> bool:
@@ -230,7 +235,7 @@ def _need(members: tuple[Member, ...]) -> str:
 def _clean_up(here: Situation) -> None:
     """Old releases, and all that is left of a removed app."""
     if here.desired.removed:
-        if not here.members and routes.drop(here):
+        if not here.members and routes.drop(here) and publication.is_cleared(here):
             _delete_rest(here)
     elif here.rollout is None:
         keep = _kept_releases(here)

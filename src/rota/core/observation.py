@@ -193,13 +193,54 @@ class ObservedBalancer:
 
 
 @dataclass(frozen=True)
+class DnsEntry:
+    """What DNS is to say of one replica in rotation: its address, under its own names and, in a view that has any of
+    them, under its app's ``hosts``."""
+
+    replica: ReplicaId
+    slot: int
+    release: int
+    address: Address
+    hosts: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Published:
+    """Of one replica as a view shows it; ``hosts`` are those under which it is there whole."""
+
+    address: Address
+    hosts: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class ObservedDns:
+    """One app's part of one view of DNS: rota's own names, or a zone outside. ``published`` has every replica of which
+    there is anything; ``hosts`` are those of the app's hosts that the zone has, None for rota's own names.
+    What it tells is gone from every cache ``ttl`` seconds after it was withdrawn. A hand-off that removes records waits
+    for a view that is ``required`` even while it does not answer; ``trouble`` says why it does not, ``published`` is
+    then what was seen last."""
+
+    published: Mapping[ReplicaId, Published] = field(default_factory=dict)
+    hosts: frozenset[str] | None = None
+    ttl: float = 1.0
+    required: bool = False
+    trouble: str = ""
+
+    @property
+    def answering(self) -> bool:
+        return not self.trouble
+
+
+@dataclass(frozen=True)
 class Observation:
-    """Everything seen of one app at one moment. ``logs`` has the last lines of replicas that exited or are overdue;
-    ``busy`` the subjects (core.steps) of the steps that were under way when the look began."""
+    """Everything seen of one app at one moment. ``dns`` has each view by its name, none when there is no DNS for the
+    app; ``logs`` has the last lines of replicas that exited or are overdue; ``busy`` the subjects (core.steps) of the
+    steps that were under way when the look began."""
 
     replicas: Mapping[ReplicaId, ObservedReplica] = field(default_factory=dict)
     artefacts: Mapping[int, Artefact] = field(default_factory=dict)
     balancer: ObservedBalancer = field(default_factory=ObservedBalancer)
+    dns: Mapping[str, ObservedDns] = field(default_factory=dict)
     probes: Mapping[ReplicaId, ProbeHistory] = field(default_factory=dict)
     logs: Mapping[ReplicaId, tuple[str, ...]] = field(default_factory=dict)
     busy: frozenset[str] = frozenset()

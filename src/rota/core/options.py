@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from rota.core.model import Model
+from rota.core.model import Model, Switch
 from rota.core.quantities import Seconds, Whole, between, quoted
 
 MAX_DELAY = 300.0  # V4
@@ -78,6 +78,7 @@ class RolloutOptions(Model):
     order: Order | None = None
     delay: Delay | None = None
     min_available: Whole | None = Field(default=None, ge=0, le=1000)
+    remove_from_dns: Switch | None = None
     failure_action: FailureAction | None = None
     monitor: Annotated[Seconds, between(0, 3600)] | None = None
     max_failure_ratio: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None

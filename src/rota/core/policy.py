@@ -16,7 +16,8 @@ class Policy:
     """Times in seconds. ``parallelism`` slots are in hand at once; ``min_available`` replicas serve throughout;
     ``barrier`` lets no new replica start before the last old one is gone (H5, S8). ``attempts`` is how often a slot's
     new replica is tried before it counts as failed (S4, S5). ``switch``: requests go to the new replicas all at once,
-    when the last of them is there, and the old ones are kept for ``keep_old`` (S6)."""
+    when the last of them is there, and the old ones are kept for ``keep_old`` (S6).
+    ``remove_from_dns``: a replica leaves DNS, and every cache, before it is handed off (V5)."""
 
     mode: Mode
     parallelism: int
@@ -31,6 +32,7 @@ class Policy:
     attempts: int = 1
     switch: bool = False
     keep_old: float = 0.0
+    remove_from_dns: bool = False
 
     @property
     def strategy(self) -> Strategy:
@@ -87,6 +89,7 @@ def resolve(
         progress_deadline=wanted.progress_deadline or 600.0,
         barrier=one_generation or (mode is Mode.SIMULTANEOUS and spec.deployment_strategy is Strategy.REPLACE),
         attempts=spec.restart.attempts if retried else 1,
+        remove_from_dns=bool(wanted.remove_from_dns),
         switch=switch,
         keep_old=spec.keep_old if switch else 0.0,
     )

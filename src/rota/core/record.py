@@ -115,6 +115,12 @@ def _entry_after(entry: ReplicaRecord, step: s.Step, now: float) -> ReplicaRecor
             )
         case s.NoteHealth():
             return replace(entry, unhealthy_since=None if step.healthy else entry.unhealthy_since or now)
+        case s.PublishRecords():
+            return replace(entry, withdraw_began_at=None, withdrawn_at=None)
+        case s.WithdrawRecords() if step.going:
+            return replace(entry, withdraw_began_at=entry.withdraw_began_at or now, withdrawn_at=None)
+        case s.NoteWithdrawn():
+            return replace(entry, withdrawn_at=now)
         case s.DrainServer():
             return replace(entry, drain_began_at=entry.drain_began_at or now)
         case s.DisableServer():
@@ -134,6 +140,8 @@ def _entry_after(entry: ReplicaRecord, step: s.Step, now: float) -> ReplicaRecor
                 release=step.release,
                 generation=step.generation,
                 enabled_at=None,
+                withdraw_began_at=None,
+                withdrawn_at=None,
                 drain_began_at=None,
                 disabled_at=None,
                 cut_at=None,

@@ -4,7 +4,7 @@ Called by decide once a decision; what the slots in hand then need is decided sl
 
 from __future__ import annotations
 
-from rota.core import arrival
+from rota.core import arrival, publication
 from rota.core.begin import reverting
 from rota.core.observation import ArtefactState
 from rota.core.rollout import Cause, Kind, Phase, Rollout, SlotTarget
@@ -155,7 +155,7 @@ def _stalled(here: Situation, rollout: Rollout) -> tuple[Cause, str] | None:
     waits = [slot.next_try for slot in here.recorded.slots.values()]
     deadline = max([rollout.progress_at, *waits]) + rollout.policy.progress_deadline + rollout.policy.delay
     known = (member.record.release for member in here.members.values() if member.record.release in here.state.releases)
-    deadline += max((_patience(here.spec(release)) for release in known), default=0.0)
+    deadline += max((_patience(here.spec(release)) for release in known), default=0.0) + publication.patience(here)
     if here.now < deadline:
         here.draft.wake(deadline)
         return None
@@ -187,8 +187,12 @@ def _asks_a_person(rollout: Rollout, cause: Cause) -> bool:
 
 def _finish_slots(here: Situation, rollout: Rollout) -> None:
     for slot in rollout.in_hand:
-        if is_done(here, slot) or _handed_over(here, slot):
+        if (is_done(here, slot) or _handed_over(here, slot)) and _is_named(here, slot):
             here.draft.add(FinishSlot("the slot is as it is to be", slot))
+
+
+def _is_named(here: Situation, slot: int) -> bool:
+    return all(publication.is_settled(here, member) for member in here.of_slot(slot) if member.kept)
 
 
 def _take_up(here: Situation, rollout: Rollout, routed: bool) -> None:
@@ -317,7 +321,8 @@ def _still_there(here: Situation, member: Member) -> bool:
 
 def _nothing_left(here: Situation) -> bool:
     seen = here.observed
-    return not here.members and not seen.artefacts and here.balanced and not seen.balancer.backends
+    cleared = here.balanced and not seen.balancer.backends and publication.is_cleared(here)
+    return not here.members and not seen.artefacts and cleared
 
 
 def _end(here: Situation, rollout: Rollout, phase: Phase, cause: Cause | None, detail: str) -> None:

@@ -69,6 +69,7 @@ DESCRIPTIONS = {
     "delay": "Time between a replica that is ready and the next one, 0 to 300 seconds; under restart: before the"
     " second try.",
     "min_available": "No voluntary step leaves fewer replicas serving than this.",
+    "remove_from_dns": "Whether a replica leaves DNS, and its TTL passes, before it is relieved of its requests.",
     "failure_action": "What happens when a new replica fails: rollback, pause or continue.",
     "monitor": "How long after a rollout a failure still counts as its own.",
     "max_failure_ratio": "The share of new replicas that may fail, 0 to 1.",

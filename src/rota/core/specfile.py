@@ -30,7 +30,6 @@ NOT_YET = {
     "domains": "aliases",
     "env": "from secret_name",
     "health_check": "command",
-    "rollout": "remove_from_dns",
 }
 """Keys of the file's full form that this version does not honour, by section: named, never dropped silently (H11)."""
 

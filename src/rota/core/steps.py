@@ -9,7 +9,7 @@ from typing import get_args
 
 from rota.core.backend import Backend
 from rota.core.names import ReplicaId
-from rota.core.observation import Address, Row
+from rota.core.observation import Address, DnsEntry, Row
 from rota.core.rollout import Cause, Failure, Phase, Rollout, SlotTarget
 from rota.core.spec import Limits
 
@@ -126,6 +126,23 @@ class UnrouteApp(AppStep):
     pass
 
 
+# On DNS, one view a step
+
+
+@dataclass(frozen=True)
+class PublishRecords(ReplicaStep):
+    view: str
+    entry: DnsEntry
+
+
+@dataclass(frozen=True)
+class WithdrawRecords(ReplicaStep):
+    """``going``: its hand-off begins with this, and waits for the TTL."""
+
+    view: str
+    going: bool
+
+
 # On the store: facts with no other effect
 
 
@@ -201,6 +218,11 @@ class SettleSlot(AppStep):
 
 
 @dataclass(frozen=True)
+class NoteWithdrawn(ReplicaStep):
+    """Seen: no view has its records any more; the TTL counts from here."""
+
+
+@dataclass(frozen=True)
 class RecordCounters(AppStep):
     rows: tuple[Row, ...]
 
@@ -254,6 +276,7 @@ RuntimeStep = (
 BalancerStep = (
     PrepareBackend | RouteApp | EnableServer | DrainServer | DisableServer | CutConnections | RemoveServer | UnrouteApp
 )
+DnsStep = PublishRecords | WithdrawRecords
 StoreStep = (
     BeginRollout
     | BeginRollback
@@ -261,6 +284,7 @@ StoreStep = (
     | FinishSlot
     | AdoptReplica
     | FailReplica
+    | NoteWithdrawn
     | NoteHealth
     | HoldRepair
     | SettleSlot
@@ -272,13 +296,21 @@ StoreStep = (
     | FinishRollout
     | ForgetApp
 )
-Step = RuntimeStep | BalancerStep | StoreStep
+Step = RuntimeStep | BalancerStep | DnsStep | StoreStep
 
-STEP_TYPES: tuple[type, ...] = get_args(RuntimeStep) + get_args(BalancerStep) + get_args(StoreStep)
+STEP_TYPES: tuple[type, ...] = tuple(
+    kind for port in (RuntimeStep, BalancerStep, DnsStep, StoreStep) for kind in get_args(port)
+)
+
+
+def dns_subject(view: str, replica: str) -> str:
+    return f"{replica} in {view}"
 
 
 def subject(step: Step) -> str:
     """What a step is about: while one is under way, decide asks for nothing else about the same subject."""
+    if isinstance(step, PublishRecords | WithdrawRecords):
+        return dns_subject(step.view, step.replica)
     if isinstance(step, ReplicaStep):
         return step.replica
     if isinstance(step, PrepareRelease):

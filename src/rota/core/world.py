@@ -17,9 +17,11 @@ from rota.core.observation import (
     ArtefactState,
     Exit,
     Observation,
+    ObservedDns,
     ObservedReplica,
     ObservedServer,
     ProbeHistory,
+    Published,
     RunState,
     ServerState,
 )
@@ -44,6 +46,7 @@ class World:
         self._replicas: dict[ReplicaId, ObservedReplica] = dict(observed.replicas)
         self._artefacts = dict(observed.artefacts)
         self._balancer = observed.balancer
+        self._dns = dict(observed.dns)
         self._servers = {
             name: replace(server, open=0, old_holders=0) for name, server in observed.balancer.servers.items()
         }
@@ -71,6 +74,7 @@ class World:
             replicas=dict(self._replicas),
             artefacts=dict(self._artefacts),
             balancer=replace(self._balancer, servers=servers),
+            dns=dict(self._dns),
             probes={name: self._history(name, now) for name in self._healthy_at if name in self._replicas},
             busy=frozenset(self._calls),
         )
@@ -172,6 +176,8 @@ class World:
                 self._open_until.pop(step.replica, None)
             case s.RemoveServer():
                 self._servers.pop(step.replica, None)
+            case s.PublishRecords() | s.WithdrawRecords():
+                self._dns[step.view] = _told(self._dns[step.view], step)
             case _:
                 self._take_effect_on_app(step)
 
@@ -230,6 +236,13 @@ class World:
     def _spec(self, seen: ObservedReplica) -> AppSpec:
         release = self._state.releases.get(seen.release) or self._state.releases[self._state.desired.current.release]
         return release.spec
+
+
+def _told(view: ObservedDns, step: s.PublishRecords | s.WithdrawRecords) -> ObservedDns:
+    published = {name: shown for name, shown in view.published.items() if name != step.replica}
+    if isinstance(step, s.PublishRecords):
+        published[step.replica] = Published(step.entry.address, step.entry.hosts & (view.hosts or frozenset()))
+    return replace(view, published=published)
 
 
 def _believed(length: Length, deadline: float) -> float:

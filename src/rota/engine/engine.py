@@ -21,6 +21,7 @@ from rota.core.rollout import Phase, Rollout
 from rota.core.spec import AppSpec
 from rota.core.state import AppState
 from rota.engine import views
+from rota.engine.dns_view import dns_view
 from rota.engine.plan_view import plan_view
 from rota.engine.planner import Planner, promised
 from rota.engine.reconciler import Reconciler
@@ -99,6 +100,10 @@ class Engine:
         app = self._supervisor.app(name)
         here = views.situation(app.state, app.observation, self._clock.now())
         return {"app": name, "replicas": [views.replica_view(member, here) for member in views.members(here)]}
+
+    def dns(self) -> View:
+        """What DNS says of every app's replicas."""
+        return dns_view((app.state, app.observation) for _, app in sorted(self._supervisor.apps.items()))
 
     async def stats(self, name: str | None) -> list[View]:
         """What the replicas of an app, or of every app, use and serve."""

@@ -4,15 +4,19 @@ A step that fails is no end: the loop observes again and decides again."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rota.core import steps as s
 from rota.core.state import AppState
 from rota.ports.balancer import Balancer
+from rota.ports.dns import Dns
 from rota.ports.runtime import ReleaseOrder, Runtime, StartOrder
 
 
 class Executor:
-    def __init__(self, runtime: Runtime, balancer: Balancer) -> None:
+    def __init__(self, runtime: Runtime, balancer: Balancer, dns: Mapping[str, Dns]) -> None:
         self._runtime = runtime
+        self._dns = dns
         self._balancer = balancer
 
     async def carry_out(self, state: AppState, step: s.Step) -> None:
@@ -26,6 +30,10 @@ class Executor:
                 await self._on_runtime(state, step)
             case s.DeleteReleases():
                 await self._runtime.forget(state.name, step.keep)
+            case s.PublishRecords():
+                await self._dns[step.view].publish(state.name, step.entry)
+            case s.WithdrawRecords():
+                await self._dns[step.view].withdraw(state.name, step.replica)
             case s.ReplicaStep():
                 await self._on_server(state, step)
             case s.PrepareBackend():

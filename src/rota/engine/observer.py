@@ -12,6 +12,7 @@ from rota.core.observation import (
     Artefact,
     Observation,
     ObservedBalancer,
+    ObservedDns,
     ObservedReplica,
     ProbeHistory,
     RunState,
@@ -23,6 +24,7 @@ from rota.core.state import AppState, ReplicaRecord
 from rota.engine.probing import Probing
 from rota.ports.balancer import Balancer
 from rota.ports.clock import Clock
+from rota.ports.dns import Dns
 from rota.ports.logs import Logs
 from rota.ports.prober import Prober
 from rota.ports.runtime import Runtime
@@ -35,6 +37,7 @@ class Observer:
         self,
         runtime: Runtime,
         balancer: Balancer,
+        dns: Mapping[str, Dns],
         prober: Prober,
         logs: Logs,
         clock: Clock,
@@ -42,6 +45,7 @@ class Observer:
     ) -> None:
         self._runtime = runtime
         self._balancer = balancer
+        self._dns = dns
         self._logs = logs
         self._clock = clock
         self._probing = Probing(prober, clock, wake)
@@ -58,6 +62,7 @@ class Observer:
             replicas=ours,
             artefacts=_of_app(state.name, artefacts),
             balancer=balancer,
+            dns=await self._views(state),
             probes=self._histories(ours),
             logs=await self._last_lines(state, ours),
             busy=busy,
@@ -69,6 +74,11 @@ class Observer:
     async def _unknown_to_balancer(self) -> ObservedBalancer:
         """An app that HAProxy has no part of yet: whether HAProxy answers is all there is to know."""
         return ObservedBalancer(process=await self._balancer.answering())
+
+    async def _views(self, state: AppState) -> dict[str, ObservedDns]:
+        hosts = frozenset(host for release in state.releases.values() for host in release.spec.hosts)
+        seen = {name: await view.observe(state.name, hosts) for name, view in self._dns.items()}
+        return {name: shown for name, shown in seen.items() if shown is not None}
 
     def _histories(self, replicas: Mapping[ReplicaId, ObservedReplica]) -> dict[ReplicaId, ProbeHistory]:
         seen = {name: self._probing.seen(name) for name in replicas}

@@ -17,6 +17,7 @@ from rota.engine.observer import Observer
 from rota.engine.reconciler import Fault, Reconciler, no_fault
 from rota.ports.balancer import Balancer
 from rota.ports.clock import Clock
+from rota.ports.dns import Dns
 from rota.ports.logs import Logs
 from rota.ports.prober import Prober
 from rota.ports.runtime import Runtime
@@ -35,6 +36,7 @@ class Supervisor:
         logs: Logs,
         store: Store,
         clock: Clock,
+        dns: Mapping[str, Dns] | None = None,
         fault: Fault = no_fault,
         notify: Sequence[str] = (),
     ) -> None:
@@ -42,12 +44,14 @@ class Supervisor:
         self._store = store
         self._clock = clock
         self._fault = fault
-        self._observer = Observer(runtime, balancer, prober, logs, clock, self.wake)
-        self._executor = Executor(runtime, balancer)
+        self._observer = Observer(runtime, balancer, dns or {}, prober, logs, clock, self.wake)
+        self._executor = Executor(runtime, balancer, dns or {})
         self._apps: dict[str, Reconciler] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         runtime.on_change(self.wake)
         balancer.on_change(self.wake)
+        for view in (dns or {}).values():
+            view.on_change(self.wake)
 
     @property
     def apps(self) -> Mapping[str, Reconciler]:

@@ -17,6 +17,7 @@ from rota.core.rollout import Failure, Rollout
 from rota.core.situation import Draft, Member, ReplicaPhase, Situation
 from rota.core.spec import Limits
 from rota.core.state import AppState, Release
+from rota.engine.dns_view import dns_state
 
 View = dict[str, Any]
 
@@ -72,6 +73,7 @@ def replica_view(member: Member, here: Situation) -> View:
         "restarts": seen.restarts if seen else 0,
         "limits": {**limits, "enforced": seen.limits_enforced if seen else False},
         "open": member.server.open if member.server else 0,
+        "dns": dns_state(member.id, record, here.observed.dns),
         "log": list(failure.log) if failure else [],
     }
 
@@ -128,6 +130,7 @@ def policy_view(rollout: Rollout) -> View:
         "max_failure_ratio": policy.max_failure_ratio,
         "progress_deadline": policy.progress_deadline,
         "keep_old": policy.keep_old,
+        "remove_from_dns": policy.remove_from_dns,
     }
 
 

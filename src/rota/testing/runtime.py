@@ -70,6 +70,8 @@ class FakeRuntime:
         """Bytes that each replica uses."""
         self.load = 0.5
         """Cores that each replica uses while it runs."""
+        self.host: Callable[[StartOrder], str] = lambda order: "127.0.0.1"
+        """At which address a replica listens."""
         self.calls: list[str] = []
         """What was asked, in order: ``start web-1``, ``stop web-1``, ``prepare web 2``, …"""
         self._runs: dict[ReplicaId, _Run] = {}
@@ -103,7 +105,7 @@ class FakeRuntime:
         artefact = self._artefacts.get((order.app, order.release))
         if artefact is None or artefact.state is not ArtefactState.PREPARED:
             raise StartFailed(f"the files of release {order.release} of {order.app} are not there; deploy again")
-        self._run(order, Address("127.0.0.1", next(self._ports)), restarts=0)
+        self._run(order, Address(self.host(order), next(self._ports)), restarts=0)
 
     async def restart(self, order: StartOrder) -> None:
         self._ask(f"restart {order.replica}")

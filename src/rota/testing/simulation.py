@@ -9,7 +9,7 @@ between two instants time goes to whatever comes next. Nothing here is random: f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from rota.core.observation import (
     Counters,
     Observation,
     ObservedBalancer,
+    ObservedDns,
     ObservedReplica,
     ProbeHistory,
     RunState,
@@ -40,6 +41,7 @@ from rota.engine.observer import to_probe
 from rota.engine.reconciler import FULL_OBSERVATION, RETRY
 from rota.testing.balancer import FakeBalancer
 from rota.testing.clock import FakeClock
+from rota.testing.dns import FakeDns
 from rota.testing.runtime import FakeRuntime
 
 LEAST_ADVANCE = 1e-4  # seconds: less is lost in rounding
@@ -80,11 +82,12 @@ class Simulation:
     effect), ``opens`` for how long each of the requests goes on that are open to a server that leaves, ``visits`` for
     how long the users of one that is drained go on coming. All may be changed at any time."""
 
-    def __init__(self, app: str = "web", rules: Rules | None = None) -> None:
+    def __init__(self, app: str = "web", rules: Rules | None = None, dns: Mapping[str, FakeDns] | None = None) -> None:
         self.app = app
         self.clock = FakeClock(1000.0)
         self.runtime = FakeRuntime(self.clock)
         self.balancer = FakeBalancer()
+        self.dns = dns or {}
         self.state: AppState | None = None
         self.steps: list[Done] = []
         self.rollouts: dict[str, Rollout] = {}
@@ -100,7 +103,7 @@ class Simulation:
         self.turns_at_once = 0
         self.turns = 0
         self._rules = rules or NoRules()
-        self._executor = Executor(self.runtime, self.balancer)
+        self._executor = Executor(self.runtime, self.balancer, self.dns)
         self._under_way: dict[str, tuple[float, s.Step]] = {}
         self._refused: dict[str, float] = {}
         self._looked: dict[ReplicaId, tuple[str, float]] = {}
@@ -186,10 +189,17 @@ class Simulation:
             replicas=replicas,
             artefacts={number: artefact for (_, number), artefact in artefacts.items()},
             balancer=balancer,
+            dns=self._views(),
             probes=self._probes(to_probe(self.state, dict(replicas), balancer)),
             logs={name: _now(self.runtime.tail(name, 5)) for name in replicas},
             busy=frozenset(self._under_way) | frozenset(self._refused),
         )
+
+    def _views(self) -> dict[str, ObservedDns]:
+        assert self.state is not None
+        hosts = frozenset(host for release in self.state.releases.values() for host in release.spec.hosts)
+        seen = {name: _now(view.observe(self.app, hosts)) for name, view in self.dns.items()}
+        return {name: shown for name, shown in seen.items() if shown is not None}
 
     def here(self) -> Situation:
         assert self.state is not None

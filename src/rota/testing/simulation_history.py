@@ -16,9 +16,11 @@ from rota.core.notice import Topic
 from rota.core.observation import RunState
 from rota.core.rolling import is_done
 from rota.core.rollout import Phase, Rollout
+from rota.core.situation import Situation
 from rota.core.spec import AppSpec, RolloutOptions
 from rota.core.state import AppState
 from rota.ports.runtime import StartOrder
+from rota.testing.dns import FakeDns
 from rota.testing.runtime import Faults
 from rota.testing.simulation import Crash, Simulation
 from rota.testing.simulation_rules import DesignRules
@@ -36,6 +38,13 @@ MOODS: dict[str, Faults] = {
 """How the replicas of a release behave; the release says so in its environment."""
 
 _OF_ROLLOUTS = frozenset({Topic.ROLLOUT_FAILED, Topic.ROLLED_BACK})
+DNS: dict[str, Callable[[], dict[str, FakeDns]]] = {
+    "none": dict,
+    "internal": lambda: {"internal": FakeDns()},
+    "warns": lambda: {"internal": FakeDns(), "zone": FakeDns("localhost", ttl=3.0)},
+    "blocks": lambda: {"internal": FakeDns(), "zone": FakeDns("localhost", ttl=3.0, required=True)},
+}
+"""The views of DNS that there are."""
 
 PATIENCE = 3600.0  # seconds of the simulation in which every rollout comes to its end
 
@@ -51,11 +60,13 @@ class Deed:
 
 @dataclass(frozen=True)
 class History:
-    """``seed`` gives what is of no interest by itself: how long each start, stop, call and request takes."""
+    """``seed`` gives what is of no interest by itself: how long each start, stop, call and request takes. ``dns`` is
+    one of DNS."""
 
     spec: dict[str, Any]
     deeds: Sequence[Deed]
     seed: int
+    dns: str = "none"
 
 
 def spec_of(mood: str = "good", **fields: Any) -> AppSpec:
@@ -82,7 +93,7 @@ class Life:
 
     def __init__(self, history: History) -> None:
         self.history = history
-        self.simulation = Simulation(rules=DesignRules())
+        self.simulation = Simulation(rules=DesignRules(), dns=DNS[history.dns]())
         self.refusals: list[str] = []
         self._refuse = 0
         self._lost_until: float | None = None
@@ -208,6 +219,10 @@ class Life:
             self.simulation.lose_balancer()
             self._lost_until = self.simulation.now + given
 
+    def _do_dns(self, given: str) -> None:
+        for view in self.simulation.dns.values():
+            getattr(view, given)()
+
     # How
 
     def _run(self, seconds: float) -> None:
@@ -234,6 +249,7 @@ class Life:
     def _become_calm(self) -> None:
         """No more faults but those of bad releases, and a person who resumes nothing."""
         self._refuse = 0
+        self._do_dns("restore")
         self.simulation.crash = None
         self.simulation.unhealthy.clear()
         if self._lost_until is not None:
@@ -294,12 +310,23 @@ def check_settled(simulation: Simulation) -> None:
     if simulation.state is None:
         assert not simulation.seen()
         assert not simulation.balancer.apps
+        # One that only warns may have been away when the app was removed: then its records are left.
+        required = [view for view in simulation.dns.values() if view.required]
+        assert not any(view.seen.get(simulation.app) for view in required)
         return
     here = simulation.here()
     for slot in here.slots:
         assert is_done(here, slot), f"slot {slot} did not become what it is to be: {here.of_slot(slot)}"
     for member in here.members.values():
         assert member.record.slot in here.slots or not member.running, f"{member.id} is left over"
+    for name, view in simulation.dns.items():
+        assert set(view.seen.get(simulation.app, {})) == _to_be_named(here, view), name
     assert set(simulation.seen()) <= set(here.recorded.replicas), "an orphan"
     decision = simulation.turn()
     assert not decision.steps, f"settled, and yet {decision.steps}"
+
+
+def _to_be_named(here: Situation, view: FakeDns) -> set[ReplicaId]:
+    serving = [member for member in here.members.values() if member.serving]
+    hosts = {member.id: frozenset(here.spec(member.record.release).hosts) for member in serving}
+    return {name for name in hosts if not view.zone or view.ours(hosts[name])}

@@ -11,6 +11,7 @@ from rota.core.rollout import Cause, Rollout
 from rota.core.situation import Member, Situation
 from rota.core.spec import Mode, Order, Overlap
 from rota.testing.simulation import Simulation
+from rota.testing.simulation_dns import check_dns
 
 SERVING_STEPS = (s.DrainServer, s.DisableServer, s.StopReplica, s.KillReplica, s.RestartReplica)
 
@@ -30,6 +31,7 @@ class DesignRules:
         assert len(abouts) == len(set(abouts)), f"two steps about one subject: {abouts}"
         assert not set(abouts) & here.observed.busy, "a step about something that is busy"
         self._floor(here, decision)
+        check_dns(here, decision)
         for step in decision.steps:
             self._one(here, decision, step)
 

@@ -58,6 +58,12 @@ async def stats(given: Given) -> View:
     return {"apps": await given.engine.stats(None)}
 
 
+@router.get("/api/v1/dns")
+async def dns(given: Given) -> View:
+    """Each view of DNS, and what it says of which replica."""
+    return given.engine.dns()
+
+
 @router.post("/api/v1/shutdown", status_code=202)
 async def shutdown(order: Shutdown, request: Request, given: Given, key: IdempotencyKey = None) -> View:
     """Begins to stop replicas, HAProxy and keeper in order, then the server."""

@@ -1,0 +1,126 @@
+"""The name server as a child of the keeper: started, left running, told to read its table; used by internal and made
+by the composition root."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rota.adapters.keeper.client import ChildOrder, Children
+from rota.core.errors import Missing, StepFailed
+
+NAME = "nameserver"
+_START_TIMEOUT = 10.0  # seconds until it listens
+_STOP_TIMEOUT = 10.0  # seconds
+_LOAD_TIMEOUT = 5.0  # seconds
+_SAME_ROTA = ("PATH", "PYTHONPATH")  # what has the child import the rota that the daemon is
+_ENDS = 3  # times that it may end at its start before that is no accident
+_LOOK_AGAIN = 0.02  # seconds
+
+
+class KeptNameServer:
+    """``children`` is open before the first call and closed by whoever opened it."""
+
+    def __init__(self, children: Children, directory: Path, listen: str, networks: Sequence[str] = ()) -> None:
+        self.table = directory / "table.json"
+        self._children = children
+        self._directory = directory
+        self._control = directory / "control.sock"
+        self._log = directory / "nameserver.log"
+        self._listen = listen
+        self._argv = [sys.executable, "-m", "rota", "nameserver", "--listen", listen]
+        self._argv += ["--table", str(self.table), "--control", str(self._control)]
+        self._argv += [word for network in networks for word in ("--allow", network)]
+
+    @property
+    def pid(self) -> int | None:
+        child = self._children.known.get(NAME)
+        return child.pid if child is not None and child.alive else None
+
+    async def ensure(self) -> None:
+        """Runs when it returns; one that runs already stays, unless its options are others. The table is there
+        before. Raises Missing when it cannot listen."""
+        child = self._children.known.get(NAME)
+        if child is not None and list(child.argv) != self._argv:
+            await stop(self._children)
+            child = None
+        if child is None or not child.alive:
+            _refuse_in_use(self._listen)
+            env = {name: os.environ[name] for name in _SAME_ROTA if name in os.environ}
+            order = ChildOrder(NAME, self._argv, env=env, cwd=str(self._directory), log=str(self._log), restart=True)
+            await self._children.start(order)
+        await self._until_listening()
+
+    async def load(self, version: int) -> None:
+        """Returns once this version of the table is in force. With no name server there at this moment nothing is to
+        be done: the next one binds its socket first and reads the table then. Raises StepFailed."""
+        try:
+            async with asyncio.timeout(_LOAD_TIMEOUT):
+                told = await self._asked()
+        except (FileNotFoundError, ConnectionRefusedError):
+            return
+        except (OSError, ValueError, TimeoutError) as error:
+            raise StepFailed(f"the name server does not read its table: {error or 'no answer'}") from error
+        if told.get("version") != version:
+            raise StepFailed(f"the name server could not read its table: {told.get('error', told)}")
+
+    async def _asked(self) -> dict[str, object]:
+        reader, writer = await asyncio.open_unix_connection(str(self._control))
+        try:
+            writer.write(b"load\n")
+            told: dict[str, object] = json.loads(await reader.readline())
+            return told
+        finally:
+            writer.close()
+
+    async def _until_listening(self) -> None:
+        """It opens its socket for the daemon first and its address after that: an answer alone says too little."""
+        try:
+            async with asyncio.timeout(_START_TIMEOUT):
+                while not await self._listens():
+                    self._expect_it_alive()
+                    await asyncio.sleep(_LOOK_AGAIN)
+        except TimeoutError:
+            await stop(self._children)
+            raise Missing(f"the name server did not start; {self._log} says why") from None
+
+    def _expect_it_alive(self) -> None:
+        child = self._children.known.get(NAME)
+        if child is not None and child.restarts >= _ENDS:
+            raise TimeoutError
+
+    async def _listens(self) -> bool:
+        try:
+            return bool((await self._asked()).get("listening"))
+        except (OSError, ValueError):
+            return False
+
+
+def _refuse_in_use(listen: str) -> None:
+    """It would not start then, with a message that names neither the option nor the way out. Raises Missing."""
+    host, _, port = listen.rpartition(":")
+    host = host.strip("[]")
+    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as probe:
+            if kind is socket.SOCK_STREAM:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, int(port)))
+            except OSError as error:
+                way_out = "give --dns another address, or end what has the port"
+                raise Missing(f"cannot listen on {listen} ({error.strerror}); {way_out}") from error
+
+
+async def stop(children: Children) -> None:
+    """Ends the name server for good, if there is one."""
+    child = children.known.get(NAME)
+    if child is None:
+        return
+    await children.signal(NAME, "TERM", restart=False)
+    await children.until(NAME, lambda child: child is None or not child.alive, _STOP_TIMEOUT)
+    await children.forget(NAME)

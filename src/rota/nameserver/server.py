@@ -1,0 +1,122 @@
+"""The front: UDP and TCP on one address; takes packets, keeps to the allowance, and sends what answers or the
+forwarder give; opened by main."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from .allowance import Allowance
+from .answers import Answers, Elsewhere
+from .forwarding import Forwarder
+
+MOST_CONNECTIONS = 128
+IDLE = 5.0  # seconds that a TCP client may take for its next question
+AT_A_TIME = 64  # packets
+LONGEST_PACKET = 4096  # bytes: no question is longer
+BUFFER = 2**20  # bytes that the kernel keeps while this process waits for its turn
+
+_Client = Any  # a socket's address: two parts, or four with IPv6
+
+
+class Front:
+    def __init__(self, answers: Answers, forwarder: Forwarder, allowance: Allowance) -> None:
+        self._answers = answers
+        self._forwarder = forwarder
+        self._allowance = allowance
+        self._forwarding: set[asyncio.Task[None]] = set()
+        self._connections = 0
+
+    def packets(self, line: socket.socket) -> None:
+        """Those that have come by UDP, some at a time: the loop has others to serve too. asyncio's own endpoints take
+        one a round, which costs half of the questions a second."""
+        for _ in range(AT_A_TIME):
+            try:
+                wire, address = line.recvfrom(LONGEST_PACKET)
+                self._packet(wire, address, line)
+            except BlockingIOError:
+                return
+            except OSError:  # told of an earlier answer that its client's port was closed, or found no way to send
+                continue
+
+    def _packet(self, wire: bytes, address: _Client, line: socket.socket) -> None:
+        known = self._allowance.is_known(address[0])
+        if not known and not self._allowance.take(address[0]):
+            return
+        answer = self._answers.answer(wire, udp=True)
+        if isinstance(answer, bytes):
+            line.sendto(answer, address)
+        elif answer is Elsewhere.ASKED and known:
+            task = asyncio.get_running_loop().create_task(self._forward(wire, address, line))
+            self._forwarding.add(task)
+            task.add_done_callback(self._forwarding.discard)
+        elif answer is Elsewhere.ASKED:
+            line.sendto(self._answers.refusal(wire), address)
+
+    async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One TCP client, until it leaves, is silent for too long, or may have no more answers."""
+        self._connections += 1
+        host = writer.get_extra_info("peername")[0]
+        try:
+            while self._connections <= MOST_CONNECTIONS:
+                async with asyncio.timeout(IDLE):
+                    (length,) = struct.unpack("!H", await reader.readexactly(2))
+                    wire = await reader.readexactly(length)
+                    answer = await self._answer_over_tcp(wire, host)
+                    if answer is None:
+                        return
+                    writer.write(struct.pack("!H", len(answer)) + answer)
+                    await writer.drain()
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self._connections -= 1
+            writer.close()
+
+    async def _answer_over_tcp(self, wire: bytes, host: str) -> bytes | None:
+        known = self._allowance.is_known(host)
+        if not known and not self._allowance.take(host):
+            return None
+        answer = self._answers.answer(wire, udp=False)
+        if answer is not Elsewhere.ASKED:
+            return answer
+        if not known:
+            return self._answers.refusal(wire)
+        return await self._forwarder.ask(wire, udp=False) or self._answers.failure(wire)
+
+    async def _forward(self, wire: bytes, address: _Client, line: socket.socket) -> None:
+        answer = await self._forwarder.ask(wire, udp=True) or self._answers.failure(wire)
+        with suppress(OSError):
+            line.sendto(answer, address)
+
+
+@asynccontextmanager
+async def listen(address: tuple[str, int], front: Front) -> AsyncIterator[None]:
+    """Raises OSError naming the address."""
+    loop = asyncio.get_running_loop()
+    with _bound(address, socket.SOCK_DGRAM) as datagrams, _bound(address, socket.SOCK_STREAM) as streams:
+        datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+        server = await asyncio.start_server(front.connection, sock=streams)
+        loop.add_reader(datagrams, front.packets, datagrams)
+        try:
+            yield
+        finally:
+            loop.remove_reader(datagrams)
+            server.close()
+
+
+def _bound(address: tuple[str, int], kind: socket.SocketKind) -> socket.socket:
+    made = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, kind)
+    try:
+        if kind is socket.SOCK_STREAM:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+        made.setblocking(False)
+    except OSError as error:
+        made.close()
+        raise OSError(error.errno, f"cannot listen on {address[0]}:{address[1]}: {error.strerror}") from error
+    return made

@@ -1,0 +1,74 @@
+"""What must hold of DNS at every decision, whatever fails; asked by simulation_rules, raises AssertionError."""
+
+from __future__ import annotations
+
+from rota.core import steps as s
+from rota.core.decide import Decision
+from rota.core.names import ReplicaId
+from rota.core.observation import ObservedDns
+from rota.core.situation import Situation
+from rota.core.steps import dns_subject
+
+
+def check_dns(here: Situation, decision: Decision) -> None:
+    for name, view in here.observed.dns.items():
+        if here.desired.active:
+            _never_empty(here, decision, name, view)
+        for step in decision.steps:
+            if isinstance(step, s.DrainServer | s.DisableServer):
+                _out_of_caches(here, step, view, _going(here, decision, name))
+
+
+def _never_empty(here: Situation, decision: Decision, name: str, view: ObservedDns) -> None:
+    """No withdrawal takes the last record of a name that the app is to keep."""
+    going = _withdrawn(decision, name)
+    if not going:
+        return
+    assert view.answering, f"{name} does not answer and is asked"
+    busy = {replica for replica in view.published if dns_subject(name, replica) in here.observed.busy}
+    left = [shown for replica, shown in view.published.items() if replica not in going | busy]
+    if view.hosts is None:
+        assert left, f"{going} are the last in {name}"
+        return
+    wanted = set(here.spec(here.newest_target.release).hosts)
+    had = {host for replica in going for host in view.published[replica].hosts} & wanted
+    assert had <= {host for shown in left for host in shown.hosts}, f"{going} are the last of a name in {name}"
+
+
+def _withdrawn(decision: Decision, name: str) -> set[ReplicaId]:
+    steps = [step for step in decision.steps if isinstance(step, s.WithdrawRecords) and step.view == name]
+    return {step.replica for step in steps}
+
+
+def _going(here: Situation, decision: Decision, name: str) -> set[ReplicaId]:
+    """Those whose records do not stay, and those about which that is not known at this moment."""
+    begun = {member.id for member in here.members.values() if member.record.withdraw_began_at is not None}
+    busy = {replica for replica in here.members if dns_subject(name, replica) in here.observed.busy}
+    return begun | busy | _withdrawn(decision, name)
+
+
+def _out_of_caches(
+    here: Situation, step: s.DrainServer | s.DisableServer, view: ObservedDns, going: set[ReplicaId]
+) -> None:
+    """A rollout that removes records hands nobody off that a view names, but for the last of a name, or that a cache
+    may have."""
+    member, rollout = here.members[step.replica], here.rollout
+    if rollout is None or not rollout.policy.remove_from_dns or not member.serving:
+        return
+    assert view.answering or not view.required, "a hand-off without a view that has to be asked"
+    if view.answering and step.replica in view.published:
+        named = {other.id for other in here.members.values() if other.serving and other.id != member.id}
+        held = {host for name in named - going for host in _hosts(view, name)}
+        mine = _hosts(view, step.replica) & {*here.spec(here.newest_target.release).hosts, ""}
+        assert not mine <= held, f"{step.replica} is handed off while it is named"
+    if member.record.withdraw_began_at is not None:
+        assert member.record.withdrawn_at is not None, "its wait has not begun"
+        assert here.now >= member.record.withdrawn_at + view.ttl, "caches may have it"
+
+
+def _hosts(view: ObservedDns, replica: str) -> set[str]:
+    """With rota's own names, one that stands for all of them."""
+    shown = {str(name): published for name, published in view.published.items()}.get(replica)
+    if shown is None:
+        return set()
+    return {""} if view.hosts is None else set(shown.hosts)

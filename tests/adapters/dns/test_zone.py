@@ -1,0 +1,216 @@
+"""Records in a real zone: only rota's own are touched, and what others do to them is seen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import dns.asyncquery
+import dns.name
+import dns.tsigkeyring
+import dns.update
+import pytest
+
+from rota.adapters.dns.rfc2136 import ZoneDns
+from rota.core.errors import StepFailed
+from rota.core.names import ReplicaId
+from rota.core.observation import Address, DnsEntry, ObservedDns
+from rota.testing.machine import until
+from rota.testing.zones import KEY, SECRET, ZONE, ZoneServer, running_zone
+
+HOST = f"web.{ZONE}"
+
+
+@pytest.fixture(params=["bind", "knot"])
+async def zone(request: pytest.FixtureRequest, component: Callable[[str], Path]) -> AsyncIterator[ZoneServer]:
+    async with running_zone(request.param, component(request.param)) as server:
+        yield server
+
+
+@asynccontextmanager
+async def opened(server: ZoneServer, owner: str = "one", **settings: object) -> AsyncIterator[ZoneDns]:
+    made = ZoneDns(server.settings(**settings), owner, look_again=0.1)
+    made.open()
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+def entry(number: int, *hosts: str, address: str = "") -> DnsEntry:
+    at = Address(address or f"10.0.0.{number}", 20000 + number)
+    return DnsEntry(ReplicaId(f"web-{number}"), number, 1, at, frozenset(hosts or {HOST}))
+
+
+async def seen(view: ZoneDns, *hosts: str) -> ObservedDns:
+    async def answering() -> ObservedDns | None:
+        found = await view.observe("web", frozenset(hosts or {HOST}))
+        return found if found is not None and found.answering else None
+
+    found: ObservedDns = await until(answering)
+    return found
+
+
+async def by_hand(zone: ZoneServer, *changes: tuple[str, ...]) -> None:
+    """As another program with the same key would: ``("add", "web", 60, "A", …)``."""
+    keyring = dns.tsigkeyring.from_text({KEY: SECRET})
+    update = dns.update.UpdateMessage(ZONE, keyring=keyring, keyname=dns.name.from_text(KEY))
+    for call, *rest in changes:
+        getattr(update, call)(*rest)
+    answer = await dns.asyncquery.tcp(update, "127.0.0.1", timeout=5, port=zone.port)
+    assert answer.rcode() == 0
+
+
+@pytest.mark.feature("V5")
+async def test_the_records_are_those_of_the_replicas_and_say_whose_they_are(zone: ZoneServer) -> None:
+    async with opened(zone) as view:
+        await seen(view)
+        await view.publish("web", entry(1))
+        await view.publish("web", entry(2, address="fd00::2"))
+        assert await zone.texts("web") == ["10.0.0.1"]
+        assert await zone.texts("web", "AAAA") == ["fd00::2"]
+        assert (await zone.ask("web")).answer[0].ttl == 1
+        texts = await zone.texts("_rota.web", "TXT")
+        assert texts[0] == '"rota1" "owner=one" "app=web" "replica=web-1" "address=10.0.0.1:20001" "record=10.0.0.1"'
+        await view.withdraw("web", ReplicaId("web-1"))
+        await view.withdraw("web", ReplicaId("web-2"))
+        assert await zone.texts("web") == await zone.texts("web", "AAAA") == await zone.texts("_rota.web", "TXT") == []
+
+
+async def test_a_name_that_somebody_else_has_is_left_alone(zone: ZoneServer) -> None:
+    names = [f"{name}.{ZONE}" for name in ("foreign", "alias")]
+    async with opened(zone) as view:
+        await seen(view, *names)
+        for name in names:
+            with pytest.raises(StepFailed, match="somebody else"):
+                await view.publish("web", entry(1, name))
+            await until(lambda name=name: not_troubled(view, name))
+        await view.withdraw("web", ReplicaId("web-1"))
+    assert await zone.texts("foreign") == ["192.0.2.1"]
+    assert await zone.texts("_rota.foreign", "TXT") == []
+
+
+async def not_troubled(view: ZoneDns, name: str) -> bool:
+    found = await view.observe("web", frozenset({name}))
+    return found is not None and found.answering
+
+
+async def test_another_rota_s_name_is_left_alone(zone: ZoneServer) -> None:
+    async with opened(zone) as view, opened(zone, "two") as other:
+        await seen(view)
+        await view.publish("web", entry(1))
+        await seen(other)
+        with pytest.raises(StepFailed, match="another rota server"):
+            await other.publish("web", entry(2))
+        await other.withdraw("web", ReplicaId("web-1"))
+    assert await zone.texts("web") == ["10.0.0.1"]
+
+
+async def test_a_record_put_beside_ours_is_left_alone(zone: ZoneServer) -> None:
+    async with opened(zone) as view:
+        await seen(view)
+        await view.publish("web", entry(1))
+        await by_hand(zone, ("add", "web", 60, "A", "192.0.2.7"), ("add", "web", 60, "A", "10.0.0.2"))
+        with pytest.raises(StepFailed, match="has made the record"):
+            await view.publish("web", entry(2))
+        await seen(view)
+        await view.withdraw("web", ReplicaId("web-1"))
+    assert await zone.texts("web") == ["10.0.0.2", "192.0.2.7"]
+
+
+async def test_what_was_taken_out_by_hand_is_seen_and_made_again(zone: ZoneServer) -> None:
+    woken: list[str] = []
+    async with opened(zone) as view:
+        view.on_change(woken.append)
+        await seen(view)
+        await view.publish("web", entry(1))
+        woken.clear()
+        await by_hand(zone, ("delete", "web", "A"))
+        await until(lambda: woken)
+        assert (await seen(view)).published[ReplicaId("web-1")].hosts == frozenset()
+        await view.publish("web", entry(1))
+        assert await zone.texts("web") == ["10.0.0.1"]
+        assert (await seen(view)).published[ReplicaId("web-1")].hosts == {HOST}
+
+
+async def test_a_longer_ttl_set_by_hand_is_waited_for_and_set_right(zone: ZoneServer) -> None:
+    async with opened(zone) as view:
+        await seen(view)
+        await view.publish("web", entry(1))
+        await by_hand(zone, ("replace", "web", 120, "A", "10.0.0.1"))
+        await until(lambda: longer(view))
+        assert (await seen(view)).published[ReplicaId("web-1")].hosts == frozenset()
+        await view.publish("web", entry(1))
+        assert (await seen(view)).ttl == 1
+
+
+async def longer(view: ZoneDns) -> bool:
+    return (await seen(view)).ttl == 120
+
+
+async def test_a_node_s_address_stays_as_long_as_a_replica_is_there(zone: ZoneServer) -> None:
+    async with opened(zone, addresses=["203.0.113.7", "2001:db8::7"]) as view:
+        await seen(view)
+        for number in (1, 2):
+            await view.publish("web", entry(number))
+        await view.withdraw("web", ReplicaId("web-1"))
+        assert (await zone.texts("web"), await zone.texts("web", "AAAA")) == (["203.0.113.7"], ["2001:db8::7"])
+        await view.withdraw("web", ReplicaId("web-2"))
+        assert (await zone.texts("web"), await zone.texts("web", "AAAA")) == ([], [])
+
+
+@pytest.mark.feature("V5")
+async def test_a_server_that_went_away_is_asked_again(zone: ZoneServer) -> None:
+    async with opened(zone) as view:
+        await seen(view)
+        await view.publish("web", entry(1))
+        await zone.stop()
+        with pytest.raises(StepFailed, match="cannot be asked"):
+            await view.publish("web", entry(2))
+        lost = await view.observe("web", frozenset({HOST}))
+        assert lost is not None
+        assert "cannot be asked" in lost.trouble
+        assert list(lost.published) == ["web-1"]
+        await zone.start()
+        await seen(view)
+        await view.publish("web", entry(2))
+    assert await zone.texts("web") == ["10.0.0.1", "10.0.0.2"]
+
+
+WRONG_SECRET = {"name": KEY, "secret": "d3Jvbmc="}
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"key": WRONG_SECRET}, "rejects the key|refuses"),
+        ({"key": {**WRONG_SECRET, "name": "nobody"}}, "rejects the key|refuses"),
+        ({"zone": "elsewhere.test"}, "refuses|not authoritative|requires a TSIG"),
+    ],
+)
+async def test_why_a_server_refuses_is_said(settings: dict[str, object], reason: str, zone: ZoneServer) -> None:
+    async with opened(zone, **settings) as view:
+        name = f"web.{settings.get('zone', ZONE)}"
+        with pytest.raises(StepFailed, match=reason):
+            await view.publish("web", entry(1, name))
+
+
+async def test_a_dry_run_changes_nothing_and_says_what_it_would(
+    zone: ZoneServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with opened(zone, dry_run=True) as view:
+        await seen(view)
+        await view.publish("web", entry(1))
+        assert list((await seen(view)).published) == ["web-1"]
+        await view.withdraw("web", ReplicaId("web-1"))
+        assert (await seen(view)).published == {}
+    assert f"dry run: {HOST} would lead to 10.0.0.1 for web-1" in caplog.text
+    assert await zone.texts("web") == []
+
+
+async def test_apps_outside_the_zone_have_no_part_in_it(zone: ZoneServer) -> None:
+    async with opened(zone) as view:
+        assert await view.observe("web", frozenset({"www.elsewhere.org", f"not{ZONE}"})) is None

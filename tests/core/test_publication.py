@@ -1,0 +1,288 @@
+"""What DNS says of an app: it follows what is in rotation, and a hand-off that removes records waits for the caches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.core.scenario import options, running, serving, settled, told
+
+from rota.core import order as o
+from rota.core import steering
+from rota.core import steps as s
+from rota.core.names import ReplicaId
+from rota.core.observation import Address, Published
+from rota.core.rollout import Cause, Phase
+from rota.testing.dns import FakeDns
+from rota.testing.simulation import Simulation
+from rota.testing.simulation_history import MOODS, mood_of, spec_of
+from rota.testing.simulation_rules import DesignRules
+
+TTL = 5.0
+DOMAIN = {"domain": "www.example.org"}
+STEPS = ("PublishRecords", "WithdrawRecords", "NoteWithdrawn", "DisableServer")
+
+
+def named(view: FakeDns) -> set[str]:
+    return set(view.seen.get("web", {}))
+
+
+def life(*views: FakeDns, replicas: int = 3, **fields: Any) -> Simulation:
+    """The app deployed and settled; the views are ``internal`` and ``zone``."""
+    dns = dict(zip(("internal", "zone"), views, strict=False))
+    simulation = Simulation(rules=DesignRules(), dns=dns)
+    simulation.runtime.faults = lambda order: MOODS[mood_of(order.spec)]
+    simulation.order(o.Deploy(spec=spec_of(replicas=replicas, domains=[DOMAIN], **fields)))
+    simulation.run(60.0)
+    assert simulation.rollout.phase is Phase.SUCCEEDED
+    simulation.steps.clear()
+    return simulation
+
+
+def at(simulation: Simulation, kind: type, replica: str) -> float:
+    """When this step was decided on, the first time."""
+    return next(done.at for done in simulation.steps if type(done.step) is kind and done.step.replica == replica)
+
+
+def both(**changes: Any) -> tuple[FakeDns, FakeDns]:
+    return FakeDns(ttl=1.0), FakeDns("example.org", ttl=TTL, **changes)
+
+
+@pytest.mark.feature("J3")
+def test_what_is_in_rotation_is_named_and_nothing_else() -> None:
+    internal, zone = both()
+    simulation = life(internal, zone)
+    assert named(internal) == named(zone) == {"web-1", "web-2", "web-3"}
+    simulation.order(o.Scale(replicas=1))
+    simulation.run(60.0)
+    assert named(internal) == named(zone) == {"web-1"}
+    assert not told(simulation, "NoteWithdrawn"), "nobody asked for a wait"
+    settled(simulation)
+
+
+def test_without_any_view_there_is_nothing_to_do() -> None:
+    simulation = life()
+    simulation.order(o.Restart(policy=options(remove_from_dns=True)))
+    simulation.run(60.0)
+    assert told(simulation, "PublishRecords", "WithdrawRecords", "NoteWithdrawn") == []
+    settled(simulation)
+
+
+@pytest.mark.feature("V5", "R2")
+@pytest.mark.parametrize("order", ["start-first", "stop-first", "in-place"])
+def test_a_replica_leaves_dns_for_its_ttl_before_it_is_disabled(order: str) -> None:
+    internal, zone = both()
+    simulation = life(internal, zone)
+    simulation.order(o.Restart(policy=options(order=order, remove_from_dns=True)))
+    seen: list[int] = []
+    simulation.run(300.0, lambda: bool(seen.append(min(len(named(internal)), len(named(zone))))))
+    assert simulation.rollout.phase is Phase.SUCCEEDED
+    assert min(seen) >= 2, "a name lost more than the one that was changed"
+    for replica in ("web-1", "web-2", "web-3"):
+        assert at(simulation, s.DisableServer, replica) >= at(simulation, s.NoteWithdrawn, replica) + TTL
+    assert named(internal) == named(zone) == set(running(simulation))
+    settled(simulation)
+
+
+def test_the_next_replica_waits_until_the_last_one_is_named() -> None:
+    internal, zone = both(required=True)
+    simulation = life(internal, zone)
+    zone.fail("publish", 8)
+    simulation.order(o.Restart(policy=options(remove_from_dns=True)))
+    simulation.run(300.0, lambda: bool(told(simulation, "FinishSlot")))
+    assert len(named(zone)) >= 3
+    assert len(told(simulation, "TakeSlot")) == 1
+
+
+@pytest.mark.feature("V5")
+def test_the_last_record_of_a_name_stays() -> None:
+    internal, zone = both()
+    simulation = life(internal, zone, replicas=1)
+    simulation.order(o.Restart(policy=options(remove_from_dns=True)))
+    empty: list[bool] = []
+    simulation.run(100.0, lambda: bool(empty.append(not named(internal) or not named(zone))))
+    assert True not in empty
+    assert told(simulation, *STEPS)[:2] == ["PublishRecords web-2", "PublishRecords web-2"]
+    assert at(simulation, s.DisableServer, "web-1") >= at(simulation, s.NoteWithdrawn, "web-1") + TTL
+    simulation.steps.clear()
+    simulation.order(o.Restart(policy=options(mode="simultaneous", remove_from_dns=True)))
+    simulation.run(100.0, lambda: bool(empty.append(not named(internal) or not named(zone))))
+    assert True not in empty
+    assert named(internal) == {"web-3"}
+    settled(simulation)
+
+
+def test_a_replica_that_dies_is_named_until_another_serves() -> None:
+    internal, _ = both()
+    simulation = life(internal, replicas=1)
+    simulation.runtime.crash(ReplicaId("web-1"), 1)
+    simulation.run(0.0, lambda: serving(simulation) == 0)
+    assert named(internal) == {"web-1"}
+    simulation.run(60.0)
+    assert named(internal) == {"web-2"}
+    settled(simulation)
+
+
+def test_a_name_that_the_new_release_gives_up_is_withdrawn_with_its_last_replica() -> None:
+    _, zone = both()
+    simulation = life(FakeDns(), zone)
+    two = [{"domain": "shop.example.org"}]
+    simulation.order(o.Deploy(spec=spec_of(replicas=3, domains=two), policy=options(remove_from_dns=True)))
+    simulation.run(300.0)
+    assert simulation.rollout.phase is Phase.SUCCEEDED
+    assert {hosts for shown in zone.seen["web"].values() for hosts in shown.hosts} == {"shop.example.org"}
+    elsewhere = [{"domain": "shop.example.net"}]
+    simulation.order(o.Deploy(spec=spec_of(replicas=3, domains=elsewhere), policy=options(remove_from_dns=True)))
+    simulation.run(300.0)
+    assert named(zone) == set()
+    settled(simulation)
+
+
+@pytest.mark.feature("V5")
+def test_a_required_server_that_is_down_holds_the_rollout_up_until_it_is_back() -> None:
+    internal, zone = both(required=True)
+    simulation = life(internal, zone)
+    zone.lose()
+    simulation.order(o.Restart(policy=options(order="stop-first", remove_from_dns=True)))
+    simulation.run(60.0)
+    assert told(simulation, "DisableServer") == []
+    assert serving(simulation) == 3
+    zone.restore()
+    simulation.run(200.0)
+    assert simulation.rollout.phase is Phase.SUCCEEDED
+    assert named(internal) == named(zone) == set(running(simulation))
+    settled(simulation)
+
+
+def test_a_required_server_that_stays_down_turns_the_rollout_back_in_the_end() -> None:
+    _, zone = both(required=True)
+    simulation = life(FakeDns(), zone)
+    zone.lose()
+    policy = options(remove_from_dns=True, progress_deadline=20)
+    simulation.order(o.Restart(policy=policy))
+    simulation.run(400.0, lambda: simulation.rollout.phase is not Phase.PROGRESSING and simulation.rollout.back)
+    assert simulation.rollout.cause is Cause.PROGRESS_DEADLINE
+    zone.restore()
+    simulation.run(400.0)
+    assert simulation.rollout.phase is Phase.ROLLED_BACK
+    assert named(zone) == set(running(simulation))
+    settled(simulation)
+
+
+@pytest.mark.feature("V5")
+def test_a_server_that_only_warns_holds_nothing_up_and_is_set_right_later() -> None:
+    internal, zone = both()
+    simulation = life(internal, zone)
+    zone.lose()
+    simulation.order(o.Restart(policy=options(remove_from_dns=True)))
+    simulation.run(100.0)
+    assert simulation.rollout.phase is Phase.SUCCEEDED
+    assert named(zone) == {"web-1", "web-2", "web-3"}
+    zone.restore()
+    simulation.run(10.0)
+    assert named(internal) == named(zone) == {"web-4", "web-5", "web-6"}
+    settled(simulation)
+
+
+def test_an_update_that_fails_is_tried_again_and_the_wait_counts_from_its_success() -> None:
+    internal, zone = both(required=True)
+    simulation = life(internal, zone)
+    zone.fail("withdraw", 3)
+    simulation.order(o.Restart(policy=options(remove_from_dns=True)))
+    simulation.run(200.0)
+    assert simulation.rollout.phase is Phase.SUCCEEDED
+    tries = [
+        done.at for done in simulation.steps if isinstance(done.step, s.WithdrawRecords) and done.step.view == "zone"
+    ]
+    assert at(simulation, s.NoteWithdrawn, "web-1") >= tries[3]
+    assert at(simulation, s.DisableServer, "web-1") >= tries[3] + TTL
+
+
+def test_a_rollout_that_goes_back_during_the_wait_names_the_replica_again() -> None:
+    internal, zone = both()
+    simulation = life(internal, zone)
+    simulation.order(o.Restart(policy=options(order="stop-first", remove_from_dns=True)))
+    simulation.run(100.0, lambda: bool(told(simulation, "NoteWithdrawn")))
+    assert named(zone) == {"web-2", "web-3"}
+    simulation.ask(steering.abort)
+    simulation.run(100.0)
+    assert simulation.rollout.phase is Phase.CANCELLED
+    assert named(zone) == running_names(simulation) == {"web-1", "web-2", "web-3"}
+    assert told(simulation, "DisableServer") == []
+    simulation.steps.clear()
+    simulation.order(o.Restart(policy=options(remove_from_dns=True)))
+    simulation.run(200.0)
+    assert at(simulation, s.DisableServer, "web-1") >= at(simulation, s.NoteWithdrawn, "web-1") + TTL
+
+
+def running_names(simulation: Simulation) -> set[str]:
+    return set(running(simulation))
+
+
+def test_the_wait_outlives_the_daemon() -> None:
+    internal, zone = both()
+    simulation = life(internal, zone)
+    simulation.order(o.Restart(policy=options(remove_from_dns=True)))
+    simulation.run(100.0, lambda: bool(told(simulation, "NoteWithdrawn")))
+    noted = simulation.now
+    simulation.run(TTL / 2)
+    simulation.restart_daemon()
+    simulation.run(100.0, lambda: bool(told(simulation, "DisableServer")))
+    assert noted + TTL <= simulation.now <= noted + TTL + 0.1
+
+
+def test_an_heir_that_dies_during_the_wait_leaves_the_old_one_named() -> None:
+    internal = FakeDns(ttl=TTL)
+    simulation = life(internal, replicas=1)
+    simulation.order(o.Restart(policy=options(remove_from_dns=True)))
+    simulation.run(100.0, lambda: bool(told(simulation, "NoteWithdrawn")))
+    simulation.runtime.crash(ReplicaId("web-2"), 1)
+    simulation.run(100.0, lambda: "web-1" in named(internal))
+    assert "web-1" in named(internal)
+    simulation.run(200.0)
+    assert named(internal) == set(running(simulation))
+    settled(simulation)
+
+
+def test_what_somebody_took_out_is_put_back_and_what_is_left_over_is_taken_out() -> None:
+    internal, zone = both()
+    simulation = life(internal, zone)
+    del zone.seen["web"][ReplicaId("web-2")]
+    zone.seen["web"][ReplicaId("web-9")] = Published(Address("10.0.0.9", 80), frozenset({"www.example.org"}))
+    simulation.run(40.0)
+    assert named(zone) == {"web-1", "web-2", "web-3"}
+    settled(simulation)
+
+
+def test_nothing_is_left_of_an_app_that_is_stopped_or_removed() -> None:
+    internal, zone = both(required=True)
+    simulation = life(internal, zone)
+    simulation.order(o.Stop(remove=True))
+    simulation.run(60.0)
+    assert named(internal) == named(zone) == set()
+    simulation.order(o.Start())
+    simulation.run(60.0)
+    assert len(named(zone)) == 3
+    zone.lose()
+    simulation.order(o.Remove())
+    simulation.run(60.0)
+    assert simulation.state is not None, "its records are still there"
+    zone.restore()
+    simulation.run(60.0)
+    assert simulation.state is None
+    assert named(internal) == named(zone) == set()
+
+
+def test_an_app_is_removed_without_a_server_that_only_warns() -> None:
+    _, zone = both()
+    simulation = life(FakeDns(), zone)
+    zone.lose()
+    simulation.order(o.Remove())
+    simulation.run(60.0)
+    assert simulation.state is None
+
+
+def test_an_app_that_has_nothing_in_the_zone_has_nothing_to_do_with_it() -> None:
+    zone = FakeDns("example.com")
+    life(FakeDns(), zone)
+    assert zone.calls == []

@@ -1,0 +1,164 @@
+"""Names of replicas on a real server: resolved before, during and after a rolling restart, and without the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import dns.asyncquery
+import dns.exception
+import dns.message
+import pytest
+import pytest_asyncio
+from tests.e2e.scenario import Hello
+from tests.e2e.site import Processes, ServerAt
+
+from rota.testing.server import free_port
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+
+TTL = 1.0  # seconds, rota's own
+SERVICE = "_http._tcp.hello.rota.internal"
+
+
+@dataclass(frozen=True)
+class Look:
+    """One answer: the ports of the replicas that it named."""
+
+    at: float
+    ports: frozenset[int]
+
+
+class Names:
+    """The name server of one rota."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    async def ask(self, name: str, kind: str) -> list[Any]:
+        query = dns.message.make_query(name, kind)
+        answer = await dns.asyncquery.udp(query, "127.0.0.1", timeout=5, port=self.port)
+        return [record for rrset in answer.answer for record in rrset]
+
+    async def ports(self) -> frozenset[int]:
+        return frozenset(record.port for record in await self.ask(SERVICE, "SRV"))
+
+    async def poll(self, looks: list[Look], over: asyncio.Event) -> None:
+        """50 times a second, until it is over."""
+        while not over.is_set():
+            asked_at = time.time()
+            looks.append(Look(asked_at, await self.ports()))
+            await asyncio.sleep(0.02)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def names(component: Callable[[str], Path]) -> Names:
+    component("haproxy")
+    return Names(free_port())
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def app(names: Names) -> AsyncIterator[Hello]:
+    async with ServerAt(Processes(), "--dns", f"127.0.0.1:{names.port}") as server:
+        hello = Hello(server, replicas=5)
+        await hello.deploy_ok()
+        await server.until(lambda: all_named(hello, names))
+        yield hello
+
+
+async def all_named(app: Hello, names: Names) -> bool:
+    return await names.ports() == await ports_of(app)
+
+
+async def ports_of(app: Hello) -> frozenset[int]:
+    replicas = await app.server.replicas(app.name)
+    return frozenset(int(one["address"].rpartition(":")[2]) for one in replicas if one["phase"] == "ready")
+
+
+def moment(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+@pytest.mark.feature("V5", "R2", "J3")
+async def test_a_replica_is_gone_from_every_answer_its_ttl_before_it_is_stopped(app: Hello, names: Names) -> None:
+    before = {one["id"]: int(one["address"].rpartition(":")[2]) for one in await app.server.replicas(app.name)}
+    looks: list[Look] = []
+    over = asyncio.Event()
+    polling = asyncio.create_task(names.poll(looks, over))
+    losses = asyncio.create_task(requests_to_resolved(names, over))
+    rollout = await app.order("restart", "--remove-from-dns")
+    over.set()
+    await polling
+    made = await losses
+    assert made["lost"] == []
+    assert made["ok"] > 50
+    steps = {(step["step"], step["replica"]): moment(step["at"]) for step in rollout["steps"]}
+    for replica, port in before.items():
+        last_named = max(look.at for look in looks if port in look.ports)
+        noted, disabled = steps["NoteWithdrawn", replica], steps["DisableServer", replica]
+        assert disabled >= noted + TTL
+        # Rota's own clock may be off the wall clock by a little.
+        assert steps["StopReplica", replica] >= last_named + TTL - 0.05, replica
+    assert min(len(look.ports) for look in looks) >= 4
+    assert looks[-1].ports == await ports_of(app)
+    stages = [step["step"] for step in rollout["steps"] if step["replica"] == "hello-1"]
+    assert stages[:4] == ["WithdrawRecords", "NoteWithdrawn", "DisableServer", "StopReplica"]
+
+
+async def requests_to_resolved(names: Names, over: asyncio.Event) -> dict[str, Any]:
+    """A client that resolves for each request and goes straight to the replica, past HAProxy."""
+    made: dict[str, Any] = {"ok": 0, "lost": []}
+    while not over.is_set():
+        record = (await names.ask(SERVICE, "SRV"))[0]
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", record.port)
+            writer.write(b"GET / HTTP/1.1\r\nHost: hello\r\nConnection: close\r\n\r\n")
+            answer = await reader.read()
+            writer.close()
+        except OSError as error:
+            answer = str(error).encode()
+        if b" 200 " in answer[:20]:
+            made["ok"] += 1
+        else:
+            made["lost"].append((record.port, answer[:60]))
+        await asyncio.sleep(0.01)
+    return made
+
+
+@pytest.mark.feature("J3")
+async def test_without_the_flag_the_names_follow_at_once_and_nothing_waits(app: Hello, names: Names) -> None:
+    rollout = await app.order("restart")
+    assert "NoteWithdrawn" not in {step["step"] for step in rollout["steps"]}
+    await app.server.until(lambda: all_named(app, names))
+
+
+@pytest.mark.feature("J3", "R4")
+async def test_names_are_resolved_while_there_is_no_daemon(app: Hello, names: Names) -> None:
+    ports = await ports_of(app)
+    await app.server.kill()
+    assert await names.ports() == ports
+    app.server.kill_child("nameserver")
+    assert await again(names) == ports, "the keeper starts it again, with the last table"
+    await app.server.start()
+    assert await names.ports() == ports
+
+
+async def again(names: Names) -> frozenset[int]:
+    async with asyncio.timeout(20):
+        while True:
+            with suppress(dns.exception.DNSException, OSError):
+                return await asyncio.wait_for(names.ports(), 0.5)
+
+
+async def test_the_state_of_dns_is_shown(app: Hello) -> None:
+    shown = (await app.server.ok("dns", "ls", "--json")).json
+    assert {record["state"] for record in shown["records"]} == {"published"}
+    assert {name for record in shown["records"] for name in record["names"]} == {"hello.rota.internal"}
+    assert {replica["dns"] for replica in await app.server.replicas(app.name)} == {"published"}
+    assert (await app.server.get("/api/v1/server"))["dns"]["pid"]
