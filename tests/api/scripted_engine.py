@@ -16,6 +16,7 @@ import uvicorn
 from rota.api import create_api
 from rota.core.errors import Conflict, NotFound, RotaError
 from rota.core.order import Order, Scale
+from rota.core.steering import Pace, Skip
 
 TOKEN = "a-token-of-the-tests"
 TOKEN_SHA256 = hashlib.sha256(TOKEN.encode()).hexdigest()
@@ -180,6 +181,13 @@ class ScriptedEngine:
 
     async def abort(self, rollout: str) -> View:
         return await self._moved(rollout, "cancelled")
+
+    async def skip(self, rollout: str, asked: Skip) -> View:
+        return await self._moved(rollout, "progressing") | {"skipped": [asked.slot or 2]}
+
+    async def tune(self, rollout: str, asked: Pace) -> View:
+        policy = {"delay": asked.delay or 0.0, "parallelism": asked.parallelism or 1}
+        return await self._moved(rollout, "progressing") | {"policy": policy}
 
     async def shutdown(self, keep_apps: bool) -> None:
         self.shutdowns.append(keep_apps)

@@ -76,6 +76,43 @@ def test_steering(ask: Client, engine: ScriptedEngine, verb: str, phase: str) ->
     assert ask("POST", f"/api/v1/rollouts/hello.1/{verb}").json["phase"] == phase
 
 
+@pytest.mark.parametrize(
+    ("verb", "body", "key", "value"),
+    [
+        ("skip", {"slot": 3}, "skipped", [3]),
+        ("skip", {"replica": "hello-2"}, "skipped", [2]),
+        ("set", {"delay": "5s", "parallelism": "50%"}, "policy", {"delay": 5.0, "parallelism": "50%"}),
+    ],
+)
+def test_steering_with_more_than_a_word(
+    ask: Client, engine: ScriptedEngine, verb: str, body: object, key: str, value: object
+) -> None:
+    engine.held = True
+    ask("POST", ROLLOUTS, {"kind": "restart"})
+    assert ask("POST", f"/api/v1/rollouts/hello.1/{verb}", body).json[key] == value
+
+
+@pytest.mark.parametrize(
+    ("verb", "body", "words"),
+    [
+        ("skip", {}, "give a slot or a replica"),
+        ("skip", {"slot": 1, "replica": "hello-1"}, "give a slot or a replica"),
+        ("set", {}, "give a delay or a parallelism"),
+        ("set", {"parallelism": 0}, "1 to 1000 replicas or 1% to 100% of them are expected, not 0"),
+        ("set", {"parallelism": "101%"}, 'not "101%"'),
+        ("set", {"delay": 301}, "a delay is 0 to 300 seconds, not 301"),
+    ],
+)
+def test_steering_with_wrong_words_is_refused(
+    ask: Client, engine: ScriptedEngine, verb: str, body: object, words: str
+) -> None:
+    engine.held = True
+    ask("POST", ROLLOUTS, {"kind": "restart"})
+    refused = ask("POST", f"/api/v1/rollouts/hello.1/{verb}", body)
+    assert (refused.status, refused.json["exit_code"]) == (400, 2)
+    assert words in refused.json["detail"]
+
+
 def test_steering_what_has_ended_is_a_conflict(ask: Client) -> None:
     ask("POST", ROLLOUTS, {"kind": "restart"})
     assert ask("POST", "/api/v1/rollouts/hello.1/pause").status == 409

@@ -174,6 +174,10 @@ def test_steering(rota: RotaCommand, engine: ScriptedEngine) -> None:
     rota("restart", "hello", "--detach")
     assert rota("rollout", "pause").out == "hello.1 restart paused\n"
     assert rota("rollout", "resume", "hello").out == "hello.1 restart progressing\n"
+    assert rota("rollout", "skip", "--slot", "3").out == "hello.1 restart leaves out slot 3\n"
+    paced = rota("rollout", "set", "hello", "--delay", "5s", "--parallelism", "2")
+    assert paced.out == "hello.1 restart goes on 2 at a time, 5.0 s apart\n"
+    assert (rota("rollout", "skip").code, rota("rollout", "set").code) == (2, 2)
     assert rota("rollout", "abort", "hello.1").out == "hello.1 restart cancelled\n"
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.conftest import FULL
 
 from rota.core.spec import FailureAction, Mode, Order, RolloutOptions
+from rota.core.steering import Pace
 from rota.testing.simulation_history import DNS, MOODS, Deed, History, Life, check_settled
 
 EXAMPLES = 10_000 if FULL else 500
@@ -36,9 +37,13 @@ def files(draw: st.DrawFn) -> dict[str, Any]:
     wanted["repair"] = {"unhealthy_grace": draw(st.sampled_from([0, 1, 30])), "max_at_once": draw(st.integers(1, 2))}
     if draw(st.integers(0, 2)) == 0:
         wanted |= {"sticky": True, "drain": {"timeout": 0.2, "session_timeout": draw(st.sampled_from([None, 0, 0.1]))}}
-    if draw(st.integers(0, 4)) == 0:
-        wanted["deployment_strategy"] = "replace"
-        wanted["rollout"] = {"progress_deadline": 20}
+    strategy = draw(st.sampled_from(["rolling", "rolling", "rolling", "replace", "blue-green", "one generation"]))
+    if strategy != "rolling":
+        wanted["rollout"] = {"progress_deadline": 20, "failure_action": draw(st.sampled_from([None, "pause"]))}
+        if strategy == "one generation":
+            wanted["overlap"] = "forbid"
+        else:
+            wanted |= {"deployment_strategy": strategy, "keep_old": draw(st.sampled_from([0, 3, 40]))}
     else:
         order = draw(st.sampled_from([None, "start-first", "stop-first"])) if wanted["replicas"] > 1 else None
         parallelism = draw(st.sampled_from([None, 1, 2, "100%"]))
@@ -54,8 +59,19 @@ def files(draw: st.DrawFn) -> dict[str, Any]:
     return wanted
 
 
+plain = {"rollout": {"progress_deadline": 20}, "deployment_strategy": "rolling", "overlap": "allow"}
 changes = st.sampled_from(
-    [{}, {}, {}, {"replicas": 2}, {"replicas": 4}, {"health_check": {"fall": 2}}, {"sticky": {"max_age": 9}}]
+    [
+        {},
+        {},
+        {},
+        {"replicas": 2},
+        {"replicas": 4},
+        {"health_check": {"fall": 2}},
+        {"sticky": {"max_age": 9}},
+        {**plain, "deployment_strategy": "blue-green", "keep_old": 20},
+        {**plain, "overlap": "forbid"},
+    ]
 )
 deeds = st.one_of(
     st.tuples(st.just("deploy"), st.tuples(st.sampled_from(["good", "good", *MOODS]), changes, st.booleans())),
@@ -68,6 +84,8 @@ deeds = st.one_of(
     st.tuples(st.just("start"), st.none()),
     st.tuples(st.just("remove"), st.none()),
     st.tuples(st.just("steer"), st.sampled_from(["pause", "resume", "abort"])),
+    st.tuples(st.just("skip"), st.integers(1, 5)),
+    st.tuples(st.just("tune"), st.sampled_from([Pace(delay=1.0), Pace(parallelism="50%"), Pace(parallelism=3)])),
     st.tuples(st.just("suspend"), st.booleans()),
     st.tuples(st.just("kill"), st.integers(0, 9)),
     st.tuples(st.just("vanish"), st.integers(0, 9)),

@@ -6,8 +6,8 @@ import pytest
 from tests.core.scenario import options
 
 from rota.core.errors import UsageError
-from rota.core.policy import Policy, resolve
-from rota.core.spec import Mode, Order
+from rota.core.policy import Policy, paced, resolve, way_back
+from rota.core.spec import FailureAction, Mode, Order, Strategy
 from rota.testing.simulation_history import spec_of
 
 
@@ -65,3 +65,62 @@ def test_what_contradicts_itself_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=words):
         policy(replicas, same_release, **given)
+
+
+def test_the_strategy_of_a_policy_has_a_name() -> None:
+    assert policy().strategy is Strategy.ROLLING
+    for name in ("replace", "blue-green"):
+        spec = spec_of(deployment_strategy=name)
+        assert resolve(spec, 3, options(), same_release=False).strategy is Strategy(name)
+
+
+def test_a_rollback_has_a_section_of_its_own_over_rollout_and_flags_over_both() -> None:
+    spec = spec_of(rollout={"delay": 5, "parallelism": 2, "failure_action": "continue"}, rollback={"delay": 1})
+    found = resolve(spec, 4, options(monitor=3), same_release=False, back=True)
+    assert (found.delay, found.parallelism, found.monitor) == (1.0, 2, 3.0)
+    assert found.failure_action is FailureAction.PAUSE
+    named = resolve(spec, 4, options(failure_action="continue", delay=0), same_release=False, back=True)
+    assert (named.failure_action, named.delay) == (FailureAction.CONTINUE, 0.0)
+
+
+def test_a_rollback_cannot_be_asked_to_be_rolled_back() -> None:
+    with pytest.raises(UsageError, match="a rollback is not rolled back; pause or continue"):
+        resolve(spec_of(), 3, options(failure_action="rollback"), same_release=False, back=True)
+
+
+def test_the_way_back_is_the_way_there_unless_the_file_says_how() -> None:
+    there = policy(delay=4.0, failure_action="rollback")
+    assert way_back(spec_of(), 3, options(delay=4.0), there, same_release=True) is there
+    spec = spec_of(rollback={"parallelism": 3})
+    back = way_back(spec, 3, options(delay=4.0, failure_action="rollback"), there, same_release=True)
+    assert (back.delay, back.parallelism, back.failure_action) == (4.0, 3, FailureAction.PAUSE)
+
+
+@pytest.mark.parametrize("action", [None, "continue", "pause"])
+def test_the_way_back_of_one_generation_is_whole_too(action: str | None) -> None:
+    spec = spec_of(rollback={"order": "start-first", "failure_action": action, "monitor": 2})
+    there = resolve(spec, 3, options(), same_release=False, one_generation=True)
+    back = way_back(spec, 3, options(), there, same_release=False, one_generation=True)
+    assert (back.barrier, back.order, back.failure_action) == (True, Order.STOP_FIRST, FailureAction.PAUSE)
+    assert back.monitor == 2.0
+
+
+@pytest.mark.parametrize(
+    ("given", "asked", "found"),
+    [
+        ({"delay": 5.0}, (None, 2), (2, 5.0, 4)),
+        ({}, (3.0, None), (1, 3.0, 4)),
+        ({"order": "stop-first"}, (None, "50%"), (2, 0.0, 2)),
+        ({"order": "stop-first", "min_available": 2}, (None, 3), (3, 0.0, 2)),
+    ],
+)
+def test_the_pace_may_change_and_a_floor_that_follows_from_it_follows(
+    given: dict[str, object], asked: tuple[float | None, int | str | None], found: tuple[int, float, int]
+) -> None:
+    after = paced(policy(4, **given), 4, *asked)
+    assert (after.parallelism, after.delay, after.min_available) == found
+
+
+def test_what_changes_all_at_once_has_no_pace() -> None:
+    with pytest.raises(UsageError, match="it changes all its replicas at once"):
+        paced(policy(mode="simultaneous"), 3, 1.0, None)

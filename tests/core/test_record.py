@@ -113,7 +113,7 @@ def test_a_replica_shows_its_phase_on_its_way() -> None:
         words = [f"{name} {member.phase.value}" for name, member in app.here().members.items()]
         shown += [word for word in words if word not in shown]
     phases = {word.split()[1] for word in shown}
-    assert phases == {phase.value for phase in ReplicaPhase} - {"failed", "stopped"}
+    assert phases == {phase.value for phase in ReplicaPhase} - {"failed", "stopped", "standby"}
     assert [word for word in shown if word.startswith("web-3")] == [
         "web-3 pending",
         "web-3 starting",

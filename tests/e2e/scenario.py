@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import warnings
@@ -63,6 +64,15 @@ class Hello:
 
     async def ready(self) -> list[str]:
         return [replica["id"] for replica in await self.server.replicas(self.name) if replica["phase"] == "ready"]
+
+    async def crash(self, replica: str) -> None:
+        """The replica ends by itself, with an error: it is asked to at its own address."""
+        found = next(one for one in await self.server.replicas(self.name) if one["id"] == replica)
+        host, _, port = found["address"].rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(f"POST /crash HTTP/1.1\r\nHost: {self.host}\r\nContent-Length: 0\r\n\r\n".encode())
+        await reader.read()
+        writer.close()
 
     async def settled(self, replicas: int, timeout: float = 30.0) -> None:
         """Waits until exactly that many replicas exist, all ready."""

@@ -67,6 +67,12 @@ async def kill_replica(app: Hello) -> None:
     await app.server.kill_replica((await app.ready())[0])
 
 
+async def deploy_and_crash(app: Hello) -> None:
+    """A release that fails within ``monitor`` after its success."""
+    await app.deploy_new()
+    await app.crash((await app.ready())[0])
+
+
 async def wait_for_it(app: Hello) -> None:
     """Nothing to do: what was arranged before makes the step by itself."""
 
@@ -153,6 +159,7 @@ LOSSLESS: Mapping[str, Scenario] = {
     "DisableServer": restart,
     "RemoveServer": restart,
     "BeginRollout": restart,
+    "BeginRollback": deploy_and_crash,
     "TakeSlot": restart,
     "FinishSlot": restart,
     "RecordCounters": restart,
@@ -164,6 +171,7 @@ LOSSLESS: Mapping[str, Scenario] = {
     "NoteHealth": fall_ill,
     "SettleSlot": wait_for_it,
 }
+KILLING = (kill_replica, deploy_and_crash)
 ARRANGED = {"AdoptReplica": lose_record, "SettleSlot": age}
 LOSSY: Mapping[str, Scenario] = {
     "OpenGap": simultaneous,
@@ -202,7 +210,7 @@ async def app(server: ServerAt) -> Hello:
 async def test_a_daemon_killed_at_a_step_loses_nothing(step: str, point: str, app: Hello) -> None:
     await app.settled(2)
     # A POST that is in a killed replica's hands may not be sent twice: where one is killed, only GETs are sent.
-    kinds = {"post_share": 0.0, "slow_share": 0.0} if LOSSLESS[step] is kill_replica else {}
+    kinds = {"post_share": 0.0, "slow_share": 0.0} if LOSSLESS[step] in KILLING else {}
     async with app.load(rate=100.0, slow_seconds=0.5, **kinds) as load:
         await die_at(app.server, f"{point}:{step}", LOSSLESS[step], app)
         ended = await app.rollout_ended(30.0, phase="paused" if step == "PauseRollout" else None)

@@ -11,6 +11,7 @@ from tests.engine.daemon import World, quick
 from rota.core import order as o
 from rota.core.names import ReplicaId
 from rota.core.observation import Counters
+from rota.core.rollout import Phase
 from rota.core.spec import Limits, RolloutOptions
 from rota.core.state import AppState, SlotRecord
 from rota.core.steps import STEP_TYPES
@@ -71,6 +72,13 @@ async def _bad_deploy(world: World) -> None:
 async def _bad_deploy_that_pauses(world: World) -> None:
     world.runtime.faults = lambda order: Faults(crash_after=0.0) if order.release > 1 else Faults()
     await world.order(o.Deploy(spec=quick("bad"), policy=RolloutOptions(failure_action="pause")))
+
+
+async def _release_that_fails_soon(world: World) -> None:
+    fresh = quick(health_check={"start_interval": 0.01, "fall": 5})
+    await world.order(o.Deploy(spec=fresh))
+    await world.until(lambda: world.rollout is not None and world.rollout.phase is Phase.SUCCEEDED)
+    world.runtime.crash(world.running()[0].id, 3)
 
 
 async def _restart_of_the_busy(world: World) -> None:
@@ -142,6 +150,7 @@ WHERE: dict[str, Scenario] = {
     "RemoveServer": _stop,
     "UnrouteApp": _remove,
     "BeginRollout": _replace,
+    "BeginRollback": _release_that_fails_soon,
     "TakeSlot": _in_place,
     "FinishSlot": _restart,
     "AdoptReplica": _stray,

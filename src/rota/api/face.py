@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 from rota.core.order import Order
+from rota.core.steering import Pace, Skip
 from rota.ports.source import Sources
 
 View = dict[str, Any]
@@ -62,6 +63,10 @@ class EngineFace(Protocol):
     async def resume(self, rollout: str) -> View: ...
 
     async def abort(self, rollout: str) -> View: ...
+
+    async def skip(self, rollout: str, asked: Skip) -> View: ...
+
+    async def tune(self, rollout: str, asked: Pace) -> View: ...
 
     async def shutdown(self, keep_apps: bool) -> None:
         """Returns at once; the work goes on and ends with the process."""

@@ -63,6 +63,14 @@ class Policy(Waiting):
         Path | None, _flag("--plan", metavar="FILE", help="A saved plan (rota plan -o): refused if it no longer holds.")
     ] = None
 
+    monitor: Annotated[str | None, _flag("--monitor", help="How long a new replica's failure counts.")] = None
+    max_failure_ratio: Annotated[
+        float | None, _flag("--max-failure-ratio", help="The share of replicas that may fail, 0 to 1.")
+    ] = None
+    progress_deadline: Annotated[
+        str | None, _flag("--progress-deadline", help="The longest time without progress.")
+    ] = None
+
     def options(self) -> dict[str, Any]:
         """The given ones, as RolloutOptions takes them. Raises UsageError."""
         if self.sequential and self.simultaneous:
@@ -75,6 +83,9 @@ class Policy(Waiting):
             "min_available": self.min_available,
             "remove_from_dns": self.remove_from_dns,
             "failure_action": self.failure_action,
+            "monitor": self.monitor,
+            "max_failure_ratio": self.max_failure_ratio,
+            "progress_deadline": self.progress_deadline,
         }
         return {name: value for name, value in given.items() if value is not None}
 

@@ -146,11 +146,16 @@ def planned(view: dict[str, Any]) -> str | None:
 
 
 def steered(verb: str, rollout: dict[str, Any]) -> str:
-    """What follows of pause, resume or abort, where that is not yet what the rollout's phase says."""
+    """What follows of a person's word to a rollout, where that is not yet what the rollout's phase says."""
     text = f"{rollout['id']} {rollout['kind']}"
     phase = rollout["phase"].replace("_", " ")
     if verb == "pause" and phase != "paused":
         return f"{text} pausing: the hand-off under way is finished first"
+    if verb == "skip":
+        return f"{text} leaves out {', '.join(f'slot {slot}' for slot in rollout['skipped'])}"
+    if verb == "set":
+        policy = rollout["policy"]
+        return f"{text} goes on {policy['parallelism']} at a time, {duration(policy['delay'])} apart"
     if verb == "abort" and phase != "cancelled":
         release = rollout.get("from_release")
         return f"{text} going back to release {release}" if release else f"{text} being aborted"
@@ -215,6 +220,9 @@ def _serving(rollout: dict[str, Any]) -> list[str]:
         return [f"release {release} serves"]
     if phase == "succeeded" and rollout["kind"] == "rollback":
         return [f"release {rollout['to_release']} serves now"]
+    kept = rollout["policy"].get("keep_old") if phase == "succeeded" else None
+    if kept and release not in (None, rollout["to_release"]):
+        return [f"release {release} is kept for {duration(kept)}; back to it at once: rota rollback {rollout['app']}"]
     return []
 
 

@@ -8,7 +8,7 @@ from rota.core.backend import backend_of
 from rota.core.names import replica_id
 from rota.core.observation import ArtefactState
 from rota.core.readiness import Stage
-from rota.core.rollout import Cause, Failure, Rollout, SlotTarget
+from rota.core.rollout import Cause, Failure, Kind, Phase, Rollout, SlotTarget
 from rota.core.situation import Member, Situation
 from rota.core.spec import Limits, Restart
 from rota.core.state import AppState, SlotRecord
@@ -50,8 +50,9 @@ def start(here: Situation, slot: int, reason: str) -> None:
                 reason,
                 slot,
                 target.release,
-                _generation(here, target),
+                _generation(here, slot, target),
                 target.limits,
+                target.colour,
             )
         )
 
@@ -60,7 +61,7 @@ def start_again(here: Situation, member: Member) -> None:
     """The same replica again, in place, after it was stopped for that."""
     slot, target = member.record.slot, here.desired.target(member.record.slot)
     step = RestartReplica(
-        member.id, "restarted in place", slot, target.release, _generation(here, target), target.limits
+        member.id, "restarted in place", slot, target.release, _generation(here, slot, target), target.limits
     )
     here.draft.add(step)
 
@@ -76,7 +77,8 @@ def admit(here: Situation, member: Member) -> None:
     elif ready.stage is not Stage.READY:
         here.draft.wake(ready.until)
     elif member.seen is not None and member.seen.address is not None and here.balanced:
-        backend = backend_of(here.spec(member.record.release)).name
+        assert member.target is not None  # one that is to arrive has a slot
+        backend = backend_of(here.spec(member.record.release), member.target.colour).name
         if backend in here.observed.balancer.backends:
             here.draft.add(EnableServer(member.id, "ready and stable", backend, member.seen.address))
 
@@ -107,9 +109,12 @@ def failed_start(state: AppState, step: StartReplica | RestartReplica, reason: s
     )
 
 
-def _generation(here: Situation, target: SlotTarget) -> int:
+def _generation(here: Situation, slot: int, target: SlotTarget) -> int:
+    """Where all slots change together, what is made for one that is not taken up yet belongs to those that go."""
     rollout = here.rollout
-    return max(target.min_generation, rollout.generation if rollout is not None else 0)
+    if rollout is None or (rollout.policy.whole and slot not in rollout.taken):
+        return target.min_generation
+    return max(target.min_generation, rollout.generation)
 
 
 def fail(here: Situation, member: Member, cause: Cause, detail: str) -> None:
@@ -120,7 +125,8 @@ def fail(here: Situation, member: Member, cause: Cause, detail: str) -> None:
     restart = here.spec(record.release).restart
     detail = _with_end(explanation.with_advice(detail, log), here.rollout, restart, attempts)
     failure = Failure(member.id, record.slot, cause, detail, here.now, log)
-    counted = _counts(here.rollout, member, _served_until(here, member))
+    until = _served_until(here, member)
+    counted = _counts(here.rollout, member, until) or _counts_late(here, member, until)
     last = not counted and attempts >= restart.attempts
     here.draft.add(FailReplica(member.id, detail, failure, attempts, next_try, counted, last))
 
@@ -167,8 +173,21 @@ def _counts(rollout: Rollout | None, member: Member, now: float) -> bool:
     """Whether a failure is one of the rollout's own: a replica that it made, not in rotation for ``monitor`` yet."""
     if rollout is None or not _made_by(rollout, member.record.slot, member.record.generation):
         return False
+    if rollout.policy.switch and member.record.slot in rollout.in_hand:
+        return True  # in its pool, and waiting for the others: not in rotation
     enabled_at = member.record.enabled_at
     return enabled_at is None or now < enabled_at + rollout.policy.monitor
+
+
+def _counts_late(here: Situation, member: Member, until: float) -> bool:
+    """Within ``monitor`` after its deploy succeeded a release is still on trial; who ends its replicas is not its
+    fault."""
+    last = here.recorded.rollout
+    if here.rollout is not None or last is None or last.kind is not Kind.DEPLOY or last.finished_at is None:
+        return False
+    on_trial = last.phase is Phase.SUCCEEDED and until < last.finished_at + last.policy.monitor
+    by_itself = member.running or not _ended_by_others(member)
+    return on_trial and by_itself and _made_by(last, member.record.slot, member.record.generation)
 
 
 def _made_by(rollout: Rollout | None, slot: int, generation: int) -> bool:

@@ -15,7 +15,8 @@ from rota.core.sticky import Sticky
 @dataclass(frozen=True)
 class Backend:
     """Times in seconds; ``check_path`` None is a TCP check, ``cookie`` None is no stickiness, ``cookie_age`` None a
-    cookie that ends with the browser. ``balance`` is a Balance's value."""
+    cookie that ends with the browser. ``balance`` is a Balance's value. ``colour`` tells pools of the same settings
+    apart, between which a blue-green rollout switches."""
 
     app: str
     check_path: str | None
@@ -27,6 +28,7 @@ class Backend:
     cookie: str | None = None
     cookie_age: float | None = None
     balance: str = Balance.ROUND_ROBIN.value
+    colour: int = 0
 
     @cached_property
     def name(self) -> str:
@@ -34,14 +36,16 @@ class Backend:
         return _name(self)
 
 
-def backend_of(spec: AppSpec) -> Backend:
-    return _backend(spec.name, spec.check_path, spec.health_check, spec.sticky, spec.balance)
+def backend_of(spec: AppSpec, colour: int = 0) -> Backend:
+    return _backend(spec.name, spec.check_path, spec.health_check, spec.sticky, spec.balance, colour)
 
 
 @lru_cache(maxsize=4096)  # asked several times a decision
-def _backend(app: str, path: str | None, check: HealthCheck, sticky: Sticky | None, balance: Balance) -> Backend:
+def _backend(
+    app: str, path: str | None, check: HealthCheck, sticky: Sticky | None, balance: Balance, colour: int
+) -> Backend:
     plain = Backend(app, path, check.interval, check.fast_interval, check.timeout, check.fall, check.rise)
-    plain = replace(plain, balance=balance.value)
+    plain = replace(plain, balance=balance.value, colour=colour)
     return replace(plain, cookie=sticky.cookie, cookie_age=sticky.max_age) if sticky else plain
 
 

@@ -11,17 +11,18 @@ from rota.core import order as o
 from rota.core.container import PullPolicy
 from rota.core.errors import Conflict, DomainTaken, NotFound, UsageError
 from rota.core.names import rollout_id
-from rota.core.policy import Policy, resolve
+from rota.core.policy import Policy, resolve, way_back
 from rota.core.record import record
 from rota.core.rollout import Cause, Kind, Phase, Rollout, SlotTarget
-from rota.core.spec import AppSpec, Mode, RolloutOptions
+from rota.core.spec import AppSpec, FailureAction, Mode, Order, Overlap, RolloutOptions, Strategy
 from rota.core.state import AppState, Desired, Recorded, Release
 from rota.core.steps import FinishRollout
 
 
 @dataclass(frozen=True)
 class Change:
-    """What a rolling order asks for, worked out: the target and the policy's ingredients."""
+    """What a rolling order asks for, worked out: the target and the policy's ingredients. ``instant``: the target is
+    what a switch left running to go back to."""
 
     kind: Kind
     target: SlotTarget
@@ -29,6 +30,7 @@ class Change:
     spec: AppSpec
     replicas: int
     same_release: bool = False
+    instant: bool = False
 
 
 def begin(
@@ -68,7 +70,7 @@ def begin(
             desired = replace(state.desired, running=False, remove_stopped=True, removed=True)
             return _uncounted(replace(state, desired=desired), Kind.REMOVE, now)
         case _:
-            return _rolling(state, _change(state, order), now)
+            return rolling(state, _change(state, order, now), now)
 
 
 def _free(state: AppState, supersede: bool, now: float) -> AppState:
@@ -103,7 +105,7 @@ def _deploy(state: AppState, order: o.Deploy, now: float) -> AppState:
     same = number == current.release and state.desired.running
     generation = current.min_generation if same else state.recorded.next_generation
     target = SlotTarget(number, generation, order.spec.limits)
-    return _rolling(state, Change(Kind.DEPLOY, target, order.policy, order.spec, order.spec.replicas), now)
+    return rolling(state, Change(Kind.DEPLOY, target, order.policy, order.spec, order.spec.replicas), now)
 
 
 def _refuse_taken(spec: AppSpec, hosts: Mapping[str, str]) -> None:
@@ -135,7 +137,7 @@ def _release_for(state: AppState, order: o.Deploy, now: float) -> tuple[int, App
     return number, replace(state, releases=releases, recorded=replace(state.recorded, next_release=number + 1))
 
 
-def _change(state: AppState, order: o.Restart | o.Redeploy | o.Rollback | o.ChangeLimits) -> Change:
+def _change(state: AppState, order: o.Restart | o.Redeploy | o.Rollback | o.ChangeLimits, now: float) -> Change:
     if not state.desired.running:
         raise Conflict(f"{state.name} is stopped; rota start {state.name} starts it")
     current, generation = state.desired.current, state.recorded.next_generation
@@ -149,14 +151,45 @@ def _change(state: AppState, order: o.Restart | o.Redeploy | o.Rollback | o.Chan
             target = replace(current, min_generation=generation)
             return Change(Kind.REDEPLOY, target, order.policy, spec, count)
         case o.Rollback():
-            release = state.releases[_earlier(state, order.release)]
-            target = SlotTarget(release.number, generation, release.spec.limits)
-            return Change(Kind.ROLLBACK, target, order.policy, release.spec, count)
+            return _rollback(state, order, now)
         case _:
             by_rollout = order.policy.order is not None or order.policy.mode is Mode.SIMULTANEOUS
             least = generation if by_rollout else current.min_generation
             target = SlotTarget(current.release, least, order.applied_to(current.limits))
             return Change(Kind.LIMITS, target, order.policy, spec, count, same_release=True)
+
+
+def _rollback(state: AppState, order: o.Rollback, now: float) -> Change:
+    """Its policy is that of the file in force. To the release that a switch left running it is one switch back, unless
+    another way is asked for by name."""
+    current, kept = state.desired.current, state.desired.standby
+    spec, count = state.releases[current.release].spec, state.desired.replicas
+    by_name = order.policy.mode is not None or order.policy.order not in (None, Order.START_FIRST)
+    if kept is not None and now < kept.until and order.release in (None, kept.target.release) and not by_name:
+        switching = spec.model_copy(update={"deployment_strategy": Strategy.BLUE_GREEN})
+        return Change(Kind.ROLLBACK, kept.target, order.policy, switching, count, instant=True)
+    release = state.releases[_earlier(state, order.release)]
+    target = SlotTarget(release.number, state.recorded.next_generation, release.spec.limits)
+    return Change(Kind.ROLLBACK, target, order.policy, spec, count)
+
+
+def reverting(state: AppState, last: Rollout, now: float) -> Rollout | None:
+    """The rollout back from a deploy that succeeded and failed soon after; paused at once where its failure action is
+    to ask a person. None when there is nothing to go back to."""
+    former, failure = last.from_release, last.failures[-1]
+    away = state.desired.current == last.target and state.desired.running
+    if former is None or former not in state.releases or former == last.to_release or not away:
+        return None
+    change = _rollback(state, o.Rollback(release=former), now)
+    try:
+        after = rolling(state, change, now)
+    except UsageError:  # its section asks for what the number of replicas does not allow any more
+        after = rolling(state, replace(change, spec=_bare(change.spec)), now)
+    rollout = after.recorded.rollout
+    assert rollout is not None  # rolling leaves one
+    why = f"{failure.replica} of release {last.to_release}: {failure.detail}"
+    asks = last.policy.failure_action is FailureAction.PAUSE
+    return replace(rollout, cause=failure.cause, detail=why, pause_asked=asks)
 
 
 def _earlier(state: AppState, wanted: int | None) -> int:
@@ -172,19 +205,12 @@ def _earlier(state: AppState, wanted: int | None) -> int:
     return max(earlier)
 
 
-def _rolling(state: AppState, change: Change, now: float) -> AppState:
+def rolling(state: AppState, change: Change, now: float) -> AppState:
     """A rollout that takes slots up. With nothing running before, all slots are taken up at once."""
     desired, generation = state.desired, state.recorded.next_generation
-    policy = resolve(
-        change.spec,
-        change.replicas,
-        change.options,
-        same_release=change.same_release,
-        retried=change.kind is Kind.RESTART,
-    )
     fresh = not desired.running
-    if fresh:
-        policy = replace(policy, parallelism=change.replicas, delay=0.0, barrier=False)
+    policy, back = _policies(state, change)
+    target = change.target if change.instant else replace(change.target, colour=_colour(desired, policy))
     rollout = Rollout(
         id=rollout_id(state.name, generation),
         app=state.name,
@@ -192,18 +218,55 @@ def _rolling(state: AppState, change: Change, now: float) -> AppState:
         generation=generation,
         policy=policy,
         created_at=now,
-        target=change.target,
+        way_back=back,
+        target=target,
         before=desired.slots,
         before_current=desired.current if desired.current.release else None,
         before_replicas=desired.replicas,
         fresh=fresh,
         from_release=desired.current.release or None,
-        to_release=change.target.release,
+        to_release=target.release,
         progress_at=now,
     )
-    current = change.target if fresh else desired.current
-    desired = replace(desired, replicas=change.replicas, running=True, current=current)
+    current = target if fresh else desired.current
+    desired = replace(desired, replicas=change.replicas, running=True, current=current, standby=None)
     return _ordered(replace(state, desired=desired), rollout)
+
+
+def _policies(state: AppState, change: Change) -> tuple[Policy, Policy | None]:
+    """Of the way there and, where that differs, of the way back."""
+    numbers = {state.desired.current.release, change.target.release}
+    one = any(state.releases[number].spec.overlap is Overlap.FORBID for number in numbers if number in state.releases)
+    policy = resolve(
+        change.spec,
+        change.replicas,
+        change.options,
+        same_release=change.same_release,
+        retried=change.kind is Kind.RESTART,
+        back=change.kind is Kind.ROLLBACK,
+        one_generation=one,
+    )
+    if not state.desired.running:
+        return replace(policy, parallelism=change.replicas, delay=0.0, barrier=False, switch=False), None
+    if change.target.min_generation != state.recorded.next_generation and not change.instant:
+        policy = replace(policy, switch=False)  # no replica is replaced, so there is nothing to switch to
+    back = way_back(
+        change.spec,
+        state.desired.replicas,
+        change.options,
+        policy,
+        same_release=change.same_release,
+        one_generation=one,
+    )
+    return policy, back if back != policy else None
+
+
+def _colour(desired: Desired, policy: Policy) -> int:
+    """The pool that new replicas enter: for a switch one in which nobody is to stay."""
+    if not policy.switch:
+        return desired.current.colour
+    taken = {desired.current.colour, *(slot.colour for slot in desired.slots.values())}
+    return min(set(range(len(taken) + 1)) - taken)
 
 
 def _scaled_meanwhile(state: AppState, order: o.Scale) -> AppState:
@@ -244,10 +307,15 @@ def _uncounted(state: AppState, kind: Kind, now: float, before_replicas: int = 0
 
 def _plain_policy(state: AppState) -> Policy:
     """The file's own policy, without what could contradict the number of replicas."""
-    spec = state.releases[state.desired.current.release].spec
-    options = spec.rollout.model_copy(update={"order": None, "mode": None, "min_available": None})
-    bare = spec.model_copy(update={"rollout": options})
-    return resolve(bare, state.desired.replicas, RolloutOptions(), same_release=True, retried=False)
+    spec = _bare(state.releases[state.desired.current.release].spec)
+    return resolve(spec, state.desired.replicas, RolloutOptions(), same_release=True)
+
+
+def _bare(spec: AppSpec) -> AppSpec:
+    none = {"order": None, "mode": None, "min_available": None}
+    there, back = (options.model_copy(update=none) for options in (spec.rollout_options, spec.rollback_options))
+    names = {"rollout": there, "update_config": None, "rollback": back, "rollback_config": None}
+    return spec.model_copy(update={**names, "deployment_strategy": Strategy.ROLLING})
 
 
 def _ordered(state: AppState, rollout: Rollout) -> AppState:

@@ -138,11 +138,15 @@ def _superseded(here: Situation, member: Member) -> bool:
 def _hand_off(here: Situation, staying: frozenset[ReplicaId], routed: bool) -> frozenset[ReplicaId]:
     """Hand-offs under way go on; new ones begin as far as the floor allows. Returns the serving ones that may
     go."""
+    if here.desired.standby is not None and here.standby is not None:
+        here.draft.wake(here.desired.standby.until)
     staying_in = here.serving - sum(member.withdrawing for member in here.members.values())
-    room = max(0, staying_in - _floor(here))
+    room = max(0, staying_in - here.floor)
     going: set[ReplicaId] = set()
     for member in sorted(here.members.values(), key=_goes_first):
-        if not member.running or not member.known or member.id in staying or here.draft.about(member.id):
+        if not member.running or not member.known or here.draft.about(member.id):
+            continue
+        if member.id in staying or member.standby:
             continue
         why = _why(here, member)
         if member.leaving or not member.admitted:
@@ -163,28 +167,16 @@ def _goes_first(member: Member) -> bool:
     return member.record.withdraw_began_at is None
 
 
-def _floor(here: Situation) -> int:
-    """How many replicas are to serve throughout."""
-    if not here.desired.active:
-        return 0
-    rollout = here.rollout
-    return here.desired.replicas if rollout is None else min(rollout.policy.min_available, here.desired.replicas)
-
-
 def _may_go(here: Situation, member: Member, staying: frozenset[ReplicaId]) -> bool:
     """Whether its place is taken, or to be left free."""
     slot = member.record.slot
     rollout = here.rollout
-    if slot not in here.slots or (rollout is not None and slot in rollout.in_hand and _stops_first(rollout)):
+    if slot not in here.slots or (rollout is not None and slot in rollout.in_hand and rollout.policy.stops_first):
         return True
     if member.record.failure is not None:
         return not repair.waits_for_heir(here, member, staying)
     heir = next((other for other in here.of_slot(slot) if other.id in staying), None)
     return not member.serving or (heir is not None and heir.serving)
-
-
-def _stops_first(rollout: Rollout) -> bool:
-    return rollout.policy.order is not Order.START_FIRST
 
 
 def _why(here: Situation, member: Member) -> str:
@@ -195,6 +187,8 @@ def _why(here: Situation, member: Member) -> str:
         return "there is 1 slot now" if count == 1 else f"there are {count} slots now"
     if member.record.failure is not None:
         return member.record.failure.detail
+    if here.desired.standby is not None and member.record.release == here.desired.standby.target.release:
+        return "keep_old has passed"
     return f"slot {member.record.slot} is to run another one"
 
 
@@ -204,13 +198,16 @@ def _fill(here: Situation, slot: int, staying: frozenset[ReplicaId]) -> None:
     if any(member.id in staying for member in members):
         return
     rollout = here.rollout
-    if rollout is not None and slot in rollout.in_hand and _stops_first(rollout):
+    if rollout is not None and slot in rollout.in_hand and rollout.policy.stops_first:
         there = here.members.values() if rollout.policy.barrier else members
         if any((member.running or member.busy) and member.id not in staying for member in there):
             return
         if any(_in_place(here, member, staying) for member in members):
             return
     if rollout is not None and slot in rollout.in_hand and _given_up(here, rollout, slot):
+        return
+    target = here.desired.target(slot)
+    if any(here.overlaps(member, target) for member in here.members.values()):
         return
     if not here.draft.about(f"slot {slot}") and not any(_unexplained(member) for member in members):
         arrival.start(here, slot, _need(members))

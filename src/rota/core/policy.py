@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rota.core.errors import UsageError
+from rota.core.options import NO_WAY_BACK, ONE_GENERATION, ONE_SWITCH, overlapping, partly
 from rota.core.spec import AppSpec, FailureAction, Mode, Order, RolloutOptions, Strategy
 
 NAMED_SEQUENTIAL_DELAY = 30.0  # V4: the delay where sequential mode is asked for by name
@@ -13,8 +14,9 @@ NAMED_SEQUENTIAL_DELAY = 30.0  # V4: the delay where sequential mode is asked fo
 @dataclass(frozen=True)
 class Policy:
     """Times in seconds. ``parallelism`` slots are in hand at once; ``min_available`` replicas serve throughout;
-    ``barrier`` lets no new replica start before the last old one is gone (H5). ``attempts`` is how often a slot's
-    new replica is tried before it counts as failed (S4, S5).
+    ``barrier`` lets no new replica start before the last old one is gone (H5, S8). ``attempts`` is how often a slot's
+    new replica is tried before it counts as failed (S4, S5). ``switch``: requests go to the new replicas all at once,
+    when the last of them is there, and the old ones are kept for ``keep_old`` (S6).
     ``remove_from_dns``: a replica leaves DNS, and every cache, before it is handed off (V5)."""
 
     mode: Mode
@@ -28,32 +30,146 @@ class Policy:
     progress_deadline: float
     barrier: bool = False
     attempts: int = 1
+    switch: bool = False
+    keep_old: float = 0.0
     remove_from_dns: bool = False
 
+    @property
+    def strategy(self) -> Strategy:
+        if self.switch:
+            return Strategy.BLUE_GREEN
+        return Strategy.REPLACE if self.barrier else Strategy.ROLLING
 
-def resolve(spec: AppSpec, replicas: int, options: RolloutOptions, *, same_release: bool, retried: bool) -> Policy:
-    """The policy of a rollout over ``replicas`` slots: the order's own options over the file's.
+    @property
+    def stops_first(self) -> bool:
+        return self.order is not Order.START_FIRST
+
+    @property
+    def whole(self) -> bool:
+        """All slots change or none does: they are taken up together, whatever their number becomes."""
+        return self.switch or self.barrier
+
+
+def resolve(
+    spec: AppSpec,
+    replicas: int,
+    options: RolloutOptions,
+    *,
+    same_release: bool,
+    retried: bool = False,
+    back: bool = False,
+    one_generation: bool = False,
+) -> Policy:
+    """The policy of a rollout over ``replicas`` slots: the order's own options over the file's. ``back``: of a
+    rollback, for which the file has a section of its own. ``one_generation``: what runs may not overlap with what
+    comes (``overlap: forbid`` of either).
 
     Raises UsageError for what contradicts itself or would leave nobody serving (design.md, "Rules")."""
-    wanted = options.over(spec.rollout)
+    wanted = options.over(_of_file(spec, back))
+    if back:  # before what a rollout of one generation has to leave out
+        wanted = wanted.model_copy(update={"failure_action": _when_a_rollback_fails(spec, options)})
+    _refuse_whole(spec, options, one_generation)
+    if one_generation:
+        wanted = _as_a_whole(wanted).model_copy(update={"mode": Mode.SIMULTANEOUS})
     mode = _mode(spec, options, wanted)
-    order = _order(spec, mode, wanted)
+    order = _order(mode, wanted)
+    switch = not one_generation and _switches(spec, options)
     _refuse(replicas, mode, order, wanted, same_release)
-    parallelism = replicas if mode is Mode.SIMULTANEOUS else min(replicas, _count(wanted.parallelism, replicas))
+    at_once = switch or mode is Mode.SIMULTANEOUS
+    parallelism = replicas if at_once else min(replicas, _count(wanted.parallelism, replicas))
     return Policy(
         mode=mode,
         parallelism=parallelism,
         order=order,
-        delay=_delay(mode, wanted),
+        delay=0.0 if switch else _delay(mode, wanted),
         min_available=_floor(mode, order, replicas, parallelism, wanted),
-        failure_action=wanted.failure_action or FailureAction.ROLLBACK,
+        failure_action=wanted.failure_action or (FailureAction.PAUSE if back else FailureAction.ROLLBACK),
         monitor=10.0 if wanted.monitor is None else wanted.monitor,
         max_failure_ratio=wanted.max_failure_ratio or 0.0,
         progress_deadline=wanted.progress_deadline or 600.0,
-        barrier=mode is Mode.SIMULTANEOUS and spec.deployment_strategy is Strategy.REPLACE,
+        barrier=one_generation or (mode is Mode.SIMULTANEOUS and spec.deployment_strategy is Strategy.REPLACE),
         attempts=spec.restart.attempts if retried else 1,
         remove_from_dns=bool(wanted.remove_from_dns),
+        switch=switch,
+        keep_old=spec.keep_old if switch else 0.0,
     )
+
+
+def way_back(
+    spec: AppSpec,
+    replicas: int,
+    options: RolloutOptions,
+    forward: Policy,
+    *,
+    same_release: bool,
+    one_generation: bool = False,
+) -> Policy:
+    """The policy of the way back of a rollout that goes ``forward`` like that: the file's ``rollback`` section over
+    what the rollout was ordered with. Raises UsageError."""
+    own = spec.rollback_options
+    if own == RolloutOptions():
+        return forward
+    wanted = own.over(options.model_copy(update={"failure_action": None}))  # that is the way there's
+    wanted = _as_a_whole(wanted) if one_generation else wanted
+    found = resolve(spec, replicas, wanted, same_release=same_release, back=True, one_generation=one_generation)
+    # How the slots are held together is the strategy's, and is the same both ways.
+    return replace(found, barrier=forward.barrier, switch=forward.switch, attempts=forward.attempts)
+
+
+def paced(policy: Policy, replicas: int, delay: float | None, parallelism: int | str | None) -> Policy:
+    """The policy with another delay or parallelism, for a rollout under way; a floor that follows from the parallelism
+    follows the new one. Raises UsageError where all replicas change at once."""
+    if policy.whole or policy.mode is Mode.SIMULTANEOUS:
+        raise UsageError("it changes all its replicas at once: there is neither a delay nor a parallelism to set")
+    wide = policy.parallelism if parallelism is None else min(replicas, _count(parallelism, replicas))
+    by_default = _stop_first_floor(replicas, policy.parallelism)
+    floor = policy.min_available
+    if policy.order is not Order.START_FIRST and floor == by_default:
+        floor = _stop_first_floor(replicas, wide)
+    return replace(policy, parallelism=wide, delay=policy.delay if delay is None else delay, min_available=floor)
+
+
+def _of_file(spec: AppSpec, back: bool) -> RolloutOptions:
+    return spec.rollback_options.over(spec.rollout_options) if back else spec.rollout_options
+
+
+def _when_a_rollback_fails(spec: AppSpec, options: RolloutOptions) -> FailureAction:
+    """What ``rollout`` says of failures is not meant for the way back, which pauses unless it is told to go on."""
+    action = options.failure_action or spec.rollback_options.failure_action or FailureAction.PAUSE
+    if action is FailureAction.ROLLBACK:
+        raise UsageError(NO_WAY_BACK)
+    return action
+
+
+def _as_a_whole(options: RolloutOptions) -> RolloutOptions:
+    """Without what the new file may say and what the one that runs, and forbids the overlap, makes impossible."""
+    whole: dict[str, object] = {"mode": None, "order": None, "min_available": None, "max_failure_ratio": None}
+    if options.failure_action is FailureAction.CONTINUE:
+        whole["failure_action"] = None
+    return options.model_copy(update=whole)
+
+
+def _switches(spec: AppSpec, options: RolloutOptions) -> bool:
+    """Blue-green, unless the operation itself asks for another way by name (V3)."""
+    another = options.mode is not None or options.order not in (None, Order.START_FIRST)
+    return spec.deployment_strategy is Strategy.BLUE_GREEN and not another
+
+
+def _refuse_whole(spec: AppSpec, options: RolloutOptions, one_generation: bool) -> None:
+    """Flags that have no place beside what the file says; the file itself was read without contradictions."""
+    if one_generation:
+        found = overlapping(options)
+        if found is not None:
+            raise UsageError(
+                f"{found[1]} contradicts overlap: forbid, {ONE_GENERATION}; leave it out, or give --simultaneous"
+            )
+    elif _switches(spec, options):
+        found = partly(options)
+        if found is not None:
+            raise UsageError(
+                f"{found[1]} contradicts deployment_strategy: blue-green, {ONE_SWITCH}; leave it out, "
+                "or give --sequential"
+            )
 
 
 def _mode(spec: AppSpec, options: RolloutOptions, wanted: RolloutOptions) -> Mode:
@@ -63,7 +179,7 @@ def _mode(spec: AppSpec, options: RolloutOptions, wanted: RolloutOptions) -> Mod
     return wanted.mode or Mode.SEQUENTIAL
 
 
-def _order(spec: AppSpec, mode: Mode, wanted: RolloutOptions) -> Order:
+def _order(mode: Mode, wanted: RolloutOptions) -> Order:
     if mode is Mode.SIMULTANEOUS:
         if wanted.order is Order.START_FIRST:
             raise UsageError(
@@ -108,4 +224,8 @@ def _floor(mode: Mode, order: Order, replicas: int, parallelism: int, wanted: Ro
         return 0
     if wanted.min_available is not None:
         return wanted.min_available
-    return replicas if order is Order.START_FIRST else max(1, replicas - parallelism)
+    return replicas if order is Order.START_FIRST else _stop_first_floor(replicas, parallelism)
+
+
+def _stop_first_floor(replicas: int, parallelism: int) -> int:
+    return max(1, replicas - parallelism)

@@ -10,7 +10,8 @@ from rota.core import steps as s
 from rota.core.observation import Gap, Row
 from rota.core.receipt import BALANCER_DOWN
 from rota.core.rollout import Cause, Failure, Kind, Phase, Rollout, Taken, check_move
-from rota.core.state import AppState, Desired, Recorded, ReplicaRecord, SlotRecord
+from rota.core.spec import FailureAction
+from rota.core.state import AppState, Desired, Recorded, ReplicaRecord, SlotRecord, Standby
 
 FAILURES_KEPT = 20  # a rollout's history names this many failed replicas, the newest
 
@@ -25,6 +26,8 @@ def record(state: AppState, step: s.Step, now: float) -> AppState:
             state = _adopted(state, step)
         case s.FailReplica():
             state = _failed(state, step)
+        case s.BeginRollback():
+            state = _reverting(state, step.rollout)
         case s.TakeSlot():
             state = _taken(state, step, now)
         case s.TurnBack():
@@ -57,7 +60,7 @@ def _with_rollout(state: AppState, rollout: Rollout) -> AppState:
 
 
 def _started(state: AppState, step: s.StartReplica, now: float) -> AppState:
-    entry = ReplicaRecord(step.slot, step.release, step.generation, now)
+    entry = ReplicaRecord(step.slot, step.release, step.generation, now, colour=step.colour)
     number = int(step.replica.rpartition("-")[2])
     recorded = state.recorded
     replicas = {**recorded.replicas, step.replica: entry}
@@ -157,8 +160,8 @@ def _failed(state: AppState, step: s.FailReplica) -> AppState:
     alerted = recorded.slots.get(failure.slot, SlotRecord()).alerted or step.last
     slots = {**recorded.slots, failure.slot: SlotRecord(step.attempts, step.next_try, alerted)}
     state = _with(state, replace(recorded, replicas=replicas, slots=slots))
-    rollout = recorded.running_rollout
-    if rollout is None:
+    rollout = recorded.rollout
+    if rollout is None or (rollout.phase.ended and not step.counted):
         return state
     return _with_rollout(state, _with_failure(rollout, failure) if step.counted else _explained(rollout, failure))
 
@@ -174,10 +177,15 @@ def _explained(rollout: Rollout, failure: Failure) -> Rollout:
 
 def _with_failure(rollout: Rollout, failure: Failure) -> Rollout:
     taken = dict(rollout.taken)
-    if failure.slot in taken:
+    if failure.slot in taken and not rollout.phase.ended:
         entry = taken[failure.slot]
         taken[failure.slot] = replace(entry, failures=entry.failures + 1, finished_at=None)
     return replace(rollout, taken=taken, failures=(*rollout.failures, failure)[-FAILURES_KEPT:])
+
+
+def _reverting(state: AppState, rollout: Rollout) -> AppState:
+    recorded = replace(state.recorded, rollout=rollout, next_generation=rollout.generation + 1)
+    return replace(state, desired=replace(state.desired, standby=None), recorded=recorded)
 
 
 def _taken(state: AppState, step: s.TakeSlot, now: float) -> AppState:
@@ -196,6 +204,8 @@ def _turned_back(state: AppState, step: s.TurnBack) -> AppState:
     assert rollout is not None  # only a running rollout turns back
     phase = check_move(rollout.phase, Phase.ROLLING_BACK)
     turned = replace(rollout, phase=phase, back=True, cause=step.cause, detail=step.detail, pause_asked=False)
+    same = replace(rollout.policy, failure_action=FailureAction.PAUSE)  # what it says of failures is the way there's
+    turned = replace(turned, policy=rollout.way_back or same)
     state = _with_rollout(state, turned)
     if not rollout.fresh:
         return replace(state, desired=replace(state.desired, replicas=rollout.before_replicas))
@@ -217,20 +227,27 @@ def _finished(state: AppState, step: s.FinishRollout, now: float) -> AppState:
         gaps=gaps + outages,
         finished_at=now,
     )
-    return replace(_with_rollout(state, ended), desired=_settled(state.desired, ended, step.phase))
+    return replace(_with_rollout(state, ended), desired=_settled(state.desired, ended, step.phase, now))
 
 
-def _settled(desired: Desired, rollout: Rollout, phase: Phase) -> Desired:
+def _settled(desired: Desired, rollout: Rollout, phase: Phase, now: float) -> Desired:
     """After success the rollout's target is everybody's, but for slots that were left behind; a scale that was
     aborted never was."""
     if rollout.kind is Kind.SCALE and rollout.cause is Cause.CANCELLED:
         desired = replace(desired, replicas=rollout.before_replicas)
     if phase is Phase.SUCCEEDED and rollout.target is not None:
-        desired = replace(desired, current=rollout.target)
-    kept = {
+        desired = replace(desired, current=rollout.target, standby=_kept(rollout, now))
+    slots = {
         slot: target for slot, target in desired.slots.items() if target != desired.current and slot <= desired.replicas
     }
-    return replace(desired, slots=kept)
+    return replace(desired, slots=slots)
+
+
+def _kept(rollout: Rollout, now: float) -> Standby | None:
+    target = rollout.standby
+    if target is None or target == rollout.target:
+        return None
+    return Standby(target, now + rollout.policy.keep_old)
 
 
 def _rollout_step(state: AppState, step: s.Step, now: float) -> AppState:

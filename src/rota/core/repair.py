@@ -26,7 +26,7 @@ def watch(here: Situation, staying: frozenset[ReplicaId]) -> None:
         _settle(here, member)
     if any(noted):
         return  # what they change, such as from when the grace counts, is decided on next
-    overdue = [member for member in watched if not member.serving and _due(here, member)]
+    overdue = [member for member in watched if not member.arrived and _due(here, member)]
     if _nobody_serves(here):
         _hold(here, overdue)
     else:
@@ -68,9 +68,9 @@ _WAITING = "so are all others: what they depend on may be down, so none is repla
 
 def _note(here: Situation, member: Member) -> bool:
     known = member.record.unhealthy_since is not None
-    if member.serving and known:
+    if member.arrived and known:
         return here.draft.add(NoteHealth(member.id, "its health check passes again", healthy=True))
-    if member.serving or known:
+    if member.arrived or known:
         return False
     reason = "its health check fails, so it gets no requests"
     if _nobody_serves(here):
@@ -81,7 +81,7 @@ def _note(here: Situation, member: Member) -> bool:
 def _settle(here: Situation, member: Member) -> None:
     """A slot whose replica lasts starts from nothing when that one fails, and its incident is over."""
     slot, since = here.recorded.slots.get(member.record.slot, SlotRecord()), member.record.enabled_at
-    if since is None or not member.serving or not (slot.attempts or slot.alerted):
+    if since is None or not member.arrived or not (slot.attempts or slot.alerted):
         return
     if here.now >= since + backoff.RESET_AFTER:
         here.draft.add(SettleSlot(f"{member.id} has been in rotation for a minute", member.record.slot))

@@ -5,12 +5,14 @@ Called by decide once a decision; what the slots in hand then need is decided sl
 from __future__ import annotations
 
 from rota.core import arrival, publication
+from rota.core.begin import reverting
 from rota.core.observation import ArtefactState
 from rota.core.rollout import Cause, Kind, Phase, Rollout, SlotTarget
 from rota.core.situation import Member, Situation
 from rota.core.spec import AppSpec, FailureAction
 from rota.core.state import SlotRecord
 from rota.core.steps import (
+    BeginRollback,
     BeginRollout,
     CloseGap,
     FinishRollout,
@@ -25,7 +27,10 @@ from rota.core.steps import (
 def advance(here: Situation, *, routed: bool) -> None:
     """The rollout's next facts. ``routed``: its backend and hosts are as it needs them."""
     rollout = here.rollout
-    if rollout is None or here.desired.suspended:
+    if here.desired.suspended:
+        return
+    if rollout is None:
+        _look_back(here)
         return
     if rollout.phase is Phase.PENDING:
         here.draft.add(BeginRollout("the receipt counts from here", here.observed.balancer.rows))
@@ -50,9 +55,23 @@ def advance(here: Situation, *, routed: bool) -> None:
             _take_up(here, rollout, routed)
 
 
+def _look_back(here: Situation) -> None:
+    """What the failure action asks for when a release fails within ``monitor`` after its rollout had succeeded."""
+    last = here.recorded.rollout
+    if last is None or last.finished_at is None or last.policy.failure_action is FailureAction.CONTINUE:
+        return
+    late = {failure.slot for failure in last.failures if failure.at >= last.finished_at}
+    spent = late | {slot for slot, taken in last.taken.items() if taken.back}
+    if not late or len(spent) / max(1, len(here.slots)) <= last.policy.max_failure_ratio:
+        return
+    back = reverting(here.state, last, here.now)
+    if back is not None:
+        here.draft.add(BeginRollback(back.detail, back))
+
+
 def is_done(here: Situation, slot: int) -> bool:
     """The slot runs what it is to run, in rotation, and nothing else is left in it."""
-    members = here.of_slot(slot)
+    members = _changing(here, slot)
     if slot not in here.slots:
         return not members
     return len(members) == 1 and members[0].kept and members[0].right_limits and members[0].serving
@@ -61,10 +80,15 @@ def is_done(here: Situation, slot: int) -> bool:
 def _handed_over(here: Situation, slot: int) -> bool:
     """The slot's new replica serves and the old one has ended: what is left of that one is cleared away beside the next
     slot's change, and holds up only the end of the rollout."""
-    members = here.of_slot(slot)
+    members = _changing(here, slot)
     arrived = [member for member in members if member.kept and member.right_limits and member.serving]
     rest = [member for member in members if member not in arrived]
     return slot in here.slots and len(arrived) == 1 and all(member.exited and member.leaving for member in rest)
+
+
+def _changing(here: Situation, slot: int) -> list[Member]:
+    """The slot's replicas without the one that is kept to go back to."""
+    return [member for member in here.of_slot(slot) if not member.standby]
 
 
 def _cleared(here: Situation) -> bool:
@@ -98,16 +122,22 @@ def _too_many_failures(here: Situation, rollout: Rollout) -> bool:
         return len(rollout.failures) >= rollout.policy.attempts
     spent = [taken.back for taken in rollout.taken.values() if taken.failures >= rollout.policy.attempts]
     if rollout.back or any(spent):
-        return any(spent)
-    failed = len(spent) + sum(taken.back for taken in rollout.taken.values())
+        return any(spent) and not (rollout.back and _continues(rollout) and _gets_on(here, rollout))
+    left = sum(taken.back for slot, taken in rollout.taken.items() if slot not in rollout.skipped)
+    failed = len(spent) + left
     return not _continues(rollout) and failed / max(1, len(here.slots)) > rollout.policy.max_failure_ratio
 
 
+def _gets_on(here: Situation, rollout: Rollout) -> bool:
+    """On the way back there are other slots than those that have failed."""
+    there = (slot for slot, taken in rollout.taken.items() if slot in here.slots and not taken.back)
+    held = (rollout.taken[slot] for slot in rollout.in_hand)
+    return any(there) or any(taken.failures < rollout.policy.attempts for taken in held)
+
+
 def _continues(rollout: Rollout) -> bool:
-    """Slots that fail keep what they had, and the others go on. A first deploy has nothing to keep, and a rollback
-    that fails is for a person to look at."""
-    first_or_last = rollout.fresh or rollout.kind is Kind.ROLLBACK
-    return rollout.policy.failure_action is FailureAction.CONTINUE and not first_or_last
+    """Slots that fail keep what they had, and the others go on. A first deploy has nothing to keep."""
+    return rollout.policy.failure_action is FailureAction.CONTINUE and not rollout.fresh
 
 
 def _leaves_behind(here: Situation, rollout: Rollout, cause: Cause) -> bool:
@@ -168,10 +198,11 @@ def _is_named(here: Situation, slot: int) -> bool:
 def _take_up(here: Situation, rollout: Rollout, routed: bool) -> None:
     assert rollout.target is not None  # asked by advance
     _give_up_failed(here, rollout)
-    untaken = [slot for slot in here.slots if slot not in rollout.taken]
+    untaken = [slot for slot in here.slots if slot not in rollout.taken and slot not in rollout.skipped]
     if rollout.pause_asked:
         if not rollout.in_hand:
-            here.draft.add(PauseRollout("paused by request", None, "paused by request"))
+            why = rollout.detail or "paused by request"
+            here.draft.add(PauseRollout(why, None, why))
     elif not untaken and not rollout.in_hand:
         if _cleared(here):
             _succeed(here, rollout)
@@ -185,6 +216,8 @@ def _take_next(here: Situation, rollout: Rollout, target: SlotTarget, untaken: l
         here.draft.wake(gate)
         return
     room = rollout.policy.parallelism - len(rollout.in_hand)
+    if rollout.policy.whole:
+        room = len(untaken)
     for slot in sorted(untaken, key=lambda slot: (_serves(here, slot), slot)):
         if room <= 0 and not _out_of_turn(here, rollout, slot):
             continue
@@ -214,9 +247,14 @@ def _handed_back(here: Situation, slot: int) -> float:
 
 
 def _give_up_failed(here: Situation, rollout: Rollout) -> None:
-    """Failures within max_failure_ratio, or with ``continue``: the slot keeps its old values."""
+    """Failures within max_failure_ratio, or with ``continue``, and what a person skips: the slot keeps its old
+    values."""
     for slot, taken in rollout.taken.items():
-        if taken.failures >= rollout.policy.attempts and not taken.back:
+        skipped = slot in rollout.skipped and taken.finished_at is None
+        if (skipped or taken.failures >= rollout.policy.attempts) and not taken.back:
+            _give_up(here, rollout, slot)
+    for slot in sorted(rollout.skipped - set(rollout.taken)):
+        if slot in here.slots:
             _give_up(here, rollout, slot)
 
 
@@ -232,14 +270,16 @@ def _succeed(here: Situation, rollout: Rollout) -> None:
     if len(left) < len(here.slots):
         _end(here, rollout, Phase.SUCCEEDED, None, detail)
     else:
-        cause = rollout.failures[-1].cause if rollout.failures else Cause.PROGRESS_DEADLINE
+        otherwise = Cause.CANCELLED if rollout.skipped else Cause.PROGRESS_DEADLINE
+        cause = rollout.failures[-1].cause if rollout.failures else otherwise
         _end(here, rollout, Phase.FAILED, cause, "no slot could be changed")
 
 
 def _take_back(here: Situation, rollout: Rollout) -> None:
     """Slots in hand and those that do not serve go back at once, finished ones in waves as they came."""
     forward = [slot for slot, taken in rollout.taken.items() if not taken.back and slot in here.slots]
-    returning = [slot for slot in rollout.in_hand if rollout.taken[slot].back]
+    held = (rollout.taken[slot] for slot in rollout.in_hand)
+    returning = [taken for taken in held if taken.back and taken.failures < rollout.policy.attempts]
     if not forward and not rollout.in_hand:
         if not _cleared(here):
             return

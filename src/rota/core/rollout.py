@@ -75,11 +75,13 @@ class Cause(enum.Enum):
 
 @dataclass(frozen=True)
 class SlotTarget:
-    """What one slot is to run: a release, no older than a generation, under these limits."""
+    """What one slot is to run: a release, no older than a generation, under these limits. ``colour`` is the pool that
+    its replica enters: a blue-green rollout fills another one than the one that serves (S6)."""
 
     release: int
     min_generation: int
     limits: Limits
+    colour: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,10 @@ class Taken:
 class Rollout:
     """The durable facts of one rollout. ``target`` is None for the kinds that take no slot up; ``before`` keeps the
     slots' own targets from before it and ``before_current`` everybody's; ``fresh`` says that nothing of the app ran.
-    ``releases`` says of which release each replica was that served meanwhile. ``next_replica`` is the number that the
-    first replica after the order has or would have had. ``planned``: the steps, in words, of the plan that it was
-    ordered with (core.promise). Times are seconds of rota's clock."""
+    ``skipped`` are the slots that a person left out; ``way_back`` is the policy from the moment it turns back, None the
+    same one. ``releases`` says of which release each replica was that served meanwhile. ``next_replica`` is the number
+    that the first replica after the order has or would have had. ``planned``: the steps, in words, of the plan that it
+    was ordered with (core.promise). Times are seconds of rota's clock."""
 
     id: RolloutId
     app: str
@@ -118,6 +121,7 @@ class Rollout:
     generation: int
     policy: Policy
     created_at: float
+    way_back: Policy | None = None
     next_replica: int = 1
     target: SlotTarget | None = None
     before: Mapping[int, SlotTarget] = field(default_factory=dict)
@@ -133,6 +137,7 @@ class Rollout:
     cause: Cause | None = None
     detail: str = ""
     taken: Mapping[int, Taken] = field(default_factory=dict)
+    skipped: frozenset[int] = frozenset()
     failures: tuple[Failure, ...] = ()
     progress_at: float = 0.0
     baseline: Mapping[str, Row] = field(default_factory=dict)
@@ -147,6 +152,18 @@ class Rollout:
     def former(self, slot: int) -> SlotTarget | None:
         """What the slot was to run before this rollout; None when there was nothing before it."""
         return self.before.get(slot, self.before_current)
+
+    @property
+    def standby(self) -> SlotTarget | None:
+        """What a switch leaves running out of rotation: the release before, to go back to, when that was everybody's;
+        and on the way back that one until its slots are taken up. What a rollback goes away from is not kept."""
+        former = self.before_current
+        if former is None or self.target is None or self.back or not self.policy.switch:
+            return None
+        if self.kind is Kind.ROLLBACK:
+            return self.target
+        worth = self.policy.keep_old and former.release != self.target.release and not self.before
+        return former if worth else None
 
     @property
     def in_hand(self) -> tuple[int, ...]:

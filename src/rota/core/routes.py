@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from math import gcd
 
-from rota.core.backend import backend_of
-from rota.core.situation import Situation
+from rota.core.situation import Member, Situation
 from rota.core.steps import PrepareBackend, RouteApp, UnrouteApp
 
 
@@ -47,13 +46,37 @@ def _hosts(here: Situation) -> tuple[str, ...]:
 
 
 def _shares(here: Situation) -> Mapping[str, int]:
-    """In proportion to the replicas that are there to stay; empty when none is, which leaves the routes alone."""
-    staying = Counter(
-        backend_of(here.spec(member.record.release)).name
+    """In proportion to the replicas that are to be sent to; empty when none is, or when they would be too few, which
+    leaves the routes alone. A switch is all or nothing, unless nobody serves."""
+    rollout = here.rollout
+    if rollout is not None and rollout.policy.switch and here.serving and not _all_there(here):
+        return {}
+    shares = Counter(
+        member.server.backend
         for member in here.members.values()
-        if member.admitted and member.kept
+        if member.server is not None and member.admitted and _is_sent_to(here, member)
     )
-    return _reduced(staying)
+    there = [m for m in here.members.values() if m.server is not None and m.arrived and m.server.backend in shares]
+    return _reduced(shares) if len(there) >= min(here.floor, here.serving) else {}
+
+
+def _is_sent_to(here: Situation, member: Member) -> bool:
+    """It stays, or it serves until the one that comes in its place is there."""
+    slot, rollout = member.record.slot, here.rollout
+    if member.kept or not member.serving or slot not in here.slots or member.record.failure is not None:
+        return member.kept
+    if rollout is not None and slot in rollout.in_hand and rollout.policy.stops_first:
+        return False
+    return not any(other.kept and other.admitted for other in here.of_slot(slot))
+
+
+def _all_there(here: Situation) -> bool:
+    """Every slot has its replica, up, in the pool that is to serve, and nobody else would be sent to in there."""
+    pool = here.backend.name
+    inside = [member for member in here.members.values() if member.server is not None and member.server.backend == pool]
+    there = {member.record.slot for member in inside if member.arrived and member.kept}
+    others = any(member.admitted and not member.kept for member in inside)
+    return there >= set(here.slots) and not others
 
 
 def _reduced(shares: Mapping[str, int]) -> Mapping[str, int]:

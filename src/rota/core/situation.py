@@ -14,7 +14,7 @@ from rota.core.names import ReplicaId
 from rota.core.observation import Observation, ObservedReplica, ObservedServer, RunState, ServerState
 from rota.core.readiness import Readiness, Stage, readiness
 from rota.core.rollout import Rollout, SlotTarget
-from rota.core.spec import AppSpec
+from rota.core.spec import AppSpec, Overlap
 from rota.core.state import AppState, Desired, Recorded, ReplicaRecord
 from rota.core.steps import Step, subject
 
@@ -30,12 +30,14 @@ class ReplicaPhase(enum.Enum):
     STOPPING = "stopping"
     STOPPED = "stopped"
     FAILED = "failed"
+    STANDBY = "standby"
 
 
 @dataclass(frozen=True)
 class Member:
     """One replica: what is recorded of it beside what is seen of it; either may be missing. ``known``: there is a
-    record; else ``record`` is what its labels say."""
+    record; else ``record`` is what its labels say. ``routed``: requests go to the pool that it is in; ``spare``: it is
+    of what is kept to go back to."""
 
     id: ReplicaId
     known: bool
@@ -45,6 +47,8 @@ class Member:
     ready: Readiness
     busy: bool
     target: SlotTarget | None
+    routed: bool = True
+    spare: bool = False
 
     @property
     def running(self) -> bool:
@@ -69,8 +73,7 @@ class Member:
     @property
     def right_version(self) -> bool:
         """It is of its slot's release and generation, whatever its limits (design.md: "up to date")."""
-        wanted, record = self.target, self.record
-        return wanted is not None and record.release == wanted.release and record.generation >= wanted.min_generation
+        return is_of(self.record, self.target)
 
     @property
     def right_limits(self) -> bool:
@@ -83,12 +86,22 @@ class Member:
 
     @property
     def admitted(self) -> bool:
-        """HAProxy sends it new requests, were it healthy."""
+        """HAProxy would send it new requests, were it healthy and its pool routed."""
         return self.server is not None and self.server.state is ServerState.READY
 
     @property
     def serving(self) -> bool:
+        return self.arrived and self.routed
+
+    @property
+    def arrived(self) -> bool:
+        """It is in its pool and passes HAProxy's checks, whether requests go there or not."""
         return self.running and self.server is not None and self.admitted and self.server.up
+
+    @property
+    def standby(self) -> bool:
+        """Out of rotation and kept running, to go back to by one switch (S6)."""
+        return self.spare and self.arrived and not self.routed and not self.leaving and self.record.failure is None
 
     @property
     def withdrawing(self) -> bool:
@@ -109,7 +122,9 @@ class Member:
             return ReplicaPhase.STOPPING
         if self.record.drain_began_at is not None:
             return ReplicaPhase.DRAINING
-        if self.serving:
+        if self.standby:
+            return ReplicaPhase.STANDBY
+        if self.arrived:
             return ReplicaPhase.READY
         if not self.running:
             return ReplicaPhase.PENDING
@@ -191,10 +206,34 @@ class Situation:
     def serving(self) -> int:
         return sum(member.serving for member in self.members.values())
 
+    @property
+    def floor(self) -> int:
+        """How many replicas are to serve throughout."""
+        if not self.desired.active:
+            return 0
+        replicas = self.desired.replicas
+        return replicas if self.rollout is None else min(self.rollout.policy.min_available, replicas)
+
+    def overlaps(self, member: Member, target: SlotTarget) -> bool:
+        """It runs, or is about to, and is of a generation that may not run at the same time as the target's (S8)."""
+        same = member.record.release == target.release and member.record.generation >= target.min_generation
+        if same or not (member.running or member.busy):
+            return False
+        specs = (self.spec(member.record.release), self.spec(target.release))
+        return any(spec.overlap is Overlap.FORBID for spec in specs)
+
     @cached_property
     def backend(self) -> Backend:
         """The pool that new replicas enter."""
-        return backend_of(self.spec(self.newest_target.release))
+        return backend_of(self.spec(self.newest_target.release), self.newest_target.colour)
+
+    @cached_property
+    def standby(self) -> SlotTarget | None:
+        """What is kept to go back to at this moment."""
+        rollout, kept = self.rollout, self.desired.standby
+        if rollout is not None and rollout.target is not None:
+            return rollout.standby
+        return kept.target if kept is not None and self.now < kept.until else None
 
     @property
     def newest_target(self) -> SlotTarget:
@@ -207,15 +246,18 @@ class Situation:
         seen = self.observed.replicas.get(name)
         record = self.recorded.replicas.get(name) or _unrecorded(seen)
         target = self.desired.target(record.slot) if record.slot in self.slots else None
+        server = self.observed.balancer.servers.get(name)
         return Member(
             id=name,
             known=name in self.recorded.replicas,
             record=record,
             seen=seen,
-            server=self.observed.balancer.servers.get(name),
+            server=server,
             ready=self._readiness(record, seen),
             busy=name in self.observed.busy,
             target=target,
+            routed=server is None or bool(self.observed.balancer.routes.get(server.backend)),
+            spare=is_of(record, self.standby) and target is not None and not is_of(record, target),
         )
 
     def _readiness(self, record: ReplicaRecord, seen: ObservedReplica | None) -> Readiness:
@@ -223,6 +265,13 @@ class Situation:
         if seen is None or release is None:
             return Readiness(Stage.STARTING)
         return readiness(release.spec, seen, self.observed.probes.get(seen.id), self.now)
+
+
+def is_of(record: ReplicaRecord, target: SlotTarget | None) -> bool:
+    """It is of that release, no older, and for that pool."""
+    if target is None or (record.release, record.colour) != (target.release, target.colour):
+        return False
+    return record.generation >= target.min_generation
 
 
 def _unrecorded(seen: ObservedReplica | None) -> ReplicaRecord:

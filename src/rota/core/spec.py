@@ -13,24 +13,29 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 from pydantic_core import PydanticCustomError
 
 from rota.core.container import Container, Image, NetworkName, Volume
-from rota.core.model import Model, Switch, misplaced
+from rota.core.model import Model as Model
+from rota.core.model import Switch, misplaced
 from rota.core.names import AppName, DomainName, EnvName, UserName
+
+# The part of the file's model with a module of its own is the spec's all the same.
+from rota.core.options import NO_WAY_BACK, contradiction
+from rota.core.options import FailureAction as FailureAction
+from rota.core.options import Mode as Mode
+from rota.core.options import Order as Order
+from rota.core.options import Overlap as Overlap
+from rota.core.options import RolloutOptions as RolloutOptions
+from rota.core.options import Strategy as Strategy
+from rota.core.options import UpdateConfig as UpdateConfig
 from rota.core.quantities import Seconds, Size, Whole, between, quoted
 from rota.core.sticky import StickyOrSwitch
 
 CLOUDLET_BYTES = 128 * 2**20  # V8: 1 cloudlet = 128 MiB
 CLOUDLET_CPUS = 0.4  # V8: and 400 MHz, taken as 0.4 of a core as Virtuozzo's hosts do
-MAX_DELAY = 300.0  # V4
 MAX_DRAIN = 3600.0  # the balancer keeps a process that a reload replaced for a little longer than this
 MAX_MIN_READY = 600.0  # H2
-
+MAX_KEEP_OLD = 86400.0  # a day: each kept replica costs what a serving one does
 
 LEAST_MEMORY = 4 * 2**20  # below it no interpreter starts
-
-
-class Strategy(enum.Enum):
-    ROLLING = "rolling"
-    REPLACE = "replace"
 
 
 class Balance(enum.Enum):
@@ -40,23 +45,6 @@ class Balance(enum.Enum):
     LEASTCONN = "leastconn"
     RANDOM = "random"
     SOURCE = "source"
-
-
-class Mode(enum.Enum):
-    SEQUENTIAL = "sequential"
-    SIMULTANEOUS = "simultaneous"
-
-
-class Order(enum.Enum):
-    START_FIRST = "start-first"
-    STOP_FIRST = "stop-first"
-    IN_PLACE = "in-place"
-
-
-class FailureAction(enum.Enum):
-    ROLLBACK = "rollback"
-    PAUSE = "pause"
-    CONTINUE = "continue"
 
 
 def _enough_memory(value: int) -> int:
@@ -160,47 +148,6 @@ def _notify_url(value: str) -> str:
 NotifyUrl = Annotated[str, Field(max_length=4096), AfterValidator(_notify_url)]
 
 
-def _parallelism(value: object) -> int | str:
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1000:
-        return value
-    match = re.fullmatch(r"([1-9][0-9]{0,3})(%?)", value, re.ASCII) if isinstance(value, str) else None
-    if match is None or int(match[1]) > (100 if match[2] else 1000):
-        raise ValueError(f"1 to 1000 replicas or 1% to 100% of them are expected, not {quoted(value)}")
-    return match[0] if match[2] else int(match[1])
-
-
-Parallelism = Annotated[int | str, BeforeValidator(_parallelism)]
-
-
-def _delay(value: float) -> float:
-    if value > MAX_DELAY:
-        raise ValueError(
-            f"a delay is 0 to {MAX_DELAY:g} seconds, not {value:g}: it only spaces out replicas that are ready already;"
-            " to watch each for longer use min_ready_seconds"
-        )
-    return value
-
-
-class RolloutOptions(Model):
-    """``rollout:`` in the file and the policy flags of a command; None means "by default" (core.policy)."""
-
-    mode: Mode | None = None
-    parallelism: Parallelism | None = None
-    order: Order | None = None
-    delay: Annotated[Seconds, AfterValidator(_delay)] | None = None
-    min_available: Whole | None = Field(default=None, ge=0, le=1000)
-    remove_from_dns: Switch | None = None
-    failure_action: FailureAction | None = None
-    monitor: Annotated[Seconds, between(0, 3600)] | None = None
-    max_failure_ratio: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
-    progress_deadline: Annotated[Seconds, between(1, 86400)] | None = None
-
-    def over(self, other: RolloutOptions) -> RolloutOptions:
-        """These options where they are given, the other's where not."""
-        given = {name: value for name, value in self if value is not None}
-        return other.model_copy(update=given)
-
-
 def _drain_timeout(value: float) -> float:
     if not 0 <= value <= MAX_DRAIN:
         raise ValueError(
@@ -283,7 +230,12 @@ class AppSpec(Model):
     network: NetworkName | None = None
     container: Container = Container()
     resources: Resources = Resources()
+    overlap: Overlap = Overlap.ALLOW
+    keep_old: Annotated[Seconds, between(0, MAX_KEEP_OLD)] = 600.0
     rollout: RolloutOptions = RolloutOptions()
+    update_config: UpdateConfig | None = None
+    rollback: RolloutOptions = RolloutOptions()
+    rollback_config: UpdateConfig | None = None
     balance: Balance = Balance.ROUND_ROBIN
     sticky: StickyOrSwitch = None
     drain: Drain = Drain()
@@ -301,17 +253,37 @@ class AppSpec(Model):
     def _env_once(cls, value: tuple[EnvVar, ...]) -> tuple[EnvVar, ...]:
         return _once(value, "name")
 
-    @field_validator("rollout")
+    @field_validator("overlap")
+    @classmethod
+    def _overlap_fits(cls, value: Overlap, read: ValidationInfo) -> Overlap:
+        if value is Overlap.FORBID and read.data.get("deployment_strategy") is Strategy.BLUE_GREEN:
+            raise ValueError("forbid contradicts deployment_strategy: blue-green, which runs two generations at once")
+        return value
+
+    @field_validator("rollout", "rollback")
     @classmethod
     def _no_contradiction(cls, value: RolloutOptions, read: ValidationInfo) -> RolloutOptions:
-        """``replace`` is one wave that stops first (H5); ``mode`` and ``order`` refine rolling only."""
-        if read.data.get("deployment_strategy") is not Strategy.REPLACE:
-            return value
-        if value.mode is Mode.SEQUENTIAL:
-            raise misplaced("sequential contradicts deployment_strategy: replace, which does all at once", ["mode"])
-        if value.order in (Order.START_FIRST, Order.IN_PLACE):
-            message = f"{value.order.value} contradicts deployment_strategy: replace, which stops all first"
-            raise misplaced(message, ["order"])
+        found = contradiction(value, read.data.get("deployment_strategy"), read.data.get("overlap"))
+        if found is not None:
+            raise misplaced(found[1], [found[0]])
+        if read.field_name == "rollback" and value.failure_action is FailureAction.ROLLBACK:
+            raise misplaced(NO_WAY_BACK, ["failure_action"])
+        return value
+
+    @field_validator("update_config", "rollback_config")
+    @classmethod
+    def _one_name(cls, value: UpdateConfig | None, read: ValidationInfo) -> UpdateConfig | None:
+        """Held to the same rules as the section that it is another name of, and never beside that one."""
+        if value is None:
+            return None
+        own = "rollout" if read.field_name == "update_config" else "rollback"
+        if read.data.get(own, RolloutOptions()) != RolloutOptions():
+            raise ValueError(f"this is Compose's name of {own}, which is given too; keep one of the two")
+        found = contradiction(value.options(), read.data.get("deployment_strategy"), read.data.get("overlap"))
+        if found is not None:
+            raise misplaced(found[1], [found[0]])
+        if own == "rollback" and value.failure_action is FailureAction.ROLLBACK:
+            raise misplaced(NO_WAY_BACK, ["failure_action"])
         return value
 
     @field_validator("drain")
@@ -341,6 +313,14 @@ class AppSpec(Model):
         if value is not None and read.data.get("image") is not None:
             raise ValueError("it builds an uploaded directory, and an image has none; build the image with it instead")
         return value
+
+    @property
+    def rollout_options(self) -> RolloutOptions:
+        return self.update_config.options() if self.update_config is not None else self.rollout
+
+    @property
+    def rollback_options(self) -> RolloutOptions:
+        return self.rollback_config.options() if self.rollback_config is not None else self.rollback
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -24,8 +24,8 @@ from rota.core.starter import written
 DEFAULT_FILE = "rota.yaml"
 
 NOT_YET = {
-    "": "archive autoscale build canary freezes git hold image_key images keep_old migration"
-    " overlap placement ports post_deploy pre_deploy preset protected rollback schedule server targets"
+    "": "archive autoscale build canary freezes git hold image_key images migration"
+    " placement ports post_deploy pre_deploy preset protected schedule server targets"
     " warm_up windows",
     "domains": "aliases",
     "env": "from secret_name",
@@ -33,7 +33,7 @@ NOT_YET = {
 }
 """Keys of the file's full form that this version does not honour, by section: named, never dropped silently (H11)."""
 
-NOT_YET_VALUES = {"deployment_strategy": ("blue-green", "canary"), "health_check.type": ("exec",)}
+NOT_YET_VALUES = {"deployment_strategy": ("canary",), "health_check.type": ("exec",)}
 
 _EXAMPLES = {"name": "name: hello", "command": 'command: ["python3", "app.py"] or image: ghcr.io/me/app:1.2'}
 _LISTS = {

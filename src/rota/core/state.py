@@ -23,6 +23,14 @@ class Release:
 
 
 @dataclass(frozen=True)
+class Standby:
+    """Replicas of the release before, kept running out of rotation until a time, so that going back is one switch."""
+
+    target: SlotTarget
+    until: float
+
+
+@dataclass(frozen=True)
 class Desired:
     """``current`` is what every slot from 1 to ``replicas`` is to run, but for those in ``slots``: the ones that a
     rollout has taken up, or that were left behind by one. ``suspended``: stopped with the server, to run again with
@@ -35,6 +43,7 @@ class Desired:
     remove_stopped: bool = True
     removed: bool = False
     suspended: bool = False
+    standby: Standby | None = None
 
     @property
     def active(self) -> bool:
@@ -48,9 +57,9 @@ class Desired:
 @dataclass(frozen=True)
 class ReplicaRecord:
     """Facts about one replica, each written before the act that it permits. ``run_before`` is the run that is being
-    ended for a restart in place; ``generation`` is that of the replica's next or present run.
-    ``unhealthy_since``: when rota saw that HAProxy's check of it fails; None while it passes. ``withdrawn_at``: when
-    every view of DNS was seen to name it no more; the TTL counts from there."""
+    ended for a restart in place; ``generation`` is that of the replica's next or present run; ``colour`` is the pool
+    that it was made for. ``unhealthy_since``: when rota saw that HAProxy's check of it fails; None while it passes.
+    ``withdrawn_at``: when every view of DNS was seen to name it no more; the TTL counts from there."""
 
     slot: int
     release: int
@@ -67,6 +76,7 @@ class ReplicaRecord:
     failure: Failure | None = None
     withdraw_began_at: float | None = None
     withdrawn_at: float | None = None
+    colour: int = 0
 
 
 @dataclass(frozen=True)

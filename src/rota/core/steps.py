@@ -10,7 +10,7 @@ from typing import get_args
 from rota.core.backend import Backend
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, DnsEntry, Row
-from rota.core.rollout import Cause, Failure, Phase, SlotTarget
+from rota.core.rollout import Cause, Failure, Phase, Rollout, SlotTarget
 from rota.core.spec import Limits
 
 
@@ -39,6 +39,7 @@ class StartReplica(ReplicaStep):
     release: int
     generation: int
     limits: Limits
+    colour: int = 0
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,13 @@ class BeginRollout(AppStep):
     """The receipt's baseline: the counters as they stand when the rollout begins."""
 
     rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class BeginRollback(AppStep):
+    """A release failed soon after its rollout had succeeded: the rollout that goes back from it, ordered by nobody."""
+
+    rollout: Rollout
 
 
 @dataclass(frozen=True)
@@ -271,6 +279,7 @@ BalancerStep = (
 DnsStep = PublishRecords | WithdrawRecords
 StoreStep = (
     BeginRollout
+    | BeginRollback
     | TakeSlot
     | FinishSlot
     | AdoptReplica

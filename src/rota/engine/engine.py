@@ -181,6 +181,12 @@ class Engine:
     async def abort(self, rollout: str) -> View:
         return await self._ask(rollout, steering.abort)
 
+    async def skip(self, rollout: str, asked: steering.Skip) -> View:
+        return await self._ask_of_state(rollout, lambda state, running: steering.skip(state, running, asked))
+
+    async def tune(self, rollout: str, asked: steering.Pace) -> View:
+        return await self._ask_of_state(rollout, lambda state, running: steering.tune(state, running, asked))
+
     async def shutdown(self, keep_apps: bool) -> None:
         self._on_shutdown(keep_apps)
 
@@ -290,6 +296,9 @@ class Engine:
         return lambda state: promised(admit(state, order, app, self._clock.now(), hosts, room, removed), order)
 
     async def _ask(self, id: str, ask: Callable[[Rollout, float], Rollout]) -> View:
+        return await self._ask_of_state(id, lambda state, rollout: ask(rollout, self._clock.now()))
+
+    async def _ask_of_state(self, id: str, ask: Callable[[AppState, Rollout], Rollout]) -> View:
         rollout = await self._kept_rollout(id)
         if rollout.phase.ended:
             raise Conflict(f"{id} has ended: {rollout.phase.value}")
@@ -299,7 +308,7 @@ class Engine:
             running = state.recorded.running_rollout
             if running is None or running.id != id:
                 raise Conflict(f"{id} has ended")
-            return replace(state, recorded=replace(state.recorded, rollout=ask(running, self._clock.now())))
+            return replace(state, recorded=replace(state.recorded, rollout=ask(state, running)))
 
         after = await app.change(change)
         assert after.recorded.rollout is not None  # asked by change

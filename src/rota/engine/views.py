@@ -108,6 +108,7 @@ def rollout_view(rollout: Rollout, state: AppState | None, observed: Observation
         "policy": policy_view(rollout),
         "started_at": moment(rollout.started_at or rollout.created_at),
         "finished_at": moment(rollout.finished_at),
+        "skipped": sorted(rollout.skipped),
         "progress": {"done": done, "of": slots},
         "failures": [failure_view(failure) for failure in rollout.failures],
         "steps": [step_view(event) for event in steps],
@@ -118,6 +119,7 @@ def rollout_view(rollout: Rollout, state: AppState | None, observed: Observation
 def policy_view(rollout: Rollout) -> View:
     policy = rollout.policy
     return {
+        "strategy": policy.strategy.value,
         "mode": policy.mode.value,
         "parallelism": policy.parallelism,
         "order": policy.order.value,
@@ -127,6 +129,7 @@ def policy_view(rollout: Rollout) -> View:
         "monitor": policy.monitor,
         "max_failure_ratio": policy.max_failure_ratio,
         "progress_deadline": policy.progress_deadline,
+        "keep_old": policy.keep_old,
         "remove_from_dns": policy.remove_from_dns,
     }
 

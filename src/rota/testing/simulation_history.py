@@ -15,9 +15,10 @@ from rota.core.names import ReplicaId
 from rota.core.notice import Topic
 from rota.core.observation import RunState
 from rota.core.rolling import is_done
-from rota.core.rollout import Phase
+from rota.core.rollout import Phase, Rollout
 from rota.core.situation import Situation
 from rota.core.spec import AppSpec, RolloutOptions
+from rota.core.state import AppState
 from rota.ports.runtime import StartOrder
 from rota.testing.dns import FakeDns
 from rota.testing.runtime import Faults
@@ -173,6 +174,17 @@ class Life:
         state = self.simulation.state
         if state is not None and state.recorded.running_rollout is not None:
             self._try(lambda: self.simulation.ask(getattr(steering, given)))
+
+    def _do_skip(self, given: int) -> None:
+        self._ask_of_state(lambda state, rollout: steering.skip(state, rollout, steering.Skip(slot=given)))
+
+    def _do_tune(self, given: steering.Pace) -> None:
+        self._ask_of_state(lambda state, rollout: steering.tune(state, rollout, given))
+
+    def _ask_of_state(self, change: Callable[[AppState, Rollout], Rollout]) -> None:
+        state = self.simulation.state
+        if state is not None and state.recorded.running_rollout is not None:
+            self._try(lambda: self.simulation.ask(lambda rollout, now: change(state, rollout)))
 
     def _do_suspend(self, given: bool) -> None:
         self.simulation.suspend(given)

@@ -9,7 +9,7 @@ from rota.core.names import ReplicaId
 from rota.core.observation import ObservedServer, RunState, ServerState
 from rota.core.rollout import Cause, Rollout
 from rota.core.situation import Member, Situation
-from rota.core.spec import Mode, Order
+from rota.core.spec import Mode, Order, Overlap
 from rota.testing.simulation import Simulation
 from rota.testing.simulation_dns import check_dns
 
@@ -42,6 +42,23 @@ class DesignRules:
             assert step.replica not in self._started, f"{step.replica} is started again"
             self._started.add(step.replica)
             _one_run_a_slot(simulation, step)
+            _one_generation(simulation, step)
+
+    def _routes(self, here: Situation, step: s.RouteApp) -> None:
+        """Requests go to no pool that serves less than is asked for, nor to one of a switch before all are there."""
+        serving = sum(member.serving for member in here.members.values())
+        then = [
+            member
+            for member in here.members.values()
+            if member.arrived and member.server.backend in step.shares  # type: ignore[union-attr]
+        ]
+        assert len(then) >= min(floor_of(here), serving), f"{step.shares} leave {len(then)} of {serving}"
+        rollout = here.rollout
+        if rollout is not None and rollout.policy.switch and serving:
+            assert len(step.shares) == 1, f"a switch to {step.shares}"
+            there = {member.record.slot for member in then if member.kept}
+            assert there >= set(here.slots), f"switched with {there} of {here.slots} there"
+            assert not [member.id for member in then if not member.kept], "two generations serve at once"
 
     def _one(self, here: Situation, decision: Decision, step: s.Step) -> None:
         member = here.members.get(step.replica) if isinstance(step, s.ReplicaStep) else None
@@ -83,6 +100,8 @@ class DesignRules:
                 assert member is not None
                 assert not member.running
                 assert member.server is None or member.server.state is ServerState.MAINT
+            case s.RouteApp():
+                self._routes(here, step)
             case s.TakeSlot():
                 assert here.rollout is not None
                 _take(here, here.rollout, step)
@@ -196,7 +215,9 @@ def _take(here: Situation, rollout: Rollout, step: s.TakeSlot) -> None:
     if step.back or (step.slot in rollout.taken and not rollout.taken[step.slot].back):
         return
     if serves:
-        assert len(rollout.in_hand) < rollout.policy.parallelism, "more slots in hand than parallelism"
+        assert rollout.policy.whole or len(rollout.in_hand) < rollout.policy.parallelism, (
+            "more slots in hand than parallelism"
+        )
     for slot, taken in rollout.taken.items():
         if taken.finished_at is not None and slot in here.slots:
             enabled = [member.record.enabled_at or 0.0 for member in here.of_slot(slot)]
@@ -223,5 +244,22 @@ def _one_run_a_slot(simulation: Simulation, step: s.StartReplica) -> None:
         if name == step.replica or seen.state is not RunState.RUNNING or seen.slot != step.slot or record is None:
             continue
         going = record.stop_began_at is not None or record.failure is not None
-        same = (record.release, record.generation) == (step.release, step.generation)
+        same = (record.release, record.generation, record.colour) == (step.release, step.generation, step.colour)
         assert going or not same, f"{step.replica} is a duplicate of {name}"
+
+
+def _one_generation(simulation: Simulation, step: s.StartReplica) -> None:
+    """The truth, whatever was observed: where overlap is forbidden, only replicas of one generation run (S8)."""
+    assert simulation.state is not None, "started for an app that is gone"
+    state, rollout = simulation.state, simulation.state.recorded.rollout
+    wanted = [state.desired.current, *state.desired.slots.values()]
+    wanted += [rollout.target] if rollout is not None and rollout.target is not None else []
+    for name, seen in simulation.seen().items():
+        specs = [state.releases[number].spec for number in (seen.release, step.release) if number in state.releases]
+        if name == step.replica or seen.state is not RunState.RUNNING:
+            continue
+        low, high = sorted((seen.generation, step.generation))
+        bounds = [target.min_generation for target in wanted if target.release == step.release]
+        apart = seen.release != step.release or any(low < bound <= high for bound in bounds)
+        forbidden = any(spec.overlap is Overlap.FORBID for spec in specs)
+        assert not (apart and forbidden), f"{step.replica} of generation {step.generation} beside {name}, {low}"

@@ -8,7 +8,7 @@ from rota.core.observation import Counters, Gap, Row
 from rota.core.policy import Policy
 from rota.core.rollout import Cause, Failure, Kind, Phase, Rollout, SlotTarget, Taken
 from rota.core.spec import AppSpec, FailureAction, Limits, Mode, Order
-from rota.core.state import AppState, Desired, Recorded, Release, ReplicaRecord, SlotRecord
+from rota.core.state import AppState, Desired, Recorded, Release, ReplicaRecord, SlotRecord, Standby
 
 BEGAN = 1_700_000_000.123456
 
@@ -20,7 +20,13 @@ def app_in_rollout(app: str = "hello", *, replicas: int = 5, tick: int = 0, gene
     return AppState(
         name=app,
         desired=Desired(
-            replicas, old, {slot: new for slot in slots if slot < 3}, running=False, remove_stopped=False, removed=True
+            replicas,
+            old,
+            {slot: new for slot in slots if slot < 3},
+            running=False,
+            remove_stopped=False,
+            removed=True,
+            standby=Standby(old, BEGAN + 600),
         ),
         recorded=Recorded(
             replicas={replica_id(app, slot): _replica(app, slot, tick) for slot in slots},
@@ -58,6 +64,19 @@ def rollout(app: str = "hello", *, replicas: int = 5, tick: int = 0, generation:
             attempts=3,
         ),
         created_at=BEGAN,
+        way_back=Policy(
+            Mode.SIMULTANEOUS,
+            replicas,
+            Order.STOP_FIRST,
+            0.0,
+            0,
+            FailureAction.CONTINUE,
+            1.5,
+            0.0,
+            60.0,
+            switch=True,
+            keep_old=600.0,
+        ),
         target=_target(2),
         before={slot: _target(1) for slot in slots},
         before_current=_target(1),
@@ -71,6 +90,7 @@ def rollout(app: str = "hello", *, replicas: int = 5, tick: int = 0, generation:
         cause=Cause.UNHEALTHY,
         detail="two lines\nand “quotes”, \x00 and \U0001f980",
         taken={slot: Taken(BEGAN, BEGAN + slot, back=True, failures=1) for slot in slots if slot < 3},
+        skipped=frozenset({4}),
         failures=(_failure(app, 1),),
         progress_at=BEGAN + tick,
         baseline=rows,
@@ -112,7 +132,7 @@ def events(app: str = "hello", *, tick: int = 0, generation: int = 7) -> tuple[E
 
 
 def _target(number: int) -> SlotTarget:
-    return SlotTarget(number, number + 3, Limits(memory=256 * 2**20, cpus=0.1 + 0.2))
+    return SlotTarget(number, number + 3, Limits(memory=256 * 2**20, cpus=0.1 + 0.2), colour=number)
 
 
 def _replica(app: str, slot: int, tick: int) -> ReplicaRecord:
@@ -122,6 +142,7 @@ def _replica(app: str, slot: int, tick: int) -> ReplicaRecord:
         run_before="boot/123/456",
         unhealthy_since=at + 0.5,
         failure=_failure(app, slot),
+        colour=1,
     )
 
 

@@ -122,3 +122,14 @@ def test_pools_that_lost_everything_are_dropped_and_new_ones_are_not() -> None:
     app = App("a").prepared(old, ("a.localhost",)).prepared(new, ("a.localhost",))
     assert set(app.without_unused().pools) == {old.name, new.name}
     assert set(app.routed({new.name: 1}).without_unused().pools) == {new.name}
+
+
+def test_a_cookie_leads_to_no_pool_of_a_colour_that_is_kept_out_of_service() -> None:
+    blue = Backend("web", None, 1.0, 1.0, 1.0, 3, 2, "SID")
+    green, other_check = replace(blue, colour=1), replace(blue, fall=5)
+    app = App("web")
+    for count, pool in enumerate((blue, green, other_check), start=1):
+        server = Server(replica_id("web", count), pool.name, Address("127.0.0.1", 8000 + count), f"pin{count}")
+        app = app.prepared(pool, ("web.localhost",)).with_server(server)
+    assert app.routed({other_check.name: 1}).pins == {"pin1": blue.name, "pin3": other_check.name}
+    assert app.routed({green.name: 1}).pins == {"pin2": green.name}

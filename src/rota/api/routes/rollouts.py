@@ -12,6 +12,7 @@ from rota.api.idempotency import IdempotencyKey
 from rota.api.routes.context import PROBLEM, App, Given, Rollout
 from rota.core.names import AppName
 from rota.core.order import Order
+from rota.core.steering import Pace, Skip
 
 router = APIRouter(prefix="/api/v1", tags=["rollouts"], responses=PROBLEM)
 
@@ -70,3 +71,15 @@ async def resume(rollout: Rollout, request: Request, given: Given, key: Idempote
 async def abort(rollout: Rollout, request: Request, given: Given, key: IdempotencyKey = None) -> View:
     """Goes back to the release it came from; ends as cancelled."""
     return await given.once.perform(request, key, 200, lambda: given.engine.abort(rollout))
+
+
+@router.post("/rollouts/{rollout}/skip")
+async def skip(rollout: Rollout, asked: Skip, request: Request, given: Given, key: IdempotencyKey = None) -> View:
+    """Leaves one slot as it was."""
+    return await given.once.perform(request, key, 200, lambda: given.engine.skip(rollout, asked))
+
+
+@router.post("/rollouts/{rollout}/set")
+async def tune(rollout: Rollout, asked: Pace, request: Request, given: Given, key: IdempotencyKey = None) -> View:
+    """Another delay or parallelism from now on."""
+    return await given.once.perform(request, key, 200, lambda: given.engine.tune(rollout, asked))

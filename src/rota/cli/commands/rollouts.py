@@ -1,4 +1,4 @@
-"""The command ``rota rollout``: ls, show, watch, pause, resume, abort."""
+"""The command ``rota rollout``: ls, show, watch, pause, resume, skip, set, abort."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rota.cli.commands.arguments import AsJson, example
 from rota.cli.connection import Connection, View, quoted
 from rota.cli.outcome import ENDED, SETTLED
 from rota.cli.table import table
-from rota.core.errors import NotFound
+from rota.core.errors import NotFound, UsageError
 
 Id = Annotated[
     str | None,
@@ -28,6 +28,8 @@ def add_to(commands: typer.Typer) -> None:
     group.command("watch", epilog=example("rota rollout watch hello.3"))(watch)
     group.command("pause", epilog=example("rota rollout pause hello.3"))(pause)
     group.command("resume", epilog=example("rota rollout resume hello.3"))(resume)
+    group.command("skip", epilog=example("rota rollout skip hello.3 --slot 2"))(skip)
+    group.command("set", epilog=example("rota rollout set hello.3 --delay 5s --parallelism 2"))(set_pace)
     group.command("abort", epilog=example("rota rollout abort hello.3"))(abort)
     commands.add_typer(group, name="rollout")
 
@@ -78,9 +80,35 @@ def abort(id: Id = None, json: AsJson = False) -> None:
     _steer("abort", id, json)
 
 
-def _steer(verb: str, id: str | None, json: bool) -> None:
+def skip(
+    id: Id = None,
+    slot: Annotated[int | None, typer.Option("--slot", min=1, help="The slot to leave as it is.")] = None,
+    replica: Annotated[str | None, typer.Option("--replica", help="A replica in that slot.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Leave one slot as it was."""
+    if (slot is None) == (replica is None):
+        raise UsageError("give --slot or --replica")
+    _steer("skip", id, json, {"slot": slot} if slot is not None else {"replica": replica})
+
+
+def set_pace(
+    id: Id = None,
+    delay: Annotated[str | None, typer.Option("--delay", help="Pause between replicas, 0 to 300s.")] = None,
+    parallelism: Annotated[str | None, typer.Option("--parallelism", help="Replicas at a time: N or N%.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Change the speed of a rollout under way."""
+    asked = {"delay": delay, "parallelism": parallelism}
+    given = {name: value for name, value in asked.items() if value is not None}
+    if not given:
+        raise UsageError("give --delay or --parallelism")
+    _steer("set", id, json, given)
+
+
+def _steer(verb: str, id: str | None, json: bool, body: View | None = None) -> None:
     connection = Connection()
-    view = connection.post(f"/api/v1/rollouts/{quoted(_one(connection, id, running=True)['id'])}/{verb}")
+    view = connection.post(f"/api/v1/rollouts/{quoted(_one(connection, id, running=True)['id'])}/{verb}", body)
     output.answer_json(view) if json else output.answer(wording.steered(verb, view))
 
 

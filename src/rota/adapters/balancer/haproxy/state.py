@@ -62,10 +62,13 @@ class App:
 
     @property
     def pins(self) -> Mapping[str, str]:
-        """Which backend a cookie leads to, as long as there is more than one that it could."""
+        """Which backend a cookie leads to, as long as there is more than one that it could: never to one of another
+        colour than those that requests go to, which a blue-green rollout keeps out of service."""
         if len({server.backend for server in self.servers.values()} | set(self.shares)) < 2:
             return {}
-        return {server.pin: server.backend for server in self.servers.values() if server.pin}
+        open_to_users = {self.pools[name].backend.colour for name in self.shares if name in self.pools}
+        pinned = (server for server in self.servers.values() if server.pin and server.backend in self.pools)
+        return {s.pin: s.backend for s in pinned if self.pools[s.backend].backend.colour in open_to_users}
 
     def without_server(self, replica: ReplicaId) -> App:
         return replace(self, servers={name: kept for name, kept in self.servers.items() if name != replica})

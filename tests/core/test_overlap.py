@@ -1,0 +1,154 @@
+"""``overlap: forbid``: never two generations at once, whatever is asked for and whatever breaks (S8)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.core.scenario import deployed, options, releases, running, serving, settled, told
+
+from rota.core import order as o
+from rota.core import steering
+from rota.core.errors import UsageError
+from rota.core.names import ReplicaId
+from rota.core.rollout import Phase
+from rota.core.spec import AppSpec
+from rota.testing.runtime import Faults
+from rota.testing.simulation import Crash, Simulation
+from rota.testing.simulation_history import spec_of
+
+
+def worker(mood: str = "good", replicas: int = 3, **fields: Any) -> AppSpec:
+    return spec_of(mood, replicas=replicas, **{"overlap": "forbid", **fields})
+
+
+def working(**fields: Any) -> Simulation:
+    return deployed(3, **{"overlap": "forbid", **fields})
+
+
+@pytest.mark.parametrize("order", [o.Restart(), o.Redeploy(), o.Deploy(spec=worker(min_ready_seconds=1))])
+def test_all_old_ones_are_gone_before_a_new_one_starts_and_the_gap_is_told(order: o.Order) -> None:
+    app = working()
+    app.opens = lambda replica: (0.15,) if replica == "web-3" else ()
+    app.order(order)
+    app.run(60.0)
+    steps = told(app, "StopReplica", "StartReplica")
+    assert [words.split()[0] for words in steps] == ["StopReplica"] * 3 + ["StartReplica"] * 3
+    assert app.rollout.policy.min_available == 0
+    assert [gap.until is not None for gap in app.rollout.gaps] == [True]
+    settled(app)
+
+
+def test_a_release_that_fails_is_gone_before_the_old_one_comes_back() -> None:
+    app = working()
+    app.order(o.Deploy(spec=worker("crashing")))
+    app.run(60.0)
+    assert app.rollout.phase is Phase.ROLLED_BACK
+    assert releases(app) == [1, 1, 1]
+    settled(app)
+
+
+@pytest.mark.parametrize("acted", [None, 0, 1, 2])
+@pytest.mark.parametrize("decisions", range(12))
+def test_a_crash_of_the_daemon_lets_none_slip_through(decisions: int, acted: int | None) -> None:
+    app = working()
+    app.takes = lambda step: 0.1
+    app.order(o.Restart())
+    for _ in range(decisions):
+        before = len(app.steps)
+        app.run(5.0, lambda before=before: len(app.steps) > before)  # type: ignore[misc]
+    app.crash = Crash(acted)
+    app.run(60.0)
+    assert app.rollout.phase is Phase.SUCCEEDED
+    settled(app)
+
+
+def test_another_order_in_the_middle_waits_for_all_that_run() -> None:
+    app = working()
+    app.runtime.faults = lambda order: Faults(stop_takes=0.4)
+    app.order(o.Restart())
+    app.run(0.2)
+    app.order(o.Deploy(spec=worker(min_ready_seconds=1), supersede=True))
+    app.run(60.0)
+    assert releases(app) == [2, 2, 2]
+    settled(app)
+
+
+def test_an_abort_in_the_middle_waits_too_and_a_scale_adds_none_of_the_old() -> None:
+    app = working()
+    app.order(o.Deploy(spec=worker(min_ready_seconds=3)))
+    app.run(1.0)
+    app.order(o.Scale(replicas=5))
+    app.run(1.0)
+    assert set(releases(app)) == {2}
+    app.ask(steering.abort)
+    app.run(60.0)
+    assert releases(app) == [1] * 5
+    settled(app)
+
+
+def test_a_replica_that_dies_is_replaced_beside_its_fellows() -> None:
+    app = working()
+    app.runtime.crash(ReplicaId("web-2"), 1)
+    app.run(10.0)
+    assert running(app) == ["web-1", "web-3", "web-4"]
+    assert serving(app) == 3
+
+
+def test_one_that_was_started_anew_just_before_a_restart_is_restarted_as_well() -> None:
+    app = working()
+    app.runtime.crash(ReplicaId("web-2"), 1)
+    app.order(o.Restart())
+    app.run(60.0)
+    assert len(set(running(app)) & {"web-1", "web-3"}) == 0
+    settled(app)
+
+
+def test_the_last_generation_that_forbids_it_is_waited_for_as_well() -> None:
+    app = working()
+    app.order(o.Deploy(spec=worker(overlap="allow", rollout={"order": "start-first", "failure_action": "continue"})))
+    app.run(60.0)
+    assert app.rollout.policy.barrier
+    assert releases(app) == [2, 2, 2]
+    app.order(o.Restart())
+    assert not app.rollout.policy.barrier
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        (
+            {"order": "start-first"},
+            "start-first contradicts overlap: forbid, which stops all old replicas before a new",
+        ),
+        ({"order": "in-place"}, "in-place contradicts overlap: forbid"),
+        ({"mode": "sequential"}, "sequential contradicts overlap: forbid"),
+        ({"min_available": 1}, "min_available 1 contradicts overlap: forbid"),
+        ({"failure_action": "continue"}, "continue contradicts overlap: forbid"),
+        ({"max_failure_ratio": 0.5}, r"max_failure_ratio 0\.5 contradicts overlap: forbid"),
+    ],
+)
+def test_what_would_let_two_generations_run_is_refused_by_name(flag: dict[str, object], words: str) -> None:
+    app = working()
+    with pytest.raises(UsageError, match=words):
+        app.order(o.Restart(policy=options(**flag)))
+
+
+@pytest.mark.parametrize("flag", [{"order": "stop-first"}, {"mode": "simultaneous"}, {"min_available": 0}])
+def test_what_it_does_anyway_may_be_asked_for(flag: dict[str, object]) -> None:
+    app = working()
+    app.order(o.Restart(policy=options(**flag)))
+    app.run(60.0)
+    assert app.rollout.phase is Phase.SUCCEEDED
+
+
+def test_the_way_back_to_a_release_that_forbids_it_is_whole_too() -> None:
+    app = working()
+    app.order(o.Deploy(spec=worker(overlap="allow")))
+    app.run(60.0)
+    app.order(o.Rollback())
+    assert app.rollout.policy.barrier
+    app.run(60.0)
+    assert app.rollout.phase is Phase.SUCCEEDED
+    assert releases(app) == [1, 1, 1]
+    settled(app)
