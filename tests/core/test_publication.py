@@ -17,7 +17,7 @@ from rota.core.names import ReplicaId
 from rota.core.observation import Address, Published
 from rota.core.rollout import Cause, Phase
 from rota.testing.dns import FakeDns
-from rota.testing.simulation import Crash, Simulation
+from rota.testing.simulation import Simulation
 from rota.testing.simulation_history import MOODS, mood_of, spec_of
 from rota.testing.simulation_rules import DesignRules
 
@@ -223,11 +223,11 @@ def running_names(simulation: Simulation) -> set[str]:
 
 
 def test_a_withdrawal_that_was_written_down_and_never_made_is_taken_back() -> None:
-    simulation = life(FakeDns())
+    internal = FakeDns()
+    simulation = life(internal)
+    internal.fail("withdraw", 1000)
     simulation.order(o.Restart(policy=options(order="stop-first", remove_from_dns=True)))
-    simulation.run(100.0, lambda: bool(told(simulation, "TakeSlot")))
-    simulation.crash = Crash(0)  # at the decision that withdraws
-    simulation.run(0.0, lambda: bool(told(simulation, "WithdrawRecords")))
+    simulation.run(100.0, lambda: bool(told(simulation, "WithdrawRecords")))
     simulation.ask(steering.abort)
     simulation.run(100.0)
     assert simulation.rollout.phase is Phase.CANCELLED
