@@ -222,6 +222,19 @@ def running_names(simulation: Simulation) -> set[str]:
     return set(running(simulation))
 
 
+def test_a_withdrawal_that_was_written_down_and_never_made_is_taken_back() -> None:
+    internal = FakeDns()
+    simulation = life(internal)
+    internal.fail("withdraw", 1000)
+    simulation.order(o.Restart(policy=options(order="stop-first", remove_from_dns=True)))
+    simulation.run(100.0, lambda: bool(told(simulation, "WithdrawRecords")))
+    simulation.ask(steering.abort)
+    simulation.run(100.0)
+    assert simulation.rollout.phase is Phase.CANCELLED
+    assert simulation.state is not None
+    assert {record.withdraw_began_at for record in simulation.state.recorded.replicas.values()} == {None}
+
+
 def test_the_wait_outlives_the_daemon() -> None:
     internal, zone = both()
     simulation = life(internal, zone)
