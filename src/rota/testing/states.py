@@ -141,6 +141,8 @@ def _replica(app: str, slot: int, tick: int) -> ReplicaRecord:
         *(slot, 2, 7, BEGAN, at, at + 0.1, at + 0.15, at + 0.2, at + 0.3, at + 0.4),
         run_before="boot/123/456",
         unhealthy_since=at + 0.5,
+        withdraw_began_at=at + 0.05,
+        withdrawn_at=at + 0.07,
         failure=_failure(app, slot),
         colour=1,
     )
