@@ -40,10 +40,14 @@ def test_a_signal_is_named(app: Hello) -> None:
 @pytest.mark.feature("R9", "H12")
 def test_a_refused_database_is_named(app: Hello) -> None:
     port = free_port()
-    connect = f"import socket; socket.create_connection(('127.0.0.1', {port}))"
-    text = failing(
-        app, 5, command=["sh", "-c", f'python3 -c "{connect}" 2>&1 | sed s/refused/"refused 127.0.0.1:{port}"/']
-    )
+    program = f"""
+import socket
+try:
+    socket.create_connection(("127.0.0.1", {port}))
+except OSError as error:
+    raise SystemExit(f"{{error}} 127.0.0.1:{port}")
+"""
+    text = failing(app, 5, command=["python3", "-c", program])
     assert f"a connection was refused (127.0.0.1 port {port}): is it running, and reachable from here?" in text
 
 

@@ -47,9 +47,8 @@ async def limits(app: Hello) -> None:
 
 async def deploy_other_check(app: Hello) -> None:
     """A new release with another health check: a backend of its own, and routes that move to it."""
-    interval = 1.0 + (float(app.keys.get("health_check", {}).get("interval", 2.0)) % 2)
     app.version += 1
-    app.keys |= {"health_check": {"interval": interval}}
+    app.keys |= {"health_check": {"interval": 2.0 + app.version / 100}}  # one that no release had
     await app.deploy("--detach")
 
 

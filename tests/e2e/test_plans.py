@@ -57,6 +57,7 @@ def test_what_is_planned_is_what_happens(app: Hello, tmp_path: Path) -> None:
 
 
 @pytest.mark.feature("R3")
+@pytest.mark.runtime("process")  # an image has no source
 def test_a_deploy_is_held_to_its_plan_by_the_file_and_the_source(app: Hello, tmp_path: Path) -> None:
     limits = {"resources": {"memory": "64MiB", "cpus": 0.5}}
     file = tmp_path / "plan.json"

@@ -70,7 +70,7 @@ def test_replicas_killed_one_after_the_other_are_back_at_once(app: Hello) -> Non
     """The short form of five minutes of it: no slot ends in a backoff."""
     for _ in range(8):
         victim = next(replica["id"] for replica in app.replicas if replica["phase"] == "ready")
-        app.server.running.kill_child(victim)
+        app.kill(victim)
         until(lambda victim=victim: victim not in app.ids)
         assert app.request().status == 200
     until(lambda: ready(app) == 3)
