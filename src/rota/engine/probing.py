@@ -13,7 +13,7 @@ from rota.core.spec import AppSpec
 from rota.ports.clock import Clock
 from rota.ports.prober import Prober
 
-BOOT_INTERVAL = 0.01  # seconds between two tries of a TCP connection: refused ones cost next to nothing
+BOOT_INTERVAL = 0.005  # seconds between two tries of a TCP connection: refused ones cost next to nothing
 
 
 class Probing:
