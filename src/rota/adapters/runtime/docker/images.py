@@ -61,12 +61,12 @@ class Images:
     def prepare(self, order: ReleaseOrder) -> None:
         """Begins, unless it is done or under way; what has failed is tried again."""
         key = (order.app, order.release)
-        known = self._known.get(key)
-        if key in self._tasks or (known is not None and known.state is ArtefactState.PREPARED):
+        known, task = self._known.get(key), self._tasks.get(key)
+        if (task is not None and not task.done()) or (known is not None and known.state is ArtefactState.PREPARED):
             return
         self._set(key, Artefact(order.release, ArtefactState.PREPARING))
         task = self._tasks[key] = asyncio.create_task(self._make(order))
-        task.add_done_callback(lambda _: self._tasks.pop(key, None))
+        task.add_done_callback(lambda ended: self._drop(key, ended))
 
     async def id_of(self, app: str, release: int) -> str | None:
         """The image that a release is pinned to; None when it has no tag. Raises EngineLost, Refused."""
@@ -90,6 +90,10 @@ class Images:
                 if refused.http_status != 404:
                     raise StepFailed(f"the image of release {key[1]} of {app} stays: {refused.message}") from refused
             self._known.pop(key, None)
+
+    def _drop(self, key: tuple[str, int], ended: asyncio.Task[None]) -> None:
+        if self._tasks.get(key) is ended:  # not the one that was begun since
+            del self._tasks[key]
 
     async def _make(self, order: ReleaseOrder) -> None:
         key = (order.app, order.release)

@@ -90,13 +90,13 @@ class Artefacts:
     def prepare(self, order: ReleaseOrder) -> None:
         """Begins, unless it is done or under way; what has failed is tried again."""
         key = (order.app, order.release)
-        known = self._known.get(key)
+        known, task = self._known.get(key), self._tasks.get(key)
         done = known is not None and known.state is ArtefactState.PREPARED and self._made_from[key] == order.source
-        if key in self._tasks or done:
+        if (task is not None and not task.done()) or done:
             return
         self._set(key, Artefact(order.release, ArtefactState.PREPARING))
         task = self._tasks[key] = asyncio.create_task(self._make(order))
-        task.add_done_callback(lambda _: self._tasks.pop(key, None))
+        task.add_done_callback(lambda ended: self._drop(key, ended))
 
     async def forget(self, app: str, keep_releases: frozenset[int]) -> None:
         """Deletes the files of all other releases. Raises StepFailed when the disk refuses."""
@@ -106,6 +106,10 @@ class Artefacts:
                 await asyncio.wait([task])
             await self._clear(*key)
             self._known.pop(key, None)
+
+    def _drop(self, key: tuple[str, int], ended: asyncio.Task[None]) -> None:
+        if self._tasks.get(key) is ended:  # not the one that was begun since
+            del self._tasks[key]
 
     async def _make(self, order: ReleaseOrder) -> None:
         key = (order.app, order.release)
