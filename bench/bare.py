@@ -25,6 +25,7 @@ from rota.testing.server import free_port
 ACCEPT_POLL = 0.005  # seconds between two tries of a connection
 PATIENCE = 30.0
 _NOBODY = ReplicaId("bare-0")
+_PROBER = SocketProber(lambda _: None)
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,6 @@ class BareReplicas:
         self._argv, self._directory, self._check, self._path = argv, directory, check, path
         self._data_dir = Path(tempfile.mkdtemp(prefix="rota-"))
         self._children = Children(self._data_dir)
-        self._prober = SocketProber(lambda _: None)
         self._count = 0
 
     async def __aenter__(self) -> Self:
@@ -86,9 +86,9 @@ class BareReplicas:
         )
         marks = [time.monotonic()]
         await self._children.start(order)
-        await self._accepting(Address("127.0.0.1", port))
+        await accepting(Address("127.0.0.1", port))
         marks.append(time.monotonic())
-        await self._ready(Address("127.0.0.1", port))
+        await ready(Address("127.0.0.1", port), self._check, self._path)
         marks.append(time.monotonic())
         await self._children.signal(name, "TERM")
         await self._children.until(name, lambda seen: seen is not None and not seen.alive, PATIENCE)
@@ -99,18 +99,21 @@ class BareReplicas:
         marks.append(time.monotonic())
         return OwnTimes(*(after - before for before, after in pairwise(marks)))
 
-    async def _accepting(self, address: Address) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while not (await self._prober.accepts(_NOBODY, address, 1.0)).passed:
-                await asyncio.sleep(ACCEPT_POLL)
 
-    async def _ready(self, address: Address) -> None:
-        """``rise`` passes in a row, ``start_interval`` apart (S3)."""
-        passes = 0
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                result = await self._prober.healthy(address, self._path, "hello.localhost", self._check.timeout)
-                passes = passes + 1 if result.passed else 0
-                if passes >= self._check.rise:
-                    return
-                await asyncio.sleep(self._check.start_interval)
+async def accepting(address: Address) -> None:
+    """Until a connection is accepted. Raises TimeoutError."""
+    async with asyncio.timeout(PATIENCE):
+        while not (await _PROBER.accepts(_NOBODY, address, 1.0)).passed:
+            await asyncio.sleep(ACCEPT_POLL)
+
+
+async def ready(address: Address, check: HealthCheck, path: str) -> None:
+    """Until ``rise`` checks in a row have passed, ``start_interval`` apart (S3). Raises TimeoutError."""
+    passes = 0
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            result = await _PROBER.healthy(address, path, "hello.localhost", check.timeout)
+            passes = passes + 1 if result.passed else 0
+            if passes >= check.rise:
+                return
+            await asyncio.sleep(check.start_interval)

@@ -11,15 +11,12 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
-from bare import ACCEPT_POLL, PATIENCE, OwnTimes
+from bare import OwnTimes, accepting, ready
 
-from rota.adapters.prober.prober import SocketProber
-from rota.core.names import ReplicaId
 from rota.core.observation import Address
 from rota.core.spec import HealthCheck
 
 AT_ONCE = 4  # measured.md, 5: more gain nothing here
-_NOBODY = ReplicaId("bare-0")
 
 
 class BareContainers:
@@ -35,7 +32,6 @@ class BareContainers:
             "HostConfig": like["HostConfig"] | {"Mounts": []},
         }
         self._check, self._path = check, path
-        self._prober = SocketProber(lambda _: None)
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.UnixConnector(self._socket)
@@ -52,9 +48,9 @@ class BareContainers:
         marks = [time.monotonic()]
         container = await self._start()
         address = await self._address(container)
-        await self._accepting(address)
+        await accepting(address)
         marks.append(time.monotonic())
-        await self._ready(address)
+        await ready(address, self._check, self._path)
         marks.append(time.monotonic())
         await self._post(f"containers/{container}/kill", signal="SIGTERM")
         await self._post(f"containers/{container}/wait")
@@ -88,21 +84,6 @@ class BareContainers:
             seen = await answer.json()
         port = next(entry.partition("=")[2] for entry in self._body["Env"] if entry.startswith("PORT="))
         return Address(seen["NetworkSettings"]["Networks"][self._network]["IPAddress"], int(port))
-
-    async def _accepting(self, address: Address) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while not (await self._prober.accepts(_NOBODY, address, 1.0)).passed:
-                await asyncio.sleep(ACCEPT_POLL)
-
-    async def _ready(self, address: Address) -> None:
-        passes = 0
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                result = await self._prober.healthy(address, self._path, "hello.localhost", self._check.timeout)
-                passes = passes + 1 if result.passed else 0
-                if passes >= self._check.rise:
-                    return
-                await asyncio.sleep(self._check.start_interval)
 
     async def _remove(self, container: str) -> None:
         async with self._session.delete(f"/containers/{container}", params={"force": "1", "v": "1"}) as answer:
