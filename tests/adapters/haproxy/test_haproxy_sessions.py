@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 
 import pytest
@@ -108,6 +109,18 @@ async def test_how_long_a_replica_has_been_idle_is_seen(rig: Rig) -> None:
     await theirs.ask(keep=True)  # on the connection that was kept
     assert await idle() < 1
     theirs.close()
+
+
+async def test_a_replica_is_never_seen_idle_for_longer_than_it_was(rig: Rig) -> None:
+    """Over the turn of a second too: else a user who comes all the time is sent away."""
+    await rig.ready(2, STICKY)
+    theirs = await user(rig, A)
+    for phase in range(10):
+        await theirs.ask()
+        asked = time.monotonic()  # HAProxy has had the request before
+        while (idle := (await rig.see()).servers[A].idle) == 0 and time.monotonic() - asked < 0.3:
+            await asyncio.sleep(0)
+        assert idle <= time.monotonic() - asked + 0.1, phase
 
 
 async def test_a_reload_keeps_sessions_and_what_is_known_of_them(rig: Rig) -> None:

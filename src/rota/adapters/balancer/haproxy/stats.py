@@ -30,8 +30,9 @@ _ENTRY_COLUMNS = ("be_name", "srv_name", "srv_admin_state", "srv_op_state", "srv
 @dataclass(frozen=True)
 class ServerReading:
     """One server. ``open`` counts requests and connections at it and queued for it; ``answered`` the answers that
-    began, ``errors`` those of them with 5xx. ``check`` is what its last check saw, when that failed. ``idle``: seconds
-    since this process sent it something, None before the first time. ``cookie`` leads to it, "" without stickiness."""
+    began, ``errors`` those of them with 5xx. ``check`` is what its last check saw, when that failed. ``idle``: for how
+    many seconds at least this process has sent it nothing, None before the first time. ``cookie`` leads to it, ""
+    without stickiness."""
 
     backend: str
     name: str
@@ -114,10 +115,16 @@ def read_stat(text: str) -> tuple[dict[str, ServerReading], dict[str, BackendRea
                     redispatched=redispatched,
                     errors=errors,
                     check=_in_words(check, code),
-                    idle=int(last) if last not in ("", "-1") else None,
+                    idle=_at_least(int(last)) if last not in ("", "-1") else None,
                     cookie=cookie,
                 )
     return servers, backends
+
+
+def _at_least(seconds: int) -> int:
+    """The time that has passed for certain: HAProxy subtracts whole seconds of a clock, so that 10 ms over the
+    turn of a second are 1 to it (lastsess, Uptime_sec)."""
+    return max(0, seconds - 1)
 
 
 def _in_words(check: str, code: str) -> str:
@@ -157,7 +164,7 @@ def read_all(text: str) -> Reading:
         for name, server in servers.items()
         if name in entries
     }
-    return Reading(joined, backends, number(info, "Pid"), number(info, "Uptime_sec"))
+    return Reading(joined, backends, number(info, "Pid"), _at_least(number(info, "Uptime_sec")))
 
 
 def read_proc(text: str) -> Workers:
