@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from tests.e2e.scenario import Hello, nothing_lost
-from tests.e2e.site import Processes, ServerAt
+from tests.e2e.site import ServerAt, Site
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
@@ -17,9 +17,9 @@ BLUE_GREEN = {"deployment_strategy": "blue-green", "overlap": "allow"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def app() -> AsyncIterator[Hello]:
+async def app(site: Site) -> AsyncIterator[Hello]:
     """One app for all: every backend that it needs costs a wait for HAProxy's next reload once."""
-    async with ServerAt(Processes()) as server:
+    async with ServerAt(site) as server:
         hello = Hello(server, "ways", replicas=2, stop_grace_period=2, drain={"timeout": 2}, **BLUE_GREEN)
         await hello.deploy_ok()
         yield hello
