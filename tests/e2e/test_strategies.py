@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.e2e.scenario import Hello, nothing_lost
+from tests.e2e.scenario import LIGHT, Hello, nothing_lost, same_on_both
 from tests.e2e.site import ServerAt, Site
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
-LIGHT: dict[str, Any] = {"rate": 100.0, "slow_seconds": 0.3}
 BLUE_GREEN = {"deployment_strategy": "blue-green", "overlap": "allow"}
 
 
@@ -64,6 +63,7 @@ async def test_with_one_new_replica_failing_blue_green_switches_nothing(app: Hel
     assert set(await app.ready()) == before
 
 
+@same_on_both
 @pytest.mark.feature("R5", "V4")
 async def test_a_slot_is_skipped_and_the_pace_changed_while_it_runs(app: Hello) -> None:
     server = app.server
@@ -84,6 +84,7 @@ async def test_a_slot_is_skipped_and_the_pace_changed_while_it_runs(app: Hello) 
     await server.ok("scale", f"{app.name}=2")
 
 
+@same_on_both
 @pytest.mark.feature("R5")
 async def test_what_cannot_be_steered_is_said(app: Hello) -> None:
     ended = (await app.rollout_ended())["id"]
