@@ -293,14 +293,16 @@ def _progressed(before: AppState, after: AppState, step: s.Step, now: float) -> 
 
 
 def _advances(recorded: Recorded, step: s.Step) -> bool:
-    """Whether the rollout gets on: by what happens once, so that no call that is refused for ever, and no replica
-    that is tried for ever, holds up its progress deadline."""
+    """Whether the rollout gets on: by what happens once, so that no call that is refused for ever, no replica that is
+    tried for ever, and none that dies again and again once it serves, holds up its progress deadline."""
     entry = recorded.replicas.get(step.replica) if isinstance(step, s.ReplicaStep) else None
+    if isinstance(step, s.ReplicaStep) and recorded.slots.get(_slot(entry, step), SlotRecord()).attempts:
+        return False
     match step:
         case s.BeginRollout() | s.TakeSlot() | s.FinishSlot() | s.TurnBack():
             return True
         case s.StartReplica() | s.RestartReplica():
-            return recorded.slots.get(step.slot, SlotRecord()).attempts == 0
+            return True
         case s.EnableServer():
             return entry is not None and entry.enabled_at is None
         case s.DrainServer():
@@ -311,3 +313,9 @@ def _advances(recorded: Recorded, step: s.Step) -> bool:
             return entry is not None and entry.stop_began_at is None
         case _:
             return False
+
+
+def _slot(entry: ReplicaRecord | None, step: s.ReplicaStep) -> int:
+    if isinstance(step, s.StartReplica | s.RestartReplica):
+        return step.slot
+    return entry.slot if entry is not None else 0
