@@ -27,10 +27,11 @@ class ServerState(enum.Enum):
 
 
 class ArtefactState(enum.Enum):
-    """Where a release's files are on this machine."""
+    """Where a release's files are on this machine. LOST: they were there, and what they were is still known."""
 
     PREPARING = "preparing"
     PREPARED = "prepared"
+    LOST = "lost"
     FAILED = "failed"
 
 

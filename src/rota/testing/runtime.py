@@ -92,7 +92,7 @@ class FakeRuntime:
         self._ask(f"prepare {order.app} {order.release}")
         key = (order.app, order.release)
         known = self._artefacts.get(key)
-        if known is None or known.state is ArtefactState.FAILED:
+        if known is None or known.state in (ArtefactState.FAILED, ArtefactState.LOST):
             self._set_artefact(key, ArtefactState.PREPARING)
             self.clock.call_at(self.clock.now() + self.prepare_takes, lambda: self._finish_prepare(key))
             if not self.prepare_takes:
@@ -193,8 +193,11 @@ class FakeRuntime:
         self._kept_lines[replica] = run.lines
         self._wake(run.order.app)
 
-    def lose_artefact(self, app: str, release: int) -> None:
-        """A release's files are gone."""
+    def lose_artefact(self, app: str, release: int, *, known: bool = False) -> None:
+        """A release's files are gone; ``known``: what they were is not."""
+        if known:
+            self._set_artefact((app, release), ArtefactState.LOST)
+            return
         del self._artefacts[app, release]
         self._wake(app)
 

@@ -1,7 +1,8 @@
 """Replicas as containers of a Docker engine; fulfils the Runtime, Usage and Machine ports for the engine.
 
-What is durable is in the engine: labels, images' tags, the containers themselves. Beside it are only the addresses that
-rest and what was started again in place (data directory). observe() reads a table that the watch keeps."""
+What is durable is in the engine: labels, the images, the containers themselves. Beside it are only the addresses that
+rest, what was started again in place and which image each release is (data directory). observe() reads a table that the
+watch keeps."""
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ from rota.adapters.runtime.docker.inspection import Capability, Inspection
 from rota.adapters.runtime.docker.logs import ContainerLogs
 from rota.adapters.runtime.docker.names import Names
 from rota.adapters.runtime.docker.network import OwnNetwork
+from rota.adapters.runtime.docker.pins import Pins
 from rota.adapters.runtime.docker.reruns import Reruns, Standing
 from rota.adapters.runtime.docker.starts import Starts
 from rota.adapters.runtime.docker.table import Entry, Table
@@ -49,7 +51,8 @@ class DockerRuntime:
         self._names = Names(server_id)
         self._client = Client(host)
         self._network = OwnNetwork(self._client, self._names, data_dir / "addresses.json", clock.now)
-        self._images = Images(self._client, self._names, self._wake)
+        self._pins = Pins(data_dir / "images.json")
+        self._images = Images(self._client, self._names, self._pins, self._wake)
         self._wakes: list[Callable[[str], None]] = []
         self._reruns = Reruns(data_dir / "restarts.json")
         self._table = Table(self._client, self._names, clock, self._reruns, self._wake, self._gone)
@@ -60,6 +63,7 @@ class DockerRuntime:
 
     async def open(self) -> Self:
         """Takes over what runs. Raises Missing when no engine answers, StepFailed when it cannot be worked with."""
+        self._pins.open()
         await self._client.open()
         try:
             await self._network.ensure()
