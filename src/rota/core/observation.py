@@ -87,6 +87,14 @@ class Artefact:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """Limits that a runtime refused a running replica, and why."""
+
+    limits: Limits
+    reason: str
+
+
+@dataclass(frozen=True)
 class ProbeHistory:
     """What was seen of one run of a replica that is not in rotation yet. ``passes`` counts the health checks passed
     in a row, ``healthy_since`` is the time of the first of them, ``since`` is when this daemon began to look."""
@@ -235,8 +243,8 @@ class ObservedDns:
 @dataclass(frozen=True)
 class Observation:
     """Everything seen of one app at one moment. ``dns`` has each view by its name, none when there is no DNS for the
-    app; ``logs`` has the last lines of replicas that exited or are overdue; ``busy`` the subjects (core.steps) of the
-    steps that were under way when the look began."""
+    app; ``logs`` has the last lines of replicas that exited or are overdue; ``refusals`` what this daemon was refused;
+    ``busy`` the subjects (core.steps) of the steps that were under way when the look began."""
 
     replicas: Mapping[ReplicaId, ObservedReplica] = field(default_factory=dict)
     artefacts: Mapping[int, Artefact] = field(default_factory=dict)
@@ -244,4 +252,5 @@ class Observation:
     dns: Mapping[str, ObservedDns] = field(default_factory=dict)
     probes: Mapping[ReplicaId, ProbeHistory] = field(default_factory=dict)
     logs: Mapping[ReplicaId, tuple[str, ...]] = field(default_factory=dict)
+    refusals: Mapping[ReplicaId, Refusal] = field(default_factory=dict)
     busy: frozenset[str] = frozenset()

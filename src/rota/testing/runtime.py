@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from rota.core.capacity import Amount
-from rota.core.errors import StartFailed, StepFailed
+from rota.core.errors import LimitsRefused, StartFailed, StepFailed
 from rota.core.fitness import RuntimeKind
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, Artefact, ArtefactState, Exit, ObservedReplica, RunState
@@ -67,7 +67,7 @@ class FakeRuntime:
         self.machine = Amount(2**50, 100_000.0)
         """How large the machine is; by default whatever fits."""
         self.memory = 32 * 2**20
-        """Bytes that each replica uses."""
+        """Bytes that each replica uses once it runs; no limit below that can be had live."""
         self.load = 0.5
         """Cores that each replica uses while it runs."""
         self.host: Callable[[StartOrder], str] = lambda order: "127.0.0.1"
@@ -120,6 +120,10 @@ class FakeRuntime:
         run = self._runs.get(replica)
         if run is None:
             raise StepFailed(f"{replica} is gone: there is nothing to limit")
+        if limits.memory is not None and limits.memory < self.memory:
+            raise LimitsRefused(
+                f"{replica} uses more than {limits.memory / 2**20:g} MiB and cannot be limited to it while it runs"
+            )
         if not run.faults.lost_updates:
             self._see(run, replace(run.seen, limits=limits))
 
@@ -186,6 +190,11 @@ class FakeRuntime:
     def crash(self, replica: ReplicaId, code: int | None = 1, *, signal: int | None = None, oom: bool = False) -> None:
         """Its present run ends now."""
         self._exit(self._runs[replica].seen, code=code if signal is None else None, signal=signal, oom=oom)
+
+    def limit_by_hand(self, replica: ReplicaId, limits: Limits) -> None:
+        """Somebody changes its limits behind rota's back."""
+        run = self._runs[replica]
+        self._see(run, replace(run.seen, limits=limits))
 
     def vanish(self, replica: ReplicaId) -> None:
         """It is gone, as if somebody had removed it behind rota's back."""

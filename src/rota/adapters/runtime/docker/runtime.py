@@ -16,7 +16,7 @@ from rota.adapters.cgroupfiles import limits_above
 from rota.adapters.clock import SystemClock
 from rota.adapters.runtime.docker import limits, usage
 from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
-from rota.adapters.runtime.docker.failures import not_started
+from rota.adapters.runtime.docker.failures import ending, not_started
 from rota.adapters.runtime.docker.images import Images
 from rota.adapters.runtime.docker.inspection import Capability, Inspection
 from rota.adapters.runtime.docker.logs import ContainerLogs
@@ -28,7 +28,7 @@ from rota.adapters.runtime.docker.starts import Starts
 from rota.adapters.runtime.docker.table import Entry, Table
 from rota.adapters.runtime.docker.watch import Watch
 from rota.core.capacity import Amount
-from rota.core.errors import StartFailed, StepFailed
+from rota.core.errors import LimitsRefused, StartFailed, StepFailed
 from rota.core.fitness import RuntimeKind
 from rota.core.names import ReplicaId
 from rota.core.observation import Artefact, ObservedReplica
@@ -179,6 +179,8 @@ class DockerRuntime:
         await self._table.refresh(entry.seen.id)
 
     async def _limit(self, entry: Entry, wanted: Limits) -> None:
+        """Raises LimitsRefused for what this container cannot have while it runs."""
+        await self._refuse_less_than_used(entry, wanted)
         body = limits.changed(wanted, entry.seen.host_config, self._table.capability.processors)
         container = entry.seen.id
         self._table.expect(container, entry.replica.limits, wanted)
@@ -187,9 +189,21 @@ class DockerRuntime:
                 await self._client.post(f"containers/{container}/update", body=body)
         except Refused as refused:
             self._table.expect(container, entry.replica.limits)
-            raise StepFailed(f"{entry.labels.replica} cannot get {wanted.written()}: {refused.message}") from refused
+            failure = StepFailed if refused.http_status == 404 or ending(refused.message) else LimitsRefused
+            raise failure(f"{entry.labels.replica} cannot get {wanted.written()}: {refused.message}") from refused
         self._table.expect(container, wanted)
         await self._table.refresh(container)
+
+    async def _refuse_less_than_used(self, entry: Entry, wanted: Limits) -> None:
+        """With control groups of version 2 the kernel would end it, where version 1 says no."""
+        if wanted.memory is None or not entry.seen.running:
+            return
+        reading = (await self.usage([entry.labels.replica])).get(entry.labels.replica)
+        if reading is not None and reading.memory > wanted.memory:
+            raise LimitsRefused(
+                f"{entry.labels.replica} uses {reading.memory / 2**20:.0f} MiB of memory and cannot be limited to "
+                f"{wanted.memory / 2**20:g} MiB while it runs"
+            )
 
     async def _signal(self, entry: Entry, name: str) -> None:
         """One that does not run is no error."""
