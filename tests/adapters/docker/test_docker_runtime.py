@@ -212,6 +212,50 @@ async def test_what_is_nobodys_of_ours_is_named_and_left_alone(box: Dock, caplog
     assert set(running.split()) == {"copy", "half"}
 
 
+async def test_a_whole_copy_never_takes_the_place_of_ours(box: Dock, caplog: pytest.LogCaptureFixture) -> None:
+    """As tools make them that duplicate a container; whichever a new daemon sees first."""
+    before = await box.started(box_spec())
+    await box.close()
+    config = (await box.inspect("web-1"))["Config"]
+    options = [word for name, value in config["Labels"].items() for word in ("--label", f"{name}={value}")]
+    options += [word for variable in config["Env"] for word in ("--env", variable)]
+    names = [f"copy-{number}" for number in range(5)]
+    for name in names:
+        await box.engine.cli("run", "-d", "--name", name, "--network", "none", *options, "test/busybox:1")
+    await box.open()
+    seen = await box.replica()
+    assert seen is not None
+    assert seen.run == before.run
+    assert f"container {names[0]} has this server's label, but neither the name nor the address of web-1" in caplog.text
+    await box.engine.cli("rm", "-f", box.name("web-1"))
+
+    async def gone() -> bool:
+        return await box.replica() is None
+
+    await until(gone)
+    await box.close()
+    await box.open()
+    assert await box.replica() is None
+    assert set((await box.engine.cli("ps", "--format", "{{.Names}}")).split()) == set(names)
+
+
+async def test_a_copy_that_took_the_name_of_ours_is_left_alone(box: Dock) -> None:
+    before = await box.started(box_spec())
+    await box.close()
+    config = (await box.inspect("web-1"))["Config"]
+    await box.engine.cli("rename", box.name("web-1"), "renamed")
+    options = [word for name, value in config["Labels"].items() for word in ("--label", f"{name}={value}")]
+    options += [word for variable in config["Env"] for word in ("--env", variable)]
+    await box.engine.cli("run", "-d", "--name", box.name("web-1"), "--network", "none", *options, "test/busybox:1")
+    for _ in range(3):
+        await box.open()
+        seen = await box.replica()
+        assert seen is not None
+        assert seen.run == before.run
+        await box.close()
+    await box.open()
+
+
 async def test_a_name_that_is_taken_is_told(box: Dock) -> None:
     app = box_spec()
     await box.prepared(app)

@@ -177,11 +177,30 @@ class Table:
         except BrokenLabels as broken:
             self._oddities.stranger(seen, str(broken))
             return None
+        if not any(self._signs(seen, labels)):
+            self._oddities.stranger(seen, f"neither the name nor the address of {labels.replica}")
+            return None
         twin = self.entry(labels.replica)
         if twin is not None and twin.seen.id != seen.id:
-            self._oddities.stranger(seen, f"{twin.seen.name} is {labels.replica} already")
-            return None
+            if self._is_truer(twin.seen, seen, labels):
+                self._oddities.stranger(seen, f"{twin.seen.name} is {labels.replica} already")
+                return None
+            del self._entries[twin.seen.id]
+            self._oddities.stranger(twin.seen, f"{seen.name} is {labels.replica}")
         return labels
+
+    def _signs(self, seen: Inspection, labels: Labels) -> tuple[bool, bool]:
+        """What a copy of a container does not have as well: its name and its address. Somebody may have taken one of
+        them from one of ours."""
+        named = seen.name == self._names.container(labels.replica)
+        return named, seen.has_address(self._names.network, labels.address)
+
+    def _is_truer(self, one: Inspection, other: Inspection, labels: Labels) -> bool:
+        """Of two that both say to be this replica; a copy is made after what it is a copy of."""
+        signs = sum(self._signs(one, labels)), sum(self._signs(other, labels))
+        return signs[0] > signs[1] or (
+            signs[0] == signs[1] and _microseconds(one.created) <= _microseconds(other.created)
+        )
 
     def _was_told(self, seen: Inspection, labels: Labels) -> bool:
         return self._told.get(seen.id) == seen.run or self._stops.get(seen.id, 0) >= _microseconds(seen.started)
