@@ -63,9 +63,9 @@ class DockerRuntime:
 
     async def open(self) -> Self:
         """Takes over what runs. Raises Missing when no engine answers, StepFailed when it cannot be worked with."""
-        self._pins.open()
         await self._client.open()
         try:
+            self._pins.open()
             await self._network.ensure()
             await self._watch.open()
             for container in self._table.created_only:

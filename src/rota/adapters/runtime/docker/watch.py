@@ -8,6 +8,7 @@ import json
 import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +19,7 @@ from rota.core.errors import StepFailed
 
 _log = logging.getLogger(__name__)
 FULL_LIST = 30.0  # seconds
+UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)  # what an answer of another shape leads to
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 2.0
 _ACTIONS = ("start", "die", "kill", "oom", "pause", "unpause", "rename", "update", "destroy")
 _BEGINNING = "1"  # before all that an engine still knows
@@ -89,8 +91,8 @@ class Watch:
                     self._found()
                     wait = _FIRST_WAIT
                     await self._follow(events)
-            except (EngineLost, Refused) as error:
-                self._lose(error.message)
+            except (StepFailed, *UNREADABLE) as error:
+                self._lose(_why(error))
                 await asyncio.sleep(wait)
                 wait = min(_LONGEST_WAIT, wait * 2)
 
@@ -104,7 +106,8 @@ class Watch:
         past = self._filtered(since=_BEGINNING, until=self._since)
         async with self._client.stream("GET", "events", past) as events:
             async for event in events:
-                self._heed(event)
+                with suppress(*UNREADABLE):
+                    self._heed(event)
 
     async def _follow(self, events: AsyncIterator[Any]) -> None:
         """Until the events end, with a full list every now and then."""
@@ -121,10 +124,13 @@ class Watch:
 
     async def _read(self, events: AsyncIterator[Any]) -> None:
         async for event in events:
-            self._since = _written(int(event["timeNano"]))
-            self._heed(event)
-            if event["Action"] != "destroy":
-                self._ask(str(event["Actor"]["ID"]))
+            try:
+                self._since = _written(int(event["timeNano"]))
+                self._heed(event)
+                if event["Action"] != "destroy":
+                    self._ask(str(event["Actor"]["ID"]))
+            except UNREADABLE as error:  # read again from here it would be no better
+                _log.warning("an event of the Docker engine is passed over (%r): %s", error, event)
 
     def _heed(self, event: Mapping[str, Any]) -> None:
         container, attributes = str(event["Actor"]["ID"]), event["Actor"]["Attributes"]
@@ -153,7 +159,7 @@ class Watch:
     async def _refresh(self, container: str) -> None:
         try:
             await self._table.refresh(container)
-        except (EngineLost, Refused) as error:
+        except (EngineLost, Refused, *UNREADABLE) as error:
             _log.info("container %s could not be looked at, the next full list does: %s", container[:12], error)
 
     async def _list(self) -> None:
@@ -178,6 +184,13 @@ class Watch:
         was_there, self._lost = not self._lost, reason
         if was_there:
             self._wake_all()
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, StepFailed):
+        return error.message
+    _log.error("an answer of the Docker engine is not as it should be", exc_info=error)
+    return f"the Docker engine gives an answer that cannot be understood ({error!r})"
 
 
 def _written(nanoseconds: int) -> str:
