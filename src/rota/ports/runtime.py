@@ -8,7 +8,7 @@ from typing import Protocol
 
 from rota.core.fitness import RuntimeKind
 from rota.core.names import ReplicaId
-from rota.core.observation import Artefact, ObservedReplica
+from rota.core.observation import Artefact, ObservedReplica, Stranger
 from rota.core.spec import AppSpec, Limits
 
 
@@ -48,6 +48,10 @@ class Runtime(Protocol):
         """All replicas of all apps, running or exited and not removed yet, and the artefacts by (app, release).
 
         Raises StepFailed while the runtime itself cannot be asked."""
+        ...
+
+    def strangers(self) -> tuple[Stranger, ...]:
+        """What only looks like one of its replicas."""
         ...
 
     def on_change(self, wake: Callable[[str], None]) -> None:

@@ -188,9 +188,47 @@ async def test_what_is_changed_by_hand_is_named_and_shown(box: Dock, caplog: pyt
     seen = await box.replica()
     assert seen is not None
     assert (seen.state, seen.limits) == (RunState.RUNNING, Limits(memory=32 * MIB))
+    assert any("was renamed to mine" in said for said in seen.oddities)
     await box.runtime.stop(WEB_1)
     seen = await exited(box)
     assert caplog.text.count("changed by hand") == 1
+
+
+async def test_a_container_taken_out_of_the_network_is_seen_at_once_and_so_is_its_return(box: Dock) -> None:
+    before = await box.started(box_spec())
+    name, network = box.name("web-1"), f"rota-{box.server_id[:8]}"
+
+    async def reachable() -> bool:
+        seen = await box.replica()
+        assert seen is not None
+        return seen.address is not None
+
+    async def out_of_reach() -> bool:
+        return not await reachable()
+
+    await box.engine.cli("network", "disconnect", network, name)
+    await until(out_of_reach)
+    seen = await box.replica()
+    assert seen is not None
+    assert seen.oddities == (f"container {name} was taken out of the network {network}: nobody reaches it",)
+    assert before.address is not None
+    await box.engine.cli("network", "connect", "--ip", before.address.host, network, name)
+    await until(reachable)
+    assert await box.replica() == before
+
+
+async def test_ours_is_given_up_when_neither_name_nor_address_is_left(box: Dock) -> None:
+    await box.started(box_spec())
+    await box.engine.cli("rename", box.name("web-1"), "mine")
+    await box.engine.cli("network", "disconnect", f"rota-{box.server_id[:8]}", "mine")
+
+    async def gone() -> bool:
+        return await box.replica() is None
+
+    await until(gone)
+    assert [one.app for one in box.runtime.strangers()] == ["web"]
+    await box.engine.cli("rm", "-f", "mine")
+    await until(lambda: not box.runtime.strangers())
 
 
 async def test_what_is_nobodys_of_ours_is_named_and_left_alone(box: Dock, caplog: pytest.LogCaptureFixture) -> None:
@@ -205,6 +243,7 @@ async def test_what_is_nobodys_of_ours_is_named_and_left_alone(box: Dock, caplog
     )
     await until(lambda: "container copy has this server's label, but its environment has PORT=None" in caplog.text)
     assert set((await box.runtime.observe())[0]) == {"web-1"}
+    assert sorted(one.app for one in box.runtime.strangers()) == ["", "web"]
     await box.runtime.kill(WEB_1)
     await exited(box)
     await box.runtime.remove(WEB_1)

@@ -171,13 +171,10 @@ class Client:
             if not line:
                 return
             if line.strip():
-                yield self._parsed(line)
-
-    def _parsed(self, line: bytes) -> Any:
-        try:
-            return json.loads(line)
-        except ValueError as error:
-            raise self._garbled(error) from error
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise self._garbled(error) from error
 
     def _garbled(self, error: ValueError) -> EngineLost:
         return EngineLost(f"the Docker engine at {self.host} gives an answer that is no JSON ({error})")

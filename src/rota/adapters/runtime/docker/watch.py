@@ -7,8 +7,8 @@ import asyncio
 import json
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -86,11 +86,14 @@ class Watch:
         while True:
             try:
                 await self._begin()
-                async with self._client.stream("GET", "events", self._filtered(since=self._since)) as events:
+                async with (
+                    self._events(self._filtered(since=self._since)) as events,
+                    self._events(self._moves()) as moves,
+                ):
                     await self._list()
                     self._found()
                     wait = _FIRST_WAIT
-                    await self._follow(events)
+                    await self._follow(self._read(events), self._read_moves(moves))
             except (StepFailed, *UNREADABLE) as error:
                 self._lose(_why(error))
                 await asyncio.sleep(wait)
@@ -104,23 +107,26 @@ class Watch:
         now = str((await self._client.get("info"))["SystemTime"])
         self._since = _written(round(datetime.fromisoformat(now).timestamp() * 1e9))
         past = self._filtered(since=_BEGINNING, until=self._since)
-        async with self._client.stream("GET", "events", past) as events:
+        async with self._events(past) as events:
             async for event in events:
                 with suppress(*UNREADABLE):
                     self._heed(event)
 
-    async def _follow(self, events: AsyncIterator[Any]) -> None:
-        """Until the events end, with a full list every now and then."""
-        reader = asyncio.create_task(self._read(events))
+    async def _follow(self, *readings: Coroutine[Any, Any, None]) -> None:
+        """Until events end, with a full list every now and then."""
+        readers = {asyncio.create_task(reading) for reading in readings}
         try:
-            while not reader.done():
-                await asyncio.wait({reader}, timeout=FULL_LIST)
-                if not reader.done():
+            while not any(reader.done() for reader in readers):
+                done, _ = await asyncio.wait(readers, timeout=FULL_LIST, return_when=asyncio.FIRST_COMPLETED)
+                if not done:
                     await self._list()
-            reader.result()
+            for reader in readers:
+                if reader.done():
+                    reader.result()
         finally:
-            reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)
+            for reader in readers:
+                reader.cancel()
+            await asyncio.gather(*readers, return_exceptions=True)
 
     async def _read(self, events: AsyncIterator[Any]) -> None:
         async for event in events:
@@ -131,6 +137,14 @@ class Watch:
                     self._ask(str(event["Actor"]["ID"]))
             except UNREADABLE as error:  # read again from here it would be no better
                 _log.warning("an event of the Docker engine is passed over (%r): %s", error, event)
+
+    async def _read_moves(self, moves: AsyncIterator[Any]) -> None:
+        """Somebody takes a container out of the own network, or puts one in: that is the network's event."""
+        async for event in moves:
+            with suppress(*UNREADABLE):
+                container = str(event["Actor"]["Attributes"]["container"])
+                if any(entry.seen.id == container for entry in self._table.entries):
+                    self._ask(container)
 
     def _heed(self, event: Mapping[str, Any]) -> None:
         container, attributes = str(event["Actor"]["ID"]), event["Actor"]["Attributes"]
@@ -165,6 +179,13 @@ class Watch:
     async def _list(self) -> None:
         await self._look(await self._client.get("info"))
         await self._table.list_all()
+
+    def _events(self, params: Mapping[str, str]) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+        return self._client.stream("GET", "events", params)
+
+    def _moves(self) -> dict[str, str]:
+        filters = {"type": ["network"], "network": [self._names.network], "event": ["connect", "disconnect"]}
+        return {"filters": json.dumps(filters), "since": self._since}
 
     def _filtered(self, **period: str) -> dict[str, str]:
         filters = {"type": ["container"], "label": [self._names.filter], "event": list(_ACTIONS)}
