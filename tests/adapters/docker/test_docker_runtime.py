@@ -13,6 +13,7 @@ from rota.core.errors import StartFailed, StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import ObservedReplica, RunState
 from rota.core.spec import Limits
+from rota.testing import images
 from rota.testing.dock import Dock, box_spec
 from rota.testing.machine import start_order, until
 
@@ -41,6 +42,15 @@ async def test_a_container_is_shut_in_by_default(box: Dock) -> None:
     assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
     assert (host["Memory"], host["MemorySwap"], host["CpuQuota"]) == (64 * MIB, 64 * MIB, 50_000)
     assert host["PortBindings"] in ({}, None)
+
+
+async def test_the_init_of_an_image_is_process_1(box: Dock) -> None:
+    await box.engine.cli("import", "-c", 'ENTRYPOINT ["/bin/init"]', str(images.busybox()), "test/init:latest")
+    app = box_spec(command=[], image={"repository": "test/init"})
+    seen = await box.started(app)
+    pid = box.runtime.namespace_of(seen.id)
+    assert Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0] == b"init"  # and not docker-init
+    await box.engine.cli("rmi", "test/init:latest")
 
 
 async def test_the_file_opens_a_container_and_closes_it_further(box: Dock) -> None:
