@@ -31,8 +31,7 @@ from rota.testing.machine import start_order, until
 @pytest.fixture(params=["live-restore", "plain"])
 def own_engine(request: pytest.FixtureRequest, component: Callable[[str], Path]) -> Iterator[DockerEngine]:
     """One that a test may end."""
-    component("mounts")
-    component("dockerd")
+    component("docker-engine")
     with docker_engine(live_restore=request.param == "live-restore") as engine:
         yield engine
 
