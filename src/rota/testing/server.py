@@ -172,6 +172,10 @@ class RunningServer:
             while not await holds():  # noqa: ASYNC110 - the condition is another process's: nobody sets an event
                 await asyncio.sleep(0.01)
 
+    async def is_ready(self) -> bool:
+        """Whether store, runtime and HAProxy answer the daemon."""
+        return await asyncio.to_thread(self._is_ready)
+
     def child(self, name: str) -> Mapping[str, Any]:
         """The keeper's record of one of its children (a replica, or ``haproxy``)."""
         record: Mapping[str, Any] = json.loads((self.directory / f"state/keeper/children/{name}.json").read_text())
@@ -199,7 +203,7 @@ class RunningServer:
             assert self._process is not None
             if self._process.returncode is not None:
                 raise ServerBroken(f"rota serve ended with {self._process.returncode}\n{self.log[-4000:]}")
-            if await asyncio.to_thread(self._is_ready):
+            if await self.is_ready():
                 return
             await asyncio.sleep(0.02)
         raise ServerBroken(f"rota serve is not ready after {START_TIMEOUT:g} s\n{self.log[-4000:]}")
