@@ -18,9 +18,11 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples/hello"
 _numbers = itertools.count(1)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one module and runtime share a server, so that one worker runs them; what only one runtime has is left
-    out for the other."""
+    """Tests of one module and runtime share a server, so that one worker runs them, in their order; what only one
+    runtime has is left out for the other. First, because xdist reads the groups in this same hook: after it, they would
+    count for nothing, and each worker would run every other test of a module."""
     for item in [item for item in items if item.path.parent == Path(__file__).parent]:
         params = getattr(item, "callspec", None)
         runtime = params.params.get("site", "") if params is not None else ""
