@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rota.adapters.balancer.haproxy import Settings
-from rota.adapters.balancer.haproxy.config import draws, hosts_map, render, routes_map
+from rota.adapters.balancer.haproxy.config import render
+from rota.adapters.balancer.haproxy.maps import draws, hosts_map, routes_map
 from rota.adapters.balancer.haproxy.state import App, Server, State, read_state
 from rota.core.backend import Backend
 from rota.core.errors import UsageError
