@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -310,6 +311,32 @@ def test_a_plan_has_the_waits_in_it() -> None:
         for kind in (s.NoteWithdrawn, s.DisableServer)
     )
     assert disabled == pytest.approx(noted + TTL)
+
+
+def test_a_name_that_was_perhaps_given_takes_nobody_s_place() -> None:
+    internal = FakeDns(ttl=TTL)
+    simulation = life(internal, replicas=1)
+    simulation.order(o.Restart(policy=options(remove_from_dns=True)))
+    internal.tear()
+    simulation.run(100.0)
+    published = [done.at for done in simulation.steps if isinstance(done.step, s.PublishRecords)]
+    assert len(published) == 2, "it is given again"
+    assert at(simulation, s.WithdrawRecords, "web-1") >= published[1]
+    assert simulation.rollout.phase is Phase.SUCCEEDED
+    settled(simulation)
+
+
+def test_a_name_that_was_perhaps_taken_out_is_waited_for() -> None:
+    internal = FakeDns(ttl=TTL)
+    simulation = life(internal)
+    simulation.order(o.Restart(policy=options(order="stop-first", remove_from_dns=True)))
+    internal.tear()
+    simulation.run(100.0)
+    withdrawn = [done.at for done in simulation.steps if isinstance(done.step, s.WithdrawRecords)]
+    assert len(withdrawn) == 4, "the first one is taken out again"
+    assert at(simulation, s.DisableServer, "web-1") >= withdrawn[1] + TTL
+    assert simulation.rollout.phase is Phase.SUCCEEDED
+    settled(simulation)
 
 
 def test_an_app_that_has_nothing_in_the_zone_has_nothing_to_do_with_it() -> None:

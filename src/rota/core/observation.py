@@ -206,10 +206,12 @@ class DnsEntry:
 
 @dataclass(frozen=True)
 class Published:
-    """Of one replica as a view shows it; ``hosts`` are those under which it is there whole."""
+    """Of one replica as a view shows it; ``hosts`` are those under which it is there whole. While a change may have
+    been made or not, what it was about is not ``sure``: some answer may name it, and some may not."""
 
     address: Address
     hosts: frozenset[str] = frozenset()
+    sure: bool = True
 
 
 @dataclass(frozen=True)

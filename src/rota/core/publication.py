@@ -116,7 +116,7 @@ def _staying_records(here: Situation, name: str, view: ObservedDns) -> Iterator[
     for replica in view.published:
         member = here.members.get(replica)
         going = member is None or not member.serving or member.record.withdraw_began_at is not None
-        if not going and not _is_busy(here, name, replica):
+        if view.published[replica].sure and not going and not _is_busy(here, name, replica):
             yield replica
 
 

@@ -26,7 +26,7 @@ def _never_empty(here: Situation, decision: Decision, name: str, view: ObservedD
         return
     assert view.answering, f"{name} does not answer and is asked"
     busy = {replica for replica in view.published if dns_subject(name, replica) in here.observed.busy}
-    left = [shown for replica, shown in view.published.items() if replica not in going | busy]
+    left = [shown for replica, shown in view.published.items() if shown.sure and replica not in going | busy]
     if view.hosts is None:
         assert left, f"{going} are the last in {name}"
         return
