@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from rota.core.begin import begin
 from rota.core.durations import Durations
 from rota.core.forecast import forecast
 from rota.core.names import ReplicaId
-from rota.core.observation import Address, Published
+from rota.core.observation import Address, ObservedDns, Published
 from rota.core.rollout import Cause, Phase
 from rota.testing.dns import FakeDns
 from rota.testing.simulation import Simulation
@@ -114,6 +113,38 @@ def test_the_last_record_of_a_name_stays() -> None:
     assert True not in empty
     assert named(internal) == {"web-3"}
     settled(simulation)
+
+
+@pytest.mark.feature("V5")
+def test_the_last_record_of_a_type_stays_while_the_name_has_one_of_another() -> None:
+    internal, zone = both()
+    simulation = life(internal, zone, replicas=1)
+    simulation.runtime.host = lambda order: "fd00::1" if order.slot == 2 else "127.0.0.1"
+    simulation.order(o.Scale(replicas=2))
+    simulation.run(60.0)
+    simulation.order(o.Restart(policy=options(remove_from_dns=True)))
+    always: list[bool] = []
+    simulation.run(100.0, lambda: bool(always.append(all("127.0.0.1" in hosts_of(view) for view in (internal, zone)))))
+    assert simulation.rollout.phase is Phase.SUCCEEDED
+    assert set(always) == {True}, "an answer without A"
+    assert "web-1" not in named(internal), "another A took its place"
+    simulation.order(o.Restart(policy=options(order="stop-first", remove_from_dns=True)))
+    simulation.run(100.0, lambda: bool(always.append(all("127.0.0.1" in hosts_of(view) for view in (internal, zone)))))
+    assert set(always) == {True}, "an answer without A"
+    settled(simulation)
+
+
+def hosts_of(view: FakeDns) -> set[str]:
+    return {shown.address.host for shown in view.seen["web"].values()}
+
+
+def test_addresses_of_a_node_are_the_same_for_each_replica() -> None:
+    published = {
+        ReplicaId("web-1"): Published(Address("10.0.0.1", 1)),
+        ReplicaId("web-2"): Published(Address("::1", 1)),
+    }
+    assert [ObservedDns(published).kind(name) for name in published] == ["A", "AAAA"]
+    assert {ObservedDns(published, shared=True).kind(name) for name in published} == {""}
 
 
 def test_a_replica_that_dies_is_named_until_another_serves() -> None:

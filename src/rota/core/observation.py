@@ -216,17 +216,25 @@ class Published:
 
 @dataclass(frozen=True)
 class ObservedDns:
-    """One app's part of one view of DNS: rota's own names, or a zone outside. ``published`` has every replica of which
-    there is anything; ``hosts`` are those of the app's hosts that the zone has, None for rota's own names.
-    What it tells is gone from every cache ``ttl`` seconds after it was withdrawn. A hand-off that removes records waits
-    for a view that is ``required`` even while it does not answer; ``trouble`` says why it does not, ``published`` is
-    then what was seen last."""
+    """One app's part of one view of DNS: rota's own names, or a zone outside. ``published`` has every replica of
+    which there is anything; ``hosts`` are those of the app's hosts that the zone has, None for rota's own names;
+    ``shared``: they lead to the same addresses whoever is in rotation, a node's. What it tells is gone from every
+    cache ``ttl`` seconds after it was withdrawn. A hand-off that removes records waits for a view that is
+    ``required`` even while it does not answer; ``trouble`` says why it does not, ``published`` is then what was
+    seen last."""
 
     published: Mapping[ReplicaId, Published] = field(default_factory=dict)
     hosts: frozenset[str] | None = None
     ttl: float = 1.0
     required: bool = False
     trouble: str = ""
+    shared: bool = False
+
+    def kind(self, replica: ReplicaId) -> str:
+        """The type of the records that it has, as far as those of others may be of another type."""
+        if self.shared:
+            return ""
+        return "AAAA" if ":" in self.published[replica].address.host else "A"
 
     @property
     def answering(self) -> bool:

@@ -103,8 +103,10 @@ def _to_withdraw(here: Situation, name: str, view: ObservedDns, replica: Replica
 
 
 def _others(here: Situation, name: str, view: ObservedDns, replica: ReplicaId) -> bool:
-    """Whether each name that the app is to keep has another record that stays."""
-    staying = [other for other in _staying_records(here, name, view) if other != replica]
+    """Whether each name that the app is to keep has another record that stays, of the same type: who asks for A is
+    not helped by AAAA."""
+    kind = view.kind(replica)
+    staying = [other for other in _staying_records(here, name, view) if other != replica and view.kind(other) == kind]
     if view.hosts is None:
         return bool(staying)
     wanted = frozenset(here.spec(here.newest_target.release).hosts)

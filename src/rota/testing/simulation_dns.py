@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rota.core import steps as s
 from rota.core.decide import Decision
 from rota.core.names import ReplicaId
@@ -21,10 +23,15 @@ def check_dns(here: Situation, decision: Decision) -> None:
 
 def _never_empty(here: Situation, decision: Decision, name: str, view: ObservedDns) -> None:
     """No withdrawal takes the last record of a name that the app is to keep."""
-    going = _withdrawn(decision, name)
-    if not going:
-        return
-    assert view.answering, f"{name} does not answer and is asked"
+    withdrawn = _withdrawn(decision, name)
+    assert view.answering or not withdrawn, f"{name} does not answer and is asked"
+    for kind in {view.kind(replica) for replica in withdrawn if replica in view.published}:
+        of_kind = {replica: shown for replica, shown in view.published.items() if view.kind(replica) == kind}
+        _never_empty_of(here, withdrawn & set(of_kind), name, replace(view, published=of_kind))
+
+
+def _never_empty_of(here: Situation, going: set[ReplicaId], name: str, view: ObservedDns) -> None:
+    """Of one type: who asks for A is not helped by AAAA."""
     busy = {replica for replica in view.published if dns_subject(name, replica) in here.observed.busy}
     left = [shown for replica, shown in view.published.items() if shown.sure and replica not in going | busy]
     if view.hosts is None:
@@ -58,7 +65,9 @@ def _out_of_caches(
     assert view.answering or not view.required, "a hand-off without a view that has to be asked"
     if view.answering and step.replica in view.published:
         named = {other.id for other in here.members.values() if other.serving and other.id != member.id}
-        held = {host for name in named - going for host in _hosts(view, name)}
+        kind = view.kind(step.replica)
+        alike = {name for name in named - going if name in view.published and view.kind(name) == kind}
+        held = {host for name in alike for host in _hosts(view, name)}
         mine = _hosts(view, step.replica) & {*here.spec(here.newest_target.release).hosts, ""}
         assert not mine <= held, f"{step.replica} is handed off while it is named"
     if member.record.withdraw_began_at is not None:

@@ -86,7 +86,8 @@ class ZoneDns:
         if not ours and not known.published:
             return None
         ttl, required = max(known.ttl, self._settings.ttl), self._settings.failure == "block"
-        return ObservedDns(dict(known.published), ours, ttl, required, known.trouble)
+        shared = bool(self._settings.addresses)
+        return ObservedDns(dict(known.published), ours, ttl, required, known.trouble, shared)
 
     def on_change(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)
