@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tests.core.scenario import options, running, serving, settled, told
 
+from rota.core import handoff, steering
 from rota.core import order as o
-from rota.core import steering
 from rota.core import steps as s
 from rota.core.begin import begin
 from rota.core.durations import Durations
@@ -60,6 +60,32 @@ def test_what_is_in_rotation_is_named_and_nothing_else() -> None:
     simulation.run(60.0)
     assert named(internal) == named(zone) == {"web-1"}
     assert not told(simulation, "NoteWithdrawn"), "nobody asked for a wait"
+    settled(simulation)
+
+
+@pytest.mark.feature("V5", "R2")
+def test_users_past_the_balancer_are_waited_for_once_no_cache_has_the_name() -> None:
+    simulation = life(*both(), drain={"timeout": "20s"})
+    simulation.stays = lambda replica: {"web-1": 7.0, "web-2": 100.0}.get(replica, 0.0)
+    simulation.order(o.Restart(policy=options(remove_from_dns=True)))
+    simulation.run(300.0)
+    assert simulation.rollout.phase is Phase.SUCCEEDED
+    waited = [
+        at(simulation, s.StopReplica, f"web-{n}") - at(simulation, s.DisableServer, f"web-{n}") for n in (1, 2, 3)
+    ]
+    assert waited == pytest.approx([7.0, 20.0, 0.0], abs=handoff.POLL_DIRECT)
+    assert simulation.rollout.cut == 1, "what was open at the deadline is counted"
+    assert told(simulation, "CutConnections") == ["CutConnections web-2"]
+    settled(simulation)
+
+
+def test_users_past_the_balancer_are_nobody_s_concern_where_dns_is_not_asked() -> None:
+    simulation = life(*both())
+    simulation.stays = lambda replica: 100.0
+    simulation.order(o.Restart(policy=options(remove_from_dns=False)))
+    simulation.run(60.0)
+    assert simulation.rollout.phase is Phase.SUCCEEDED
+    assert simulation.rollout.cut == 0
     settled(simulation)
 
 

@@ -244,13 +244,15 @@ class ObservedDns:
 @dataclass(frozen=True)
 class Observation:
     """Everything seen of one app at one moment. ``dns`` has each view by its name, none when there is no DNS for the
-    app; ``logs`` has the last lines of replicas that exited or are overdue; ``busy`` the subjects (core.steps) of the
+    app; ``direct`` how many connections past the balancer are open to each replica that ``handoff.watched`` names;
+    ``logs`` has the last lines of replicas that exited or are overdue; ``busy`` the subjects (core.steps) of the
     steps that were under way when the look began."""
 
     replicas: Mapping[ReplicaId, ObservedReplica] = field(default_factory=dict)
     artefacts: Mapping[int, Artefact] = field(default_factory=dict)
     balancer: ObservedBalancer = field(default_factory=ObservedBalancer)
     dns: Mapping[str, ObservedDns] = field(default_factory=dict)
+    direct: Mapping[ReplicaId, int] = field(default_factory=dict)
     probes: Mapping[ReplicaId, ProbeHistory] = field(default_factory=dict)
     logs: Mapping[ReplicaId, tuple[str, ...]] = field(default_factory=dict)
     busy: frozenset[str] = frozenset()

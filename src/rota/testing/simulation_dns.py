@@ -1,15 +1,19 @@
-"""What must hold of DNS at every decision, whatever fails; asked by simulation_rules, raises AssertionError."""
+"""What must hold of DNS at every decision, whatever fails; asked by simulation_rules, raises AssertionError. And the
+users that DNS sends past HAProxy, in a simulation."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from rota.core import steps as s
 from rota.core.decide import Decision
 from rota.core.names import ReplicaId
-from rota.core.observation import ObservedDns
+from rota.core.observation import ObservedDns, ObservedReplica
 from rota.core.situation import Situation
+from rota.core.state import AppState
 from rota.core.steps import dns_subject
+from rota.engine.observer import to_watch
 
 
 def check_dns(here: Situation, decision: Decision) -> None:
@@ -19,6 +23,14 @@ def check_dns(here: Situation, decision: Decision) -> None:
         for step in decision.steps:
             if isinstance(step, s.DrainServer | s.DisableServer):
                 _out_of_caches(here, step, view, _going(here, decision, name))
+
+
+def users_past_haproxy(
+    state: AppState, replicas: Mapping[ReplicaId, ObservedReplica], stays: Callable[[ReplicaId], float], now: float
+) -> dict[ReplicaId, int]:
+    """One for each replica that leaves, connected until ``stays`` seconds after that."""
+    left_at = {name: state.recorded.replicas[name].disabled_at or 0.0 for name in to_watch(state, replicas)}
+    return {name: int(now < at + stays(name)) for name, at in left_at.items()}
 
 
 def _never_empty(here: Situation, decision: Decision, name: str, view: ObservedDns) -> None:
