@@ -93,7 +93,7 @@ deeds = st.one_of(
     st.tuples(st.just("sicken_all"), st.sampled_from([0.3, 3.0, 90.0])),
     st.tuples(st.just("crash"), st.sampled_from([None, 0, 1, 2])),
     st.tuples(st.just("refuse"), st.integers(1, 6)),
-    st.tuples(st.just("dns"), st.sampled_from(["lose", "restore"])),
+    st.tuples(st.just("dns"), st.sampled_from(["lose", "restore", "tear"])),
     st.tuples(st.just("lose_balancer"), st.sampled_from([0.2, 2.0])),
 )
 waits = st.sampled_from([0.0, 0.05, 0.2, 0.6, 1.7, 5.0, 30.0])

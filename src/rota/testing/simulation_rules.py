@@ -203,6 +203,7 @@ def _stop(here: Situation, member: Member) -> None:
     server, record = member.server, member.record
     if server is None:
         return
+    assert not here.observed.direct.get(member.id) or record.cut_at is not None, "users past HAProxy were not counted"
     assert server.state is ServerState.MAINT, f"{member.id} is stopped while its server is {server.state.value}"
     assert not server.open or record.cut_at is not None, "open requests were not counted as cut"
     if server.old_holders:
