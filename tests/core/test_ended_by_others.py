@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.core.scenario import deployed, options, releases, running, serving, settled, told
+from tests.core.scenario import deployed, options, releases, running, serving, settled
 
 from rota.core import order as o
 from rota.core.names import ReplicaId
