@@ -52,6 +52,10 @@ class Exit:
     signal: int | None = None
     oom: bool = False
 
+    @property
+    def unwatched(self) -> bool:
+        return self.code is None and self.signal is None and not self.oom
+
 
 @dataclass(frozen=True)
 class ObservedReplica:
