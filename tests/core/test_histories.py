@@ -98,7 +98,7 @@ deeds = st.one_of(
     st.tuples(st.just("restart"), st.tuples(options, st.booleans())),
     st.tuples(st.just("redeploy"), st.none()),
     st.tuples(st.just("rollback"), st.booleans()),
-    st.tuples(st.just("limits"), st.tuples(st.integers(8, 9), options)),
+    st.tuples(st.just("limits"), st.tuples(st.sampled_from([8, 9, 64, 65]), options)),
     st.tuples(st.just("scale"), st.integers(1, 5)),
     st.tuples(st.just("stop"), st.booleans()),
     st.tuples(st.just("start"), st.none()),

@@ -27,10 +27,11 @@ class ServerState(enum.Enum):
 
 
 class ArtefactState(enum.Enum):
-    """Where a release's files are on this machine."""
+    """Where a release's files are on this machine. LOST: they were there, and what they were is still known."""
 
     PREPARING = "preparing"
     PREPARED = "prepared"
+    LOST = "lost"
     FAILED = "failed"
 
 
@@ -87,6 +88,14 @@ class Artefact:
     release: int
     state: ArtefactState
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Limits that a runtime refused a running replica, and why."""
+
+    limits: Limits
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -249,8 +258,8 @@ class ObservedDns:
 class Observation:
     """Everything seen of one app at one moment. ``dns`` has each view by its name, none when there is no DNS for the
     app; ``direct`` how many connections past the balancer are open to each replica that ``handoff.watched`` names;
-    ``logs`` has the last lines of replicas that exited or are overdue; ``busy`` the subjects (core.steps) of the
-    steps that were under way when the look began."""
+    ``logs`` has the last lines of replicas that exited or are overdue; ``refusals`` what this daemon was refused;
+    ``busy`` the subjects (core.steps) of the steps that were under way when the look began."""
 
     replicas: Mapping[ReplicaId, ObservedReplica] = field(default_factory=dict)
     artefacts: Mapping[int, Artefact] = field(default_factory=dict)
@@ -259,4 +268,5 @@ class Observation:
     direct: Mapping[ReplicaId, int] = field(default_factory=dict)
     probes: Mapping[ReplicaId, ProbeHistory] = field(default_factory=dict)
     logs: Mapping[ReplicaId, tuple[str, ...]] = field(default_factory=dict)
+    refusals: Mapping[ReplicaId, Refusal] = field(default_factory=dict)
     busy: frozenset[str] = frozenset()

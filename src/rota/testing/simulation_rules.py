@@ -250,6 +250,7 @@ def _one_run_a_slot(simulation: Simulation, step: s.StartReplica) -> None:
         if name == step.replica or seen.state is not RunState.RUNNING or seen.slot != step.slot or record is None:
             continue
         going = record.stop_began_at is not None or record.failure is not None
+        going = going or record.refused_limits == target.limits
         same = (record.release, record.generation, record.colour) == (step.release, step.generation, step.colour)
         assert going or not same, f"{step.replica} is a duplicate of {name}"
 
