@@ -243,7 +243,7 @@ class HaproxyBalancer:
         cookies = f";enable dynamic-cookie backend {word(server.backend)}" if sticky else ""
         address = (server.address.host, server.address.port)
         if present is None:
-            words = server_words(app.pools[server.backend], server.address)
+            words = server_words(app.pools[server.backend], server)
             enable = f"enable health {path};enable server {path}"
             await self._haproxy.tell(f"add server {path} {words};{enable}{cookies}", accept=["New server registered"])
         elif present.state is not ServerState.READY or present.address != address:
