@@ -34,7 +34,7 @@ from rota.core.capacity import Amount
 from rota.core.errors import StartFailed, StepFailed
 from rota.core.fitness import RuntimeKind
 from rota.core.names import ReplicaId
-from rota.core.observation import Artefact, ObservedReplica
+from rota.core.observation import Artefact, ObservedReplica, Stranger
 from rota.core.spec import Limits
 from rota.ports.runtime import ReleaseOrder, StartOrder
 from rota.ports.source import Sources
@@ -116,6 +116,10 @@ class ProcessRuntime:
     ) -> tuple[Mapping[ReplicaId, ObservedReplica], Mapping[tuple[str, int], Artefact]]:
         replicas = {labels.replica: observed(child, labels, self._clock) for child, labels in self._replicas(app)}
         return replicas, dict(self._artefacts.known)
+
+    def strangers(self) -> tuple[Stranger, ...]:
+        """None: the keeper knows its own children, and nothing else looks like them."""
+        return ()
 
     def on_change(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)
