@@ -82,9 +82,12 @@ class FakeRuntime:
         self._ports = iter(range(20000, 1_000_000))
         self._pids = iter(range(1000, 10_000_000))
 
-    async def observe(self) -> tuple[Mapping[ReplicaId, ObservedReplica], Mapping[tuple[str, int], Artefact]]:
+    async def observe(
+        self, app: str | None = None
+    ) -> tuple[Mapping[ReplicaId, ObservedReplica], Mapping[tuple[str, int], Artefact]]:
         self._ask("")
-        return {replica: run.seen for replica, run in self._runs.items()}, dict(self._artefacts)
+        ours = {replica: run.seen for replica, run in self._runs.items() if app is None or run.seen.app == app}
+        return ours, dict(self._artefacts)
 
     def strangers(self) -> tuple[Stranger, ...]:
         return self.strange

@@ -44,6 +44,7 @@ from rota.testing.clock import FakeClock
 from rota.testing.dns import FakeDns
 from rota.testing.instant import at_once
 from rota.testing.runtime import FakeRuntime
+from rota.testing.simulation_dns import users_past_haproxy
 
 LEAST_ADVANCE = 1e-4  # seconds: less is lost in rounding
 
@@ -80,8 +81,9 @@ class Crash:
 
 class Simulation:
     """``takes`` says how long a call is under way, ``refuses`` whether it fails ("before" or "after" it had its
-    effect), ``opens`` for how long each of the requests goes on that are open to a server that leaves, ``visits`` for
-    how long the users of one that is drained go on coming. All may be changed at any time; ``dns`` has the views."""
+    effect), ``opens`` for how long each of the requests goes on that are open to a server that leaves, ``stays`` for
+    how long a user past HAProxy keeps a connection to it, ``visits`` for how long the users of one that is drained go
+    on coming. All may be changed at any time; ``dns`` has the views."""
 
     def __init__(self, app: str = "web", rules: Rules | None = None) -> None:
         self.app = app
@@ -97,6 +99,7 @@ class Simulation:
         self.refuses: Callable[[s.Step], str] = lambda step: ""
         self.opens: Callable[[ReplicaId], tuple[float, ...]] = lambda replica: ()
         self.visits: Callable[[ReplicaId], float] = lambda replica: 0.0
+        self.stays: Callable[[ReplicaId], float] = lambda replica: 0.0
         self.old_process_ends_after = 0.0
         self.unhealthy: dict[ReplicaId, tuple[float, float]] = {}
         self.unhealthy_because = ""
@@ -193,6 +196,7 @@ class Simulation:
             artefacts={number: artefact for (_, number), artefact in artefacts.items()},
             balancer=balancer,
             dns=at_once(look_at_dns(self.dns, self.state)),
+            direct=users_past_haproxy(self.state, replicas, self.stays, self.now),
             probes=self._probes(to_probe(self.state, dict(replicas), balancer)),
             logs={name: at_once(self.runtime.tail(name, 5)) for name in replicas},
             refusals=dict(self._refusals),
@@ -301,8 +305,6 @@ class Simulation:
                 self._open.pop(step.replica, None)
             case s.PrepareBackend():
                 self._old_process_until = self.now + self.old_process_ends_after
-            case _:
-                pass
 
     def _ends(self, replica: ReplicaId) -> list[float]:
         """When the requests that are open to it as it leaves will have ended; a dead one's have."""

@@ -91,9 +91,11 @@ class DockerRuntime:
         """Whether limits are enforced on the engine's machine."""
         return self._table.capability.memory and self._table.capability.cpus
 
-    async def observe(self) -> tuple[Mapping[ReplicaId, ObservedReplica], Mapping[tuple[str, int], Artefact]]:
+    async def observe(
+        self, app: str | None = None
+    ) -> tuple[Mapping[ReplicaId, ObservedReplica], Mapping[tuple[str, int], Artefact]]:
         self._watch.check()
-        return self._table.replicas(), dict(self._images.known)
+        return self._table.replicas(app), dict(self._images.known)
 
     def strangers(self) -> tuple[Stranger, ...]:
         return self._table.strangers
