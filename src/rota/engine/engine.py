@@ -135,6 +135,7 @@ class Engine:
             found += diagnosis.of_app(views.situation(known.state, known.observation, self._clock.now()))
         if app is None:
             found += diagnosis.of_letters(await self._store.unsent())
+            found.append(diagnosis.of_dns(self._about().get("dns")))
             found += await asyncio.to_thread(self._examine)
         return {"findings": [{"level": one.level.value, "about": one.about, "said": one.said} for one in found]}
 
