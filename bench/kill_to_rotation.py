@@ -123,8 +123,8 @@ async def _one_kill(site: Site, replicas: int, bare: Bare) -> tuple[float, float
     victim, pid = await _oldest(site)
     site.server.kill_pid(pid)
     began = time.monotonic()
-    gone = await asyncio.to_thread(_wait, site.table, lambda now: victim not in now)
-    replaced = await asyncio.to_thread(_wait, site.table, lambda now: len(now - {victim}) >= replicas)
+    gone = await asyncio.to_thread(wait_for_table, site.table, lambda now: victim not in now)
+    replaced = await asyncio.to_thread(wait_for_table, site.table, lambda now: len(now - {victim}) >= replicas)
     life = await bare.one()
     return 1000 * (gone - began), 1000 * (replaced - began), 1000 * (life.start + life.readiness)
 
@@ -147,17 +147,17 @@ async def _oldest(site: Site) -> tuple[str, int]:
     return oldest, await site.pid(oldest)
 
 
-def _wait(table: Path, holds: Any) -> float:
+def wait_for_table(table: Path, holds: Any) -> float:
     """When it held. Raises TimeoutError."""
     deadline = time.monotonic() + PATIENCE
-    while not holds(_in_rotation(table)):
+    while not holds(in_rotation(table)):
         if time.monotonic() > deadline:
             raise TimeoutError("HAProxy's table did not change")
         time.sleep(POLL)
     return time.monotonic()
 
 
-def _in_rotation(table: Path) -> frozenset[str]:
+def in_rotation(table: Path) -> frozenset[str]:
     """The servers that HAProxy sends new requests to."""
     with socket.socket(socket.AF_UNIX) as asking:
         asking.settimeout(5)
