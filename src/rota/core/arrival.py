@@ -25,9 +25,10 @@ def prepared(here: Situation, release: int) -> bool:
         return True
     if artefact is not None and artefact.state is ArtefactState.PREPARING:
         return False
+    failed = artefact is not None and artefact.state is ArtefactState.FAILED
     tried_at = here.recorded.prepared_at.get(release)
     ordered_at = here.rollout.created_at if here.rollout is not None else 0.0
-    if artefact is not None and tried_at is not None and ordered_at <= tried_at and here.now < tried_at + AGAIN_AFTER:
+    if failed and tried_at is not None and ordered_at <= tried_at and here.now < tried_at + AGAIN_AFTER:
         here.draft.wake(tried_at + AGAIN_AFTER)
         return False
     here.draft.add(PrepareRelease(f"release {release} is not on this machine yet", release))

@@ -119,6 +119,8 @@ def _entry_after(entry: ReplicaRecord, step: s.Step, now: float) -> ReplicaRecor
             return replace(entry, withdraw_began_at=None, withdrawn_at=None)
         case s.WithdrawRecords() if step.going:
             return replace(entry, withdraw_began_at=entry.withdraw_began_at or now, withdrawn_at=None)
+        case s.NoteRefusal():
+            return replace(entry, refused_limits=step.limits)
         case s.NoteWithdrawn():
             return replace(entry, withdrawn_at=now)
         case s.DrainServer():
@@ -147,6 +149,7 @@ def _entry_after(entry: ReplicaRecord, step: s.Step, now: float) -> ReplicaRecor
                 cut_at=None,
                 killed_at=None,
                 unhealthy_since=None,
+                refused_limits=None,
             )
         case _:
             return entry

@@ -72,12 +72,19 @@ class Member:
 
     @property
     def right_version(self) -> bool:
-        """It is of its slot's release and generation, whatever its limits (design.md: "up to date")."""
-        return is_of(self.record, self.target)
+        """It is of its slot's release and generation, whatever its limits (design.md: "up to date"), as long as those
+        can be changed."""
+        return is_of(self.record, self.target) and not self.unlimitable
 
     @property
     def right_limits(self) -> bool:
         return self.target is not None and self.seen is not None and self.seen.limits == self.target.limits
+
+    @property
+    def unlimitable(self) -> bool:
+        """Its slot's limits can only be had by another one in its place (V8)."""
+        refused = self.record.refused_limits
+        return self.target is not None and refused == self.target.limits and not self.right_limits
 
     @property
     def kept(self) -> bool:

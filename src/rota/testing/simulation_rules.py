@@ -208,6 +208,7 @@ def _stop(here: Situation, member: Member) -> None:
     server, record = member.server, member.record
     if server is None:
         return
+    assert not here.observed.direct.get(member.id) or record.cut_at is not None, "users past HAProxy were not counted"
     assert server.state is ServerState.MAINT, f"{member.id} is stopped while its server is {server.state.value}"
     assert not server.open or record.cut_at is not None, "open requests were not counted as cut"
     if server.old_holders:
@@ -249,6 +250,7 @@ def _one_run_a_slot(simulation: Simulation, step: s.StartReplica) -> None:
         if name == step.replica or seen.state is not RunState.RUNNING or seen.slot != step.slot or record is None:
             continue
         going = record.stop_began_at is not None or record.failure is not None
+        going = going or record.refused_limits == target.limits
         same = (record.release, record.generation, record.colour) == (step.release, step.generation, step.colour)
         assert going or not same, f"{step.replica} is a duplicate of {name}"
 
