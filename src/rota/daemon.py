@@ -181,9 +181,7 @@ class _Server:
         await server._dns.open()
         store = await SqliteStore.open(options.data_dir / "rota.db")
         stack.push_async_callback(store.close)
-        stack.push_async_callback(server._notifier.close)
-        for url in options.notify:
-            await server._notifier.check(url)
+        await server._notifier.check(*options.notify)
         server._take_over(store)
         stack.push_async_callback(server._supervisor.close)
         await server._supervisor.start()

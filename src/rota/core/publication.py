@@ -55,6 +55,12 @@ def is_settled(here: Situation, member: Member) -> bool:
     return all(_is_right(here, view, member) for view in here.observed.dns.values() if view.answering or view.required)
 
 
+def unnamed(here: Situation, view: ObservedDns) -> tuple[Member, ...]:
+    """The replicas in rotation that the view does not name as they are."""
+    serving = (member for member in here.members.values() if member.known and member.serving)
+    return tuple(member for member in serving if not _is_right(here, view, member))
+
+
 def is_cleared(here: Situation) -> bool:
     """Whether nothing is left of a removed app, as far as it is waited for."""
     views = here.observed.dns.values()

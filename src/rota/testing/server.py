@@ -16,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -187,6 +187,15 @@ class RunningServer:
         pid = int(self.child(name)["pid"])
         self.kill_pid(pid)
         return pid
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """The daemon does nothing at all as long as the block lasts, as under a debugger or on a machine that swaps."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
 
     def kill_pid(self, pid: int) -> None:
         """SIGKILL to a process of this server."""
