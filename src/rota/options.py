@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rota.adapters.dns.internal import LONGEST_TTL, TTL
 from rota.adapters.dns.settings import ZoneSettings, read_zones
 from rota.adapters.runtime.process.layout import account
 from rota.core.errors import StartFailed, UsageError
@@ -28,6 +29,7 @@ class Options:
     dns_networks: tuple[str, ...] = ()
     dns_zones: tuple[ZoneSettings, ...] = ()
     notify: tuple[str, ...] = ()
+    dns_ttl: int = 1
 
 
 def read_options(argv: Sequence[str]) -> Options:
@@ -49,6 +51,8 @@ def read_options(argv: Sequence[str]) -> Options:
     add("--dns", metavar="ADDRESS", help="answer for rota.internal there, e.g. 127.0.0.1:5353 (default: no DNS)")
     allow = "a network that may ask --dns for other names too, beside the loopback; may be given again"
     add("--dns-allow", action="append", default=[], metavar="NETWORK", help=allow)
+    ttl = "for how long the answers of --dns may be kept, 1s to 5s (default: %(default)s)"
+    add("--dns-ttl", default="1s", metavar="TIME", help=ttl)
     add("--dns-zones", type=Path, metavar="FILE", help="zones outside to keep records in, by RFC 2136 updates")
     add("--notify", action="append", default=[], metavar="URL", help="where notices go (apprise URL; may be repeated)")
     given = parser.parse_args(list(argv))
@@ -64,6 +68,7 @@ def read_options(argv: Sequence[str]) -> Options:
         _networks(given.dns_allow),
         read_zones(given.dns_zones) if given.dns_zones is not None else (),
         tuple(given.notify),
+        _dns_ttl(given.dns_ttl),
     )
 
 
@@ -117,6 +122,13 @@ def _dns_address(text: str | None) -> str | None:
     if not right:
         raise UsageError(f"--dns {text}: write it as 127.0.0.1:5353 or [::1]:5353")
     return text
+
+
+def _dns_ttl(text: str) -> int:
+    seconds = text.removesuffix("s")
+    if not (seconds.isascii() and seconds.isdigit() and TTL <= int(seconds[:3]) <= LONGEST_TTL):
+        raise UsageError(f"--dns-ttl {text}: write it as 1s, at most {LONGEST_TTL}s")
+    return int(seconds)
 
 
 def _networks(texts: Sequence[str]) -> tuple[str, ...]:

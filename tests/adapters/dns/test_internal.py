@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import dns.asyncquery
+import dns.message
 import pytest
 
 from rota.adapters.dns.internal import InternalDns
@@ -123,6 +126,66 @@ async def test_a_table_that_cannot_be_written_is_a_failed_step(tmp_path: Path) -
         await view.publish("web", ONE)
 
 
+async def test_a_ttl_that_was_longer_is_waited_for_after_it_was_lowered(tmp_path: Path) -> None:
+    path = tmp_path / "nameserver" / "table.json"
+    before = InternalDns(path, Slow(), ttl=3)
+    await before.open()
+    await before.publish("web", ONE)
+    following = InternalDns(path, Slow(), ttl=1)
+    await following.open()
+    assert (json.loads(path.read_text())["ttl"], written(tmp_path)) == (1, ["web-1"])
+    assert await ttl_of(following) == 3, "caches have what was answered a moment ago"
+    again = InternalDns(path, Slow(), ttl=5)
+    await again.open()
+    assert await ttl_of(again) == 5
+
+
+async def ttl_of(view: InternalDns) -> float:
+    shown = await view.observe("web", frozenset())
+    assert shown is not None
+    return shown.ttl
+
+
+class Bridge:
+    """A network of containers of which the machine has 127.0.0.9."""
+
+    gateway = "127.0.0.9"
+    subnet = "127.0.9.0/24"
+    resolvers: tuple[str, ...] = ()
+
+
+async def test_the_name_server_answers_in_the_network_of_the_containers(component: Callable[[str], Path]) -> None:
+    component("root")  # port 53
+    async with machine() as made:
+        listen = f"127.0.0.1:{free_port()}"
+        views = DnsViews(made.children, made.data_dir / "nameserver", listen)
+        bridge = Bridge()
+        await views.open(bridge)
+        assert bridge.resolvers[0] == "127.0.0.9"
+        query = dns.message.make_query("rota.internal", "SOA")
+        assert (await dns.asyncquery.udp(query, "127.0.0.9", timeout=5)).answer
+        assert (await dns.asyncquery.tcp(query, "127.0.0.9", timeout=5)).answer
+        pid = made.children.known[NAME].pid
+        again = DnsViews(made.children, made.data_dir / "nameserver", listen)
+        await again.open(bridge)
+        assert made.children.known[NAME].pid == pid
+        await again.stop()
+
+
+async def test_containers_do_without_where_their_port_is_taken(
+    component: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    component("root")  # port 53
+    async with machine() as made:
+        with socket.create_server((Bridge.gateway, 53)):
+            bridge = Bridge()
+            views = DnsViews(made.children, made.data_dir / "nameserver", f"127.0.0.1:{free_port()}")
+            await views.open(bridge)
+        assert bridge.resolvers == ()
+        assert "containers do not find rota's names: cannot listen on 127.0.0.9:53" in caplog.text
+        await views.stop()
+
+
 async def test_a_table_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "nameserver").mkdir()
     (tmp_path / "nameserver/table.json").write_text("{}")
@@ -156,5 +219,5 @@ async def test_an_address_in_use_is_named_with_the_way_out() -> None:
         async with machine() as made:
             (made.data_dir / "nameserver").mkdir()
             with pytest.raises(Missing, match="give --dns another address"):
-                await KeptNameServer(made.children, made.data_dir / "nameserver", where).ensure()
+                await KeptNameServer(made.children, made.data_dir / "nameserver", [where]).ensure()
             await stop(made.children)

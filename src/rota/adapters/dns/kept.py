@@ -26,14 +26,17 @@ _LOOK_AGAIN = 0.02  # seconds
 class KeptNameServer:
     """``children`` is open before the first call and closed by whoever opened it."""
 
-    def __init__(self, children: Children, directory: Path, listen: str, networks: Sequence[str] = ()) -> None:
+    def __init__(
+        self, children: Children, directory: Path, listen: Sequence[str], networks: Sequence[str] = ()
+    ) -> None:
         self.table = directory / "table.json"
         self._children = children
         self._directory = directory
         self._control = directory / "control.sock"
         self._log = directory / "nameserver.log"
         self._listen = listen
-        self._argv = [sys.executable, "-m", "rota", "nameserver", "--listen", listen]
+        self._argv = [sys.executable, "-m", "rota", "nameserver"]
+        self._argv += [word for address in listen for word in ("--listen", address)]
         self._argv += ["--table", str(self.table), "--control", str(self._control)]
         self._argv += [word for network in networks for word in ("--allow", network)]
 
@@ -50,7 +53,8 @@ class KeptNameServer:
             await stop(self._children)
             child = None
         if child is None or not child.alive:
-            _refuse_in_use(self._listen)
+            for address in self._listen:
+                refuse_in_use(address)
             env = {name: os.environ[name] for name in _SAME_ROTA if name in os.environ}
             order = ChildOrder(NAME, self._argv, env=env, cwd=str(self._directory), log=str(self._log), restart=True)
             await self._children.start(order)
@@ -101,7 +105,7 @@ class KeptNameServer:
             return False
 
 
-def _refuse_in_use(listen: str) -> None:
+def refuse_in_use(listen: str) -> None:
     """It would not start then, with a message that names neither the option nor the way out. Raises Missing."""
     host, _, port = listen.rpartition(":")
     host = host.strip("[]")
@@ -114,6 +118,12 @@ def _refuse_in_use(listen: str) -> None:
             except OSError as error:
                 way_out = "give --dns another address, or end what has the port"
                 raise Missing(f"cannot listen on {listen} ({error.strerror}); {way_out}") from error
+
+
+def listens_on(children: Children, address: str) -> bool:
+    """Whether the name server that runs has that address."""
+    child = children.known.get(NAME)
+    return child is not None and child.alive and address in child.argv
 
 
 async def stop(children: Children) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rota.adapters.runtime.command import with_port
@@ -17,8 +17,10 @@ _LOGS = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
 _SCRATCH = {"/tmp": "rw,nosuid,nodev,size=64m"}  # noqa: S108  (what a read-only container may still write to)
 
 
-def creation(order: StartOrder, labels: Labels, image_id: str, names: Names) -> dict[str, Any]:
-    """The body of POST /containers/create."""
+def creation(
+    order: StartOrder, labels: Labels, image_id: str, names: Names, resolvers: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The body of POST /containers/create; with no ``resolvers`` the engine says who is asked for names."""
     spec = order.spec
     body: dict[str, Any] = {
         "Image": image_id,
@@ -26,7 +28,7 @@ def creation(order: StartOrder, labels: Labels, image_id: str, names: Names) -> 
         "Env": [f"{name}={value}" for name, value in _environment(spec, labels).items()],
         "StopSignal": spec.stop_signal,
         "ExposedPorts": {f"{labels.port}/tcp": {}},
-        "HostConfig": _host_config(order, names),
+        "HostConfig": _host_config(order, names, resolvers),
         "NetworkingConfig": {
             "EndpointsConfig": {names.network: {"IPAMConfig": {"IPv4Address": labels.address}}},
         },
@@ -43,11 +45,12 @@ def _environment(spec: AppSpec, labels: Labels) -> Mapping[str, str]:
     return {**{variable.name: variable.value for variable in spec.env}, **labels.variables}
 
 
-def _host_config(order: StartOrder, names: Names) -> dict[str, Any]:
+def _host_config(order: StartOrder, names: Names, resolvers: Sequence[str]) -> dict[str, Any]:
     container = order.spec.container
     return {
         **limits.at_creation(order.limits),
         "NetworkMode": names.network,
+        "Dns": list(resolvers),
         "RestartPolicy": {"Name": "no"},  # rota replaces, the engine restarts nothing (W1)
         "Init": container.init,
         "PidsLimit": container.pids,

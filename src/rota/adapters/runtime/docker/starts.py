@@ -96,7 +96,7 @@ class Starts:
         """The id of the replica's new container; None when an earlier try has started one."""
         labels = Labels.of(order, await self._network.lease(order.replica))
         name = self._names.container(order.replica)
-        body = creation(order, labels, image, self._names)
+        body = creation(order, labels, image, self._names, self._network.resolvers)
         try:
             return await self._created(name, body)
         except Refused as refused:
