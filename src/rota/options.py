@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rota.adapters.dns.internal import LONGEST_TTL, TTL
-from rota.adapters.dns.settings import ZoneSettings, read_zones
+from rota.adapters.dns.settings import HostedSettings, ZoneSettings, read_zones
 from rota.adapters.runtime.process.layout import account
 from rota.core.errors import StartFailed, UsageError
 from rota.core.fitness import RuntimeKind
@@ -27,7 +27,7 @@ class Options:
     docker_host: str | None
     dns: str | None = None
     dns_networks: tuple[str, ...] = ()
-    dns_zones: tuple[ZoneSettings, ...] = ()
+    dns_zones: tuple[ZoneSettings | HostedSettings, ...] = ()
     notify: tuple[str, ...] = ()
     dns_ttl: int = 1
 

@@ -1,4 +1,4 @@
-"""Zones outside on a real server: a rolling restart of five replicas, BIND's and Knot's answers taken 50 times a second.
+"""Zones outside on a real server: a rolling restart of five replicas, BIND's and Knot's answers 50 times a second.
 Replicas that are processes share an address: their claims tell them apart; containers have addresses of their own."""
 
 from __future__ import annotations

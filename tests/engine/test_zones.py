@@ -11,7 +11,7 @@ import dns.exception
 import pytest
 from tests.engine.daemon import World, quick
 
-from rota.adapters.dns.rfc2136 import ZoneDns
+from rota.adapters.dns.outside import ZoneDns
 from rota.core import order as o
 from rota.core.names import ReplicaId
 from rota.core.observation import ServerState

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rota.adapters.dns.claims import HostState
-from rota.adapters.dns.rfc2136 import ZoneDns
+from rota.adapters.dns.outside import ZoneDns
 from rota.core.errors import StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, DnsEntry, ObservedDns

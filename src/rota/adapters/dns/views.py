@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rota.adapters.dns.internal import VIEW, InternalDns
 from rota.adapters.dns.kept import KeptNameServer, listens_on, refuse_in_use, stop
-from rota.adapters.dns.settings import ZoneSettings
+from rota.adapters.dns.settings import HostedSettings, ZoneSettings
 from rota.adapters.keeper.client import Children
 from rota.core.errors import Missing
 from rota.ports.dns import Dns
 
 if TYPE_CHECKING:
-    from rota.adapters.dns.rfc2136 import ZoneDns
+    from rota.adapters.dns.outside import ZoneDns
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class DnsViews:
         directory: Path,
         listen: str | None = None,
         networks: Sequence[str] = (),
-        zones: Sequence[ZoneSettings] = (),
+        zones: Sequence[ZoneSettings | HostedSettings] = (),
         ttl: int = 1,
     ) -> None:
         self._children = children
@@ -106,7 +106,7 @@ class DnsViews:
 
     def _open_zones(self) -> None:
         # dnspython's client takes a while to import: a server without zones is not to wait for it.
-        from rota.adapters.dns.rfc2136 import ZoneDns
+        from rota.adapters.dns.outside import ZoneDns
 
         for settings in self._settings:
             zone = ZoneDns(settings, self._children.data_dir_id)
