@@ -165,7 +165,7 @@ class _Server:
     async def open(cls, options: Options, stack: contextlib.AsyncExitStack) -> _Server:
         """In charge when it returns; ``stack`` lets go of everything, and everything goes on."""
         program = haproxy_binary.find()
-        settings = Settings(options.data_dir / "haproxy", (options.http,))
+        settings = Settings(options.data_dir / "haproxy", (options.http,), reload_interval=options.reload_interval)
         children = Children(options.data_dir)
         stack.push_async_callback(children.close)
         await children.open()

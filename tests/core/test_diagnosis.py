@@ -5,10 +5,10 @@ from __future__ import annotations
 from tests.core.scenario import deployed, options, running
 
 from rota.core import order as o
-from rota.core.diagnosis import Finding, Level, of_app, of_letters
+from rota.core.diagnosis import Finding, Level, of_app, of_letters, of_strangers
 from rota.core.names import ReplicaId
 from rota.core.notice import Letter, Notice, Topic
-from rota.core.observation import Counters
+from rota.core.observation import Counters, Stranger
 from rota.testing.runtime import Faults
 from rota.testing.simulation import Simulation
 from rota.testing.simulation_history import MOODS, spec_of
@@ -67,6 +67,18 @@ def test_unhealthy_ones_and_unenforced_limits_are_named() -> None:
     found = said(app)
     assert any(line.startswith(f"warning {sick}: unhealthy for 5.0 s") for line in found)
     assert sum("its limits are not enforced" in line for line in found) == 2
+
+
+def test_what_was_done_by_hand_is_named() -> None:
+    app = deployed(replicas=1)
+    app.runtime.alter_by_hand(ReplicaId("web-1"), "container web-1.0 is paused by hand")
+    assert said(app) == ["warning web-1: container web-1.0 is paused by hand"]
+
+
+def test_strangers_are_named_with_the_app_that_they_name() -> None:
+    strangers = (Stranger("web", "container copy …"), Stranger("", "container half …"))
+    assert [(one.about, one.said) for one in of_strangers(strangers, "web")] == [("web", "container copy …")]
+    assert [one.about for one in of_strangers(strangers, None)] == ["web", "runtime"]
 
 
 def test_haproxy_that_does_not_answer_is_the_problem() -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from rota.core import repair
 from rota.core.names import ReplicaId
 from rota.core.notice import Letter
+from rota.core.observation import Stranger
 from rota.core.quantities import written_seconds
 from rota.core.receipt import by_replica
 from rota.core.redaction import shown
@@ -46,6 +47,12 @@ def of_app(here: Situation) -> tuple[Finding, ...]:
         return tuple(found)
     said = f"{here.serving} of {len(here.slots)} serve" if here.desired.active else "it is stopped"
     return (Finding(Level.OK, here.state.name, said),)
+
+
+def of_strangers(strangers: Sequence[Stranger], app: str | None) -> tuple[Finding, ...]:
+    """Those that name the app, or all."""
+    asked = (one for one in strangers if app in (None, one.app))
+    return tuple(Finding(Level.WARNING, one.app or "runtime", one.said) for one in asked)
 
 
 def of_letters(unsent: Sequence[Letter]) -> tuple[Finding, ...]:
@@ -89,6 +96,8 @@ def _of_replica(here: Situation, member: Member) -> Iterable[Finding]:
         seen = here.observed.probes.get(member.id)
         last = f"; last: {seen.last_failure}" if seen is not None and seen.last_failure else ""
         yield Finding(Level.WARNING, member.id, f"is {member.phase.value}{last}")
+    for oddity in member.seen.oddities if member.seen is not None else ():
+        yield Finding(Level.WARNING, member.id, oddity)
     if member.running and member.seen is not None and not member.seen.limits_enforced:
         yield Finding(Level.WARNING, member.id, "its limits are not enforced: no cgroup is writable here")
 

@@ -16,6 +16,7 @@ from rota.core.steps import (
     DisableServer,
     DrainServer,
     KillReplica,
+    NoteRefusal,
     RecordCounters,
     RemoveReplica,
     RemoveServer,
@@ -68,8 +69,12 @@ def clear_away(here: Situation, member: Member, *, forget: bool, reason: str) ->
 
 
 def adjust(here: Situation, member: Member, limits: Limits) -> None:
-    """Live limits: the one change that needs no new run (V8)."""
-    here.draft.add(UpdateLimits(member.id, f"limits are to be {limits.written()}", limits))
+    """Live limits: the one change that needs no new run (V8), unless the runtime has just refused it."""
+    refusal = here.observed.refusals.get(member.id)
+    if refusal is not None and refusal.limits == limits:
+        here.draft.add(NoteRefusal(member.id, f"{refusal.reason}; another takes its place", limits))
+    else:
+        here.draft.add(UpdateLimits(member.id, f"limits are to be {limits.written()}", limits))
 
 
 def _may_be_sent_to(here: Situation, member: Member) -> bool:

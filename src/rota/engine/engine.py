@@ -133,6 +133,7 @@ class Engine:
         found: list[Finding] = []
         for known in map(self._supervisor.app, names):
             found += diagnosis.of_app(views.situation(known.state, known.observation, self._clock.now()))
+        found += diagnosis.of_strangers(self._runtime.strangers(), app)
         if app is None:
             found += diagnosis.of_letters(await self._store.unsent())
             found += await asyncio.to_thread(self._examine)

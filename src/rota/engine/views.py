@@ -66,7 +66,9 @@ def replica_view(member: Member, here: Situation) -> View:
         "generation": record.generation,
         "node": seen.node if seen else "local",
         "phase": member.phase.value,
-        "reason": failure.detail if failure else repair.condition(here, member) or member.ready.detail,
+        "reason": failure.detail
+        if failure
+        else repair.condition(here, member) or _oddities(member) or member.ready.detail,
         "address": str(seen.address) if seen and seen.address else None,
         "started_at": moment(seen.started_at if seen else record.started_at),
         "ready_since": moment(ready),
@@ -76,6 +78,10 @@ def replica_view(member: Member, here: Situation) -> View:
         "dns": dns_state(member.id, record, here.observed.dns),
         "log": list(failure.log) if failure else [],
     }
+
+
+def _oddities(member: Member) -> str:
+    return "; ".join(member.seen.oddities) if member.seen is not None else ""
 
 
 def release_view(release: Release, state: AppState) -> View:
