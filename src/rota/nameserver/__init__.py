@@ -39,6 +39,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="rota nameserver", description="Answer for rota.internal from a table.")
     listen_help = "e.g. 127.0.0.1:5353 or [::1]:5353; may be given again"
     parser.add_argument("--listen", action="append", required=True, help=listen_help)
+    parser.add_argument("--release", help="of which rota it is: another has one of its own start")
     parser.add_argument("--table", required=True, type=Path)
     parser.add_argument("--control", required=True, type=Path, help="the Unix socket that the daemon speaks to")
     parser.add_argument("--allow", action="append", default=[], help="a network that may ask for other names too")

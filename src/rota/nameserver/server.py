@@ -109,8 +109,9 @@ async def listen(address: tuple[str, int], front: Front) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            loop.remove_reader(datagrams)
             server.close()
+            loop.remove_reader(datagrams)
+            front.packets(datagrams)  # those that came to this one while another takes its place
 
 
 def _bound(address: tuple[str, int], kind: socket.SocketKind) -> socket.socket:
@@ -118,6 +119,7 @@ def _bound(address: tuple[str, int], kind: socket.SocketKind) -> socket.socket:
     try:
         if kind is socket.SOCK_STREAM:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # one that takes its place answers beside it first
         with suppress(OSError):
             made.setsockopt(socket.SOL_IP, _IP_FREEBIND, 1)
         made.bind(address)
