@@ -40,7 +40,7 @@ def let_go(here: Situation, member: Member, reason: str) -> bool:
     if member.record.withdraw_began_at is None:
         return True  # there was nothing to withdraw, or it is the last of its name
     if member.record.withdrawn_at is None:
-        here.draft.add(NoteWithdrawn(member.id, "no view names it any more; caches may, for the TTL"))
+        here.draft.add(NoteWithdrawn(member.id, f"no view names it any more; caches may, for {_ttl(here):g} s"))
         return False
     ends = member.record.withdrawn_at + _ttl(here)
     here.draft.wake(ends if here.now < ends else None)
