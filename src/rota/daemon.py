@@ -34,6 +34,7 @@ from rota.adapters.disk import DirectoryDisk
 from rota.adapters.dns.views import DnsViews
 from rota.adapters.keeper.client import Children
 from rota.adapters.notifier import AppriseNotifier
+from rota.adapters.prober.connections import SocketConnections
 from rota.adapters.prober.prober import SocketProber
 from rota.adapters.runtime.process.layout import account
 from rota.adapters.runtime.process.runtime import ProcessRuntime
@@ -158,13 +159,13 @@ class _Server:
         self._notifier = AppriseNotifier()
         self._balancer = HaproxyBalancer(settings, program.path, self._haproxy)
         names = options.data_dir / "nameserver"
-        self._dns = DnsViews(children, names, options.dns, options.dns_networks, options.dns_zones)
+        self._dns = DnsViews(children, names, options.dns, options.dns_networks, options.dns_zones, options.dns_ttl)
 
     @classmethod
     async def open(cls, options: Options, stack: contextlib.AsyncExitStack) -> _Server:
         """In charge when it returns; ``stack`` lets go of everything, and everything goes on."""
         program = haproxy_binary.find()
-        settings = Settings(options.data_dir / "haproxy", (options.http,))
+        settings = Settings(options.data_dir / "haproxy", (options.http,), reload_interval=options.reload_interval)
         children = Children(options.data_dir)
         stack.push_async_callback(children.close)
         await children.open()
@@ -177,12 +178,10 @@ class _Server:
         stack.push_async_callback(server._balancer.close)
         await server._balancer.start()
         stack.push_async_callback(server._dns.close)
-        await server._dns.open()
+        await server._dns.open(server._runtime.bridge)
         store = await SqliteStore.open(options.data_dir / "rota.db")
         stack.push_async_callback(store.close)
-        stack.push_async_callback(server._notifier.close)
-        for url in options.notify:
-            await server._notifier.check(url)
+        await server._notifier.check(*options.notify)
         server._take_over(store)
         stack.push_async_callback(server._supervisor.close)
         await server._supervisor.start()
@@ -217,6 +216,7 @@ class _Server:
             runtime=self._runtime,
             balancer=self._balancer,
             prober=SocketProber(self._runtime.pids_of, self._runtime.namespace_of),
+            connections=SocketConnections(self._runtime.namespace_of, self._balancer.pids),
             logs=self._runtime.logs,
             store=store,
             clock=self._clock,

@@ -98,7 +98,7 @@ deeds = st.one_of(
     st.tuples(st.just("restart"), st.tuples(options, st.booleans())),
     st.tuples(st.just("redeploy"), st.none()),
     st.tuples(st.just("rollback"), st.booleans()),
-    st.tuples(st.just("limits"), st.tuples(st.integers(8, 9), options)),
+    st.tuples(st.just("limits"), st.tuples(st.sampled_from([8, 9, 64, 65]), options)),
     st.tuples(st.just("scale"), st.integers(1, 5)),
     st.tuples(st.just("stop"), st.booleans()),
     st.tuples(st.just("start"), st.none()),
@@ -113,7 +113,7 @@ deeds = st.one_of(
     st.tuples(st.just("sicken_all"), st.sampled_from([0.3, 3.0, 90.0])),
     st.tuples(st.just("crash"), st.sampled_from([None, 0, 1, 2])),
     st.tuples(st.just("refuse"), st.integers(1, 6)),
-    st.tuples(st.just("dns"), st.sampled_from(["lose", "restore"])),
+    st.tuples(st.just("dns"), st.sampled_from(["lose", "restore", "tear"])),
     st.tuples(st.just("lose_balancer"), st.sampled_from([0.2, 2.0])),
 )
 waits = st.sampled_from([0.0, 0.05, 0.2, 0.6, 1.7, 5.0, 30.0])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -131,14 +130,16 @@ def succeeded(answer: Answer) -> dict[str, Any]:
     return rollout
 
 
+class InvalidLoad(Exception):
+    """The generator did not do what was planned, so that the run shows nothing: the test is tried again (conftest)."""
+
+
 def nothing_lost(report: LoadReport) -> None:
-    """0 lost. A run in which the generator could not keep its rate shows less than it was meant to: what it lost counts
-    all the same, and pytest's summary names it."""
+    """0 lost, in a run that kept its rate. What an invalid one lost counts all the same."""
     assert report.lost == 0, f"{report.summary()}\n{report.samples[:10]}"
-    assert report.own_errors == 0, report.summary()
-    assert report.ok > 0
     if not report.valid:
-        warnings.warn(f"invalid load run: {report.invalid_reason}; {report.summary()}", stacklevel=2)
+        raise InvalidLoad(report.summary())
+    assert report.ok > 0
 
 
 def same_count(counted: int, sent: int) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.e2e.scenario import FULL, Hello, nothing_lost, same_on_both
+from tests.e2e.scenario import FULL, Hello, nothing_lost, same_on_both, succeeded
 from tests.e2e.site import ServerAt, Site
 
 pytestmark = [pytest.mark.load, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900 if FULL else 120)]
@@ -75,9 +76,9 @@ async def apps(site: Site) -> AsyncIterator[dict[int, Hello]]:
     """hello with 3 and with 5 replicas, two releases of each, so that there is one to go back to."""
     async with ServerAt(site) as server:
         found = {replicas: Hello(server, f"hello{replicas}", replicas=replicas) for replicas in (3, 5)}
+        await asyncio.gather(*(app.deploy_ok() for app in found.values()))
         for app in found.values():
-            await app.deploy_ok()
-            assert (await app.deploy_new()).code == 0
+            succeeded(await app.deploy_new())
         yield found
 
 

@@ -216,7 +216,7 @@ def _fill(here: Situation, slot: int, staying: frozenset[ReplicaId]) -> None:
     if rollout is not None and slot in rollout.in_hand and _given_up(here, rollout, slot):
         return
     target = here.desired.target(slot)
-    if any(here.overlaps(member, target) for member in here.members.values()):
+    if any(here.overlaps(member, slot, target) for member in here.members.values()):
         return
     if not here.draft.about(f"slot {slot}") and not any(_unexplained(member) for member in members):
         arrival.start(here, slot, _need(members))

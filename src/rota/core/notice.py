@@ -4,6 +4,7 @@ commit as the change, by engine.reconciler and engine.diskwatch."""
 from __future__ import annotations
 
 import enum
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -53,6 +54,12 @@ class Letter:
     next_try: float | None = 0.0
     failure: str = ""
 
+    @property
+    def name(self) -> str:
+        """The same at each try, and no other letter's."""
+        told = "\0".join((repr(self.notice.at), self.notice.title, self.notice.body, self.url))
+        return hashlib.sha256(told.encode()).hexdigest()[:32]
+
 
 def letters(notices: Iterable[Notice], urls: Iterable[str]) -> tuple[Letter, ...]:
     """One for each address, none twice."""
@@ -73,6 +80,8 @@ def of_step(before: AppState, after: AppState, step: s.Step, now: float) -> tupl
     match step:
         case s.FailReplica() if _in_crash_loop(after) and not _in_crash_loop(before):
             return (_crash_loop(after, step, now),)
+        case s.BeginRollback() if before.recorded.rollout is not None and not step.rollout.pause_asked:
+            return (_taken_back(after, before.recorded.rollout, step.rollout, now),)
         case s.SettleSlot() if _in_crash_loop(before) and not _in_crash_loop(after):
             text = f"{step.reason}: the crash loop is over."
             return (_notice(after, Topic.RECOVERED, "recovered", [text], now),)
@@ -116,6 +125,15 @@ def _crash_loop(state: AppState, step: s.FailReplica, now: float) -> Notice:
     tries = f"Slot {step.failure.slot}: {step.attempts} tries in a row brought no replica that lasts; {again}."
     lines = [tries, _failed(step.failure), *_log(step.failure.log)]
     return _notice(state, Topic.CRASH_LOOP, "crash loop", lines, now)
+
+
+def _taken_back(state: AppState, last: Rollout, back: Rollout, now: float) -> Notice:
+    """Of a deploy that had succeeded: told as it begins, when the lines of what failed are at hand."""
+    failure = last.failures[-1]
+    said = f"{last.id}: {last.kind.value} rolled back: {failure.cause.value}"
+    lines = [_failed(failure), *_log(failure.log)]
+    lines.append(f"It had succeeded; release {back.to_release} is put back in its place.")
+    return _notice(state, Topic.ROLLED_BACK, said, [*lines, f"More: rota rollout show {back.id}"], now)
 
 
 def _failed(failure: Failure) -> str:

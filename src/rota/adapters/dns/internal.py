@@ -12,6 +12,7 @@ from typing import Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
+from rota.adapters.dns.caches import Caches
 from rota.adapters.durable import write_durably
 from rota.core.errors import Missing, StepFailed
 from rota.core.names import ReplicaId
@@ -19,6 +20,7 @@ from rota.core.observation import Address, DnsEntry, ObservedDns, Published
 
 VIEW = "internal"
 TTL = 1  # seconds: the shortest that every resolver keeps to
+LONGEST_TTL = 5  # seconds
 
 Entries = Mapping[ReplicaId, tuple[str, DnsEntry]]
 _READ = TypeAdapter(dict[str, int | list[dict[str, str | int]]])
@@ -33,12 +35,17 @@ class NameServer(Protocol):
 class InternalDns:
     """``open`` before the first call. Changes of one moment are one write."""
 
-    def __init__(self, path: Path, server: NameServer) -> None:
+    def __init__(self, path: Path, server: NameServer, ttl: int = TTL) -> None:
         self._path = path
         self._server = server
         self._wanted: dict[ReplicaId, tuple[str, DnsEntry]] = {}
-        self._served: Entries = {}
+        self._some: Entries = {}
+        """Of any table that may be in force: of more than one after a call that failed."""
+        self._all: Entries = {}
+        """Of every such table."""
         self._version = 0
+        self._ttl = ttl
+        self._caches = Caches()
         self._writing = asyncio.Lock()
 
     async def open(self) -> None:
@@ -46,8 +53,7 @@ class InternalDns:
         try:
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
             if self._path.exists():
-                self._version, self._wanted = _read(self._path.read_bytes())
-                self._served = dict(self._wanted)
+                await self._go_on(*_read(self._path.read_bytes()))
             else:
                 await self._write(1, {})
                 self._version = 1
@@ -55,8 +61,12 @@ class InternalDns:
             raise Missing(f"the name server's table {self._path} cannot be kept: {error}; move it away") from error
 
     async def observe(self, app: str, hosts: frozenset[str]) -> ObservedDns | None:
-        ours = {name: entry for name, (owner, entry) in self._served.items() if owner == app}
-        return ObservedDns({name: Published(entry.address) for name, entry in ours.items()}, ttl=TTL)
+        shown = {
+            name: Published(entry.address, sure=name in self._all)
+            for name, (owner, entry) in self._some.items()
+            if owner == app
+        }
+        return ObservedDns(shown, ttl=max(self._ttl, self._caches.longest))
 
     def on_change(self, wake: Callable[[str], None]) -> None:
         """Nobody else changes the table."""
@@ -69,24 +79,36 @@ class InternalDns:
         self._wanted.pop(replica, None)
         await self._bring_into_force()
 
+    async def _go_on(self, version: int, ttl: int, entries: Entries) -> None:
+        """From the table that is there; with another TTL at once, while caches go on with the old one."""
+        self._version, self._wanted = version, dict(entries)
+        self._some = self._all = entries
+        if ttl != self._ttl:
+            self._caches.saw(ttl)
+            self._version += 1
+            await self._write(self._version, entries)
+
     async def _bring_into_force(self) -> None:
         """What is wanted now: whoever waits here while another writes may find its own change in force already."""
         async with self._writing:
             await asyncio.sleep(0)  # lets in what else is asked for at this moment
             entries, version = dict(self._wanted), self._version + 1
-            if entries == self._served:
+            if entries == self._some == self._all:
                 return
+            # From here on it may be in force, whatever becomes of the calls: a name server that starts reads the file.
+            self._all = {name: entry for name, entry in self._all.items() if entries.get(name) == entry}
+            self._some = {**self._some, **entries}
+            self._version = version
             try:
                 await self._write(version, entries)
             except OSError as error:
                 raise StepFailed(f"the name server's table cannot be written: {error}") from error
-            self._version = version
             await self._server.load(version)
-            self._served = entries
+            self._some = self._all = entries
 
     async def _write(self, version: int, entries: Entries) -> None:
         replicas = [_written(app, entry) for app, entry in entries.values()]
-        text = json.dumps({"version": version, "ttl": TTL, "replicas": replicas})
+        text = json.dumps({"version": version, "ttl": self._ttl, "replicas": replicas})
         await asyncio.to_thread(write_durably, self._path, text)
 
 
@@ -101,12 +123,12 @@ def _written(app: str, entry: DnsEntry) -> dict[str, str | int]:
     }
 
 
-def _read(text: bytes) -> tuple[int, dict[ReplicaId, tuple[str, DnsEntry]]]:
+def _read(text: bytes) -> tuple[int, int, dict[ReplicaId, tuple[str, DnsEntry]]]:
     read = _READ.validate_json(text)
-    version, replicas = read["version"], read["replicas"]
-    if not isinstance(version, int) or not isinstance(replicas, list):
+    version, ttl, replicas = read["version"], read["ttl"], read["replicas"]
+    if not isinstance(version, int) or not isinstance(ttl, int) or not isinstance(replicas, list):
         raise ValueError("it holds no table")
-    return version, {entry.replica: (str(row["app"]), entry) for row in replicas for entry in [_entry(row)]}
+    return version, ttl, {entry.replica: (str(row["app"]), entry) for row in replicas for entry in [_entry(row)]}
 
 
 def _entry(row: Mapping[str, str | int]) -> DnsEntry:

@@ -60,6 +60,11 @@ class Inspection:
         return int(self._state["Pid"])
 
     @property
+    def created(self) -> str:
+        """By the engine's clock."""
+        return str(self.raw["Created"])
+
+    @property
     def started(self) -> str:
         """When the present or last run began, by the engine's clock."""
         started = str(self._state["StartedAt"])
@@ -77,6 +82,11 @@ class Inspection:
     def address_in(self, network: str) -> str | None:
         """Its present address there; None when it has none."""
         return (self.networks.get(network) or {}).get("IPAddress") or None
+
+    def has_address(self, network: str, address: str) -> bool:
+        """It was put at that address there, whether it runs or not."""
+        place = self.networks.get(network) or {}
+        return address in (place.get("IPAddress"), (place.get("IPAMConfig") or {}).get("IPv4Address"))
 
     def ended(self, clock: SystemClock) -> Exit | None:
         if self.running:
@@ -106,6 +116,11 @@ class Capability:
     def enforces(self, limits: Limits) -> bool:
         return (limits.memory is None or self.memory) and (limits.cpus is None or self.cpus)
 
+    def seen_as(self, limits: Limits, asked: Limits) -> Limits:
+        """What a kernel cannot do is not in force, and to ask for it once more would change nothing."""
+        memory = limits.memory if self.memory else asked.memory
+        return Limits.model_construct(memory=memory, cpus=limits.cpus if self.cpus else asked.cpus)
+
 
 def observed(
     seen: Inspection,
@@ -120,7 +135,7 @@ def observed(
 ) -> ObservedReplica:
     """The container as the engine sees it. One that runs without its address in the own network has none."""
     reachable = not seen.running or seen.address_in(network) == labels.address
-    limits = in_force(seen.host_config, asked)
+    limits = capability.seen_as(in_force(seen.host_config, asked), asked)
     return ObservedReplica(
         id=labels.replica,
         app=labels.app,

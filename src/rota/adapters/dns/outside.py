@@ -1,4 +1,5 @@
-"""A zone outside, kept by RFC 2136 updates; fulfils the Dns port. Made by the composition root, one a zone.
+"""A zone outside, kept by RFC 2136 updates (zone) or a provider's API (hosted); fulfils the Dns port. Made by the
+composition root, one a zone.
 
 What the zone has of an app is read in the background: when the app comes up, after each change, and every 30 s, so that
 what somebody else changed is seen (and repaired by the engine). Nothing is touched that no claim names."""
@@ -7,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from dns.update import UpdateMessage
-
+from rota.adapters.dns.caches import LONGEST_TTL, Caches
 from rota.adapters.dns.claims import Claim, HostState
-from rota.adapters.dns.settings import ZoneSettings
+from rota.adapters.dns.settings import HostedSettings, ZoneSettings
 from rota.adapters.dns.zone import Changed, Zone
 from rota.core.errors import StepFailed
 from rota.core.names import ReplicaId
@@ -38,22 +39,64 @@ class _App:
     hosts: frozenset[str]
     published: Mapping[ReplicaId, Published] = field(default_factory=dict)
     ttl: float = 0.0
+    caches: Caches = field(default_factory=Caches)
     trouble: str = "it has not been read yet"
     failures: int = 0
     due: float = 0.0
     asked: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    def saw(self, states: States) -> None:
+        """Caches may have what was there; claims may be of replicas that are gone."""
+        for host, state in states.items():
+            ttls = [state.ttls[record] for claim in state.claims for record in claim.records if record in state.ttls]
+            for ttl in ttls:
+                self.caches.saw(ttl)
+            if max(ttls, default=0.0) > LONGEST_TTL:
+                log.warning("%s has a TTL of %g s: rota waits for %g s of them", host, max(ttls), LONGEST_TTL)
+
+
+class Changes(Protocol):
+    """Changes of some names: ``send`` makes them if the names are still as expected, else it raises Changed."""
+
+    def expect(self, host: str, state: HostState) -> None: ...
+
+    def claim(self, host: str, claim: Claim) -> None: ...
+
+    def add(self, host: str, record: str) -> None: ...
+
+    def give_up(self, host: str, claims: Iterable[Claim], records: Iterable[str]) -> None: ...
+
+    async def send(self) -> None: ...
+
+
+class Server(Protocol):
+    """Whoever has the zone. Calls raise StepFailed."""
+
+    def has(self, host: str) -> bool: ...
+
+    def holds(self, ttl: float | None) -> bool: ...
+
+    async def state(self, host: str, owner: str) -> HostState: ...
+
+    def update(self) -> Changes: ...
+
 
 class ZoneDns:
     """``owner`` names this server in its claims, for ever. Open between ``open`` and ``close``."""
 
-    def __init__(self, settings: ZoneSettings, owner: str, look_again: float = LOOK_AGAIN) -> None:
+    def __init__(
+        self,
+        settings: ZoneSettings | HostedSettings,
+        owner: str,
+        look_again: float = LOOK_AGAIN,
+        server: Server | None = None,
+    ) -> None:
         self.name = settings.zone
         self._settings = settings
         self._owner = owner
         self._look_again = look_again
-        self._zone = Zone(settings)
+        self._zone = server or server_of(settings)
         self._apps: dict[str, _App] = {}
         self._wakes: list[Callable[[str], None]] = []
         self._new = asyncio.Event()
@@ -85,8 +128,10 @@ class ZoneDns:
         known.asked = asyncio.get_running_loop().time()
         if not ours and not known.published:
             return None
-        ttl, required = max(known.ttl, self._settings.ttl), self._settings.failure == "block"
-        return ObservedDns(dict(known.published), ours, ttl, required, known.trouble)
+        ttl = max(known.ttl, known.caches.longest, self._settings.ttl) + self._settings.propagation
+        required = self._settings.failure == "block"
+        shared = bool(self._settings.addresses)
+        return ObservedDns(dict(known.published), ours, ttl, required, known.trouble, shared)
 
     def on_change(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)
@@ -107,13 +152,13 @@ class ZoneDns:
                 self._pretend(known, replica, wanted)
                 return
             try:
-                self._show(known, app, await self._changed(known.hosts | set(wanted), replica, wanted))
+                self._show(known, app, await self._changed(known, known.hosts | set(wanted), replica, wanted))
             except StepFailed as error:
                 self._failed(known, str(error))
                 raise
             known.failures = 0
 
-    async def _changed(self, hosts: frozenset[str], replica: ReplicaId, wanted: Wanted) -> States:
+    async def _changed(self, known: _App, hosts: frozenset[str], replica: ReplicaId, wanted: Wanted) -> States:
         for _ in range(_TRIES):
             states = await self._states(hosts)
             update = self._zone.update()
@@ -121,9 +166,11 @@ class ZoneDns:
             if not any(changes):
                 return states
             try:
-                await self._zone.send(update)
+                await update.send()
             except Changed:
                 continue
+            finally:
+                known.saw(states)  # answers had these TTLs until now
             after = await self._states(hosts)
             for host, claim in wanted.items():
                 if not self._is_whole(after[host], claim):
@@ -131,7 +178,7 @@ class ZoneDns:
             return after
         raise StepFailed(f"{self.name}: somebody else changes the same names all the time")
 
-    def _put(self, update: UpdateMessage, host: str, state: HostState, replica: ReplicaId, claim: Claim | None) -> bool:
+    def _put(self, update: Changes, host: str, state: HostState, replica: ReplicaId, claim: Claim | None) -> bool:
         """Adds what is to be done about one name; returns whether there is anything. Raises StepFailed for a name that
         is not ours."""
         before = [one for one in state.claims if one.replica == replica]
@@ -139,15 +186,15 @@ class ZoneDns:
             return False
         if claim is not None:
             _refuse_taken(host, state, claim)
-        self._zone.expect(update, host, state)
+        update.expect(host, state)
         if claim is None:
-            self._zone.give_up(update, host, before, state.made(replica))
+            update.give_up(host, before, state.made(replica))
             return True
         # All of ours are made again: one record's TTL is that of its whole set, which keeps what it had.
-        self._zone.give_up(update, host, before, state.ours)
+        update.give_up(host, before, state.ours)
         for record in {one for other in state.without(replica) for one in other.records} - set(claim.records):
-            self._zone.add(update, host, record)
-        self._zone.claim(update, host, claim)
+            update.add(host, record)
+        update.claim(host, claim)
         return True
 
     async def _states(self, hosts: frozenset[str]) -> States:
@@ -158,7 +205,7 @@ class ZoneDns:
 
     def _is_whole(self, state: HostState, claim: Claim) -> bool:
         right = set(claim.records) == set(self._records(claim.address))
-        return right and all(state.ttls.get(record) == self._settings.ttl for record in claim.records)
+        return right and all(self._zone.holds(state.ttls.get(record)) for record in claim.records)
 
     # What is seen
 
@@ -170,7 +217,11 @@ class ZoneDns:
             self._apps = {app: known for app, known in self._apps.items() if known.asked > forgotten}
             for app in [app for app, known in self._apps.items() if known.due <= loop.time()]:
                 await self._read(app, self._apps[app])
-            due = min((known.due for known in self._apps.values()), default=loop.time() + self._look_again)
+            for app, known in self._apps.items():
+                if known.caches.forget():
+                    self._wake(app)
+            moments = [min(known.due, known.caches.changes_at) for known in self._apps.values()]
+            due = min(moments, default=loop.time() + self._look_again)
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(due):
                     await self._new.wait()
@@ -185,9 +236,15 @@ class ZoneDns:
                     self._show(known, app, await self._states(known.hosts))
             except StepFailed as error:
                 self._failed(known, str(error))
+            except Exception as error:  # whatever a server answers must not end the repair of what others change
+                log.exception("%s: what it has of %s cannot be read", self.name, app)
+                self._failed(known, f"{self.name} gave an answer that cannot be read ({type(error).__name__})")
         if (known.published, known.trouble) != before:
-            for wake in self._wakes:
-                wake(app)
+            self._wake(app)
+
+    def _wake(self, app: str) -> None:
+        for wake in self._wakes:
+            wake(app)
 
     def _show(self, known: _App, app: str, states: States) -> None:
         found: dict[ReplicaId, Published] = {}
@@ -199,7 +256,8 @@ class ZoneDns:
                     whole = {host} if self._is_whole(state, claim) else set()
                     found[claim.replica] = Published(claim.address, hosts | whole)
                     ttls += [state.ttls[record] for record in claim.records if record in state.ttls]
-        known.published, known.ttl, known.trouble = found, max(ttls), ""
+        known.saw(states)
+        known.published, known.ttl, known.trouble = found, min(max(ttls), LONGEST_TTL), ""
         known.due = asyncio.get_running_loop().time() + self._look_again
 
     def _failed(self, known: _App, trouble: str) -> None:
@@ -219,6 +277,16 @@ class ZoneDns:
         for claim in wanted.values():
             shown[replica] = Published(claim.address, frozenset(wanted))
         known.published = shown
+
+
+def server_of(settings: ZoneSettings | HostedSettings) -> Server:
+    """Raises Missing when what it needs is not here."""
+    if isinstance(settings, ZoneSettings):
+        return Zone(settings)
+    # An extra, and slow to import.
+    from rota.adapters.dns.hosted import HostedZone
+
+    return HostedZone(settings)
 
 
 def _refuse_taken(host: str, state: HostState, claim: Claim) -> None:
