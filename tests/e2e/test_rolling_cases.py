@@ -4,11 +4,13 @@ told. On both runtimes in the long form; in the short one test_faults and test_s
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from tests.e2e.site import ServerAt, Site
 pytestmark = [same_on_both, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300 if FULL else 120)]
 
 QUICK_CHECK = {"interval": 0.5, "fast_interval": 0.1}
+_numbers = itertools.count(1)
 UPLOAD_SECONDS = 60.0 if FULL else 3.0
 SOCKETS = 200
 CUT_AFTER = 1.0  # seconds
@@ -162,24 +165,31 @@ async def test_a_second_deploy_is_refused_or_takes_the_place_of_the_first(app: H
 @pytest.mark.runtime("process")  # what a release is made of can be taken away there
 @pytest.mark.feature("R8", "R5")
 async def test_a_rollback_that_fails_pauses_and_is_tried_no_further(app: Hello) -> None:
+    assert (await app.deploy_new()).code == 0  # so that there is one to go back to
     releases = (await app.server.get(f"/api/v1/apps/{app.name}/releases"))["releases"]
     old, current = (next(one["number"] for one in releases if one["current"] is now) for now in (False, True))
-    program = app.server.directory / f"state/releases/{app.name}/{old}/app.py"
-    program.rename(program.with_suffix(".away"))
-    async with lossless(app):
-        failed = await app.server.cli("rollback", app.name, str(old), "--json")
-        assert (failed.code, failed.json["phase"], failed.json["reason"]) == (8, "paused", "crashed")
-        newest = (await app.server.get(f"/api/v1/rollouts?app={app.name}&limit=1"))["rollouts"][0]
-        assert newest["id"] == failed.json["id"], "nothing goes back by itself from a rollback"
-        assert [one["release"] for one in await app.server.replicas(app.name) if one["phase"] == "ready"] == [
-            current,
-            current,
-        ]
-        await app.server.ok("rollout", "abort", newest["id"])
-        ended = await app.rollout_ended()
+    with taken_away(app.server.directory / f"state/releases/{app.name}/{old}/app.py"):
+        async with lossless(app):
+            failed = await app.server.cli("rollback", app.name, str(old), "--json")
+            assert (failed.code, failed.json["phase"], failed.json["reason"]) == (8, "paused", "crashed")
+            newest = (await app.server.get(f"/api/v1/rollouts?app={app.name}&limit=1"))["rollouts"][0]
+            assert newest["id"] == failed.json["id"], "nothing goes back by itself from a rollback"
+            replicas = await app.server.replicas(app.name)
+            assert [one["release"] for one in replicas if one["phase"] == "ready"] == [current] * 2
+            await app.server.ok("rollout", "abort", newest["id"])
+            ended = await app.rollout_ended()
     assert ended["phase"] == "cancelled"
     assert {one["release"] for one in await app.server.replicas(app.name)} == {current}
-    program.with_suffix(".away").rename(program)
+
+
+@contextmanager
+def taken_away(file: Path) -> Iterator[None]:
+    elsewhere = file.with_suffix(".away")
+    file.rename(elsewhere)
+    try:
+        yield
+    finally:
+        elsewhere.rename(file)
 
 
 @pytest.mark.feature("V7", "V6", "R2")
@@ -271,7 +281,7 @@ async def test_sockets_that_stay_open_are_cut_at_the_deadline_not_before_and_cou
 @pytest.mark.feature("V6", "R4")
 async def test_another_app_is_added_while_this_one_rolls(app: Hello) -> None:
     """Its pool comes by a reload of HAProxy, whose old process still knows the replicas that go."""
-    beside = Hello(app.server, "beside", replicas=1)
+    beside = Hello(app.server, f"beside{next(_numbers)}", replicas=1)
     async with lossless(app):
         rolling = await begun(app, "restart", app.name, "--delay", "300s")
         await beside.deploy_ok()
