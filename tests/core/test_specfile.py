@@ -106,6 +106,34 @@ restart: {give_up: true, delay: 2}
             "rota.yaml:3:9: sticky: true, or a section with cookie and max_age, is expected, not 5",
         ),
         (
+            GOOD + "domains: [{domain: a.org, aliases: b.org}]",
+            'rota.yaml:3:36: domains.aliases: a list of names is expected, such as [example.org], not "b.org"',
+        ),
+        (
+            GOOD + "domains: [{domain: a.org, aliases: [b.org, c org]}]",
+            "rota.yaml:3:44: domains.aliases: 'c org' is not a domain name",
+        ),
+        (
+            GOOD + "domains: [{domain: a.org}, {domain: b.org, aliases: [c.org, a.org]}]",
+            'rota.yaml:3:61: domains.aliases: "a.org" is given twice',
+        ),
+        (
+            GOOD + "domains: [{domain: a.org, path: /x}, {domain: a.org, path: /x/}]",
+            'rota.yaml:3:47: domains.domain: "a.org/x" is given twice',
+        ),
+        (
+            GOOD + "domains: [{domain: a.org, path: /x, aliases: [b.org]}]",
+            "rota.yaml:3:46: domains.aliases: an alias leads to a whole domain; give it beside an entry without a path",
+        ),
+        (
+            GOOD + "domains: [{domain: '*.a.org', aliases: [b.org]}]",
+            "rota.yaml:3:40: domains.aliases: an alias leads to one domain, not to all of a wildcard",
+        ),
+        (
+            GOOD + "domains: [{domain: a.org, path: 'x y'}]",
+            'rota.yaml:3:33: domains.path: a path such as /api is expected, of a-z, A-Z, 0-9, . _ ~ and -, not "x y"',
+        ),
+        (
             GOOD + "sticky: {same_site: None}",
             "rota.yaml:3:21: sticky.same_site: browsers refuse a cookie with none that is not secure; add secure: true",
         ),

@@ -105,7 +105,9 @@ def test_without_a_file_the_way_to_one_is_told(hello: Hello) -> None:
 
 def test_a_domain_of_another_app_is_refused(hello: Hello, neighbour: Hello) -> None:
     hello.write(domains=[{"domain": neighbour.host}])
-    refused(hello.deploy(), 3, neighbour.host, f"belongs to the app '{neighbour.name}'")
+    for answer in (hello.deploy(), hello.server.rota("plan", "-f", hello.file)):
+        told = refused(answer, 3, neighbour.host, f"belongs to the app '{neighbour.name}'")
+        assert re.search(r"rota\.yaml:\d+:\d+: the domain ", told)
     assert hello.name not in {app["name"] for app in hello.server.api("apps")["apps"]}
 
 

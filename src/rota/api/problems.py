@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from rota.core.errors import CapacityError, Conflict, NotFound, Problem, RotaError, SpecError, UsageError
+from rota.core.errors import CapacityError, Conflict, DomainTaken, NotFound, Problem, RotaError, SpecError, UsageError
 from rota.core.quantities import quoted
 
 MEDIA_TYPE = "application/problem+json"
@@ -32,6 +32,8 @@ def problem_of(error: RotaError, status: int | None = None) -> JSONResponse:
     more: dict[str, Any] = {}
     if isinstance(error, SpecError):
         more["problems"] = [_written(entry) for entry in error.problems]
+    if isinstance(error, DomainTaken):
+        more["problems"] = [_written(Problem(error.message, key=error.key))]
     if isinstance(error, Conflict) and error.rollout is not None:
         more["rollout"] = error.rollout
     if isinstance(error, CapacityError) and error.capacity is not None:

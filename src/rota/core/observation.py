@@ -181,7 +181,8 @@ class Gap:
 @dataclass(frozen=True)
 class ObservedBalancer:
     """One app's part of HAProxy. ``process`` is None while HAProxy does not answer. ``routes`` maps each of the
-    app's backends to its share of new requests. ``gaps`` are HAProxy's own outages, newest last."""
+    app's backends to its share of new requests. ``hosts`` are its sites (core.domains). ``gaps`` are HAProxy's own
+    outages, newest last."""
 
     process: str | None = None
     servers: Mapping[ReplicaId, ObservedServer] = field(default_factory=dict)

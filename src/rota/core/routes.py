@@ -39,10 +39,11 @@ def drop(here: Situation) -> bool:
 
 
 def _hosts(here: Situation) -> tuple[str, ...]:
-    """While a rollout changes them, the old hosts and the new ones both lead to the app."""
-    releases = {here.desired.current.release, here.newest_target.release}
-    hosts = {host for release in releases for host in here.spec(release).hosts}
-    return tuple(sorted(hosts))
+    """While a rollout changes them, the old sites and the new ones both lead to the app; where one is in both, it does
+    what the new release says."""
+    releases = (here.desired.current.release, here.newest_target.release)
+    sites = {site.key: str(site) for release in releases for site in here.spec(release).sites}
+    return tuple(sorted(sites.values()))
 
 
 def _shares(here: Situation) -> Mapping[str, int]:

@@ -6,16 +6,17 @@ has the key (design.md, "File")."""
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from rota.core.balance import Balance, BalanceOrHeader
 from rota.core.container import Container, Image, NetworkName, Volume
+from rota.core.domains import Domain, Site, check_host, each_once
 from rota.core.model import Model as Model
 from rota.core.model import Switch, misplaced
-from rota.core.names import AppName, DomainName, EnvName, UserName
+from rota.core.names import AppName, EnvName, UserName
 
 # The part of the file's model with a module of its own is the spec's all the same.
 from rota.core.options import NO_WAY_BACK, contradiction
@@ -86,10 +87,6 @@ class Resources(Model):
         if self.cloudlets is not None:
             return cloudlets(self.cloudlets)
         return Limits(memory=self.memory, cpus=self.cpus)
-
-
-class Domain(Model):
-    domain: DomainName
 
 
 class EnvVar(Model):
@@ -178,17 +175,13 @@ class Repair(Model):
     max_at_once: Whole = Field(default=1, ge=1, le=1000)
 
 
-Entry = TypeVar("Entry", Domain, EnvVar)
-
-
-def _once(entries: tuple[Entry, ...], key: Literal["domain", "name"]) -> tuple[Entry, ...]:
+def _variables_once(entries: tuple[EnvVar, ...]) -> tuple[EnvVar, ...]:
     """The entries, or an error that carries the place of the first that repeats an earlier one."""
     seen: set[str] = set()
     for index, entry in enumerate(entries):
-        value = getattr(entry, key)
-        if value in seen:
-            raise misplaced(f"{quoted(value)} is given twice", (index, key))
-        seen.add(value)
+        if entry.name in seen:
+            raise misplaced(f"{quoted(entry.name)} is given twice", (index, "name"))
+        seen.add(entry.name)
     return entries
 
 
@@ -237,12 +230,12 @@ class AppSpec(Model):
     @field_validator("domains")
     @classmethod
     def _domains_once(cls, value: tuple[Domain, ...]) -> tuple[Domain, ...]:
-        return _once(value, "domain")
+        return each_once(value)
 
     @field_validator("env")
     @classmethod
     def _env_once(cls, value: tuple[EnvVar, ...]) -> tuple[EnvVar, ...]:
-        return _once(value, "name")
+        return _variables_once(value)
 
     @field_validator("overlap")
     @classmethod
@@ -314,10 +307,20 @@ class AppSpec(Model):
         return self.rollback_config.options() if self.rollback_config is not None else self.rollback
 
     @property
+    def sites(self) -> tuple[Site, ...]:
+        """Where the app is reached: its domains, else ``<name>.localhost`` (RFC 6761 keeps that name on the loopback),
+        so that a first app is reachable without any set-up."""
+        return tuple(site for entry in self.domains for site, _ in entry.sites()) or (Site(f"{self.name}.localhost"),)
+
+    @property
     def hosts(self) -> tuple[str, ...]:
-        """The host names that lead to the app: its domains, else ``<name>.localhost`` (RFC 6761 keeps that name
-        on the loopback), so that a first app is reachable without any set-up."""
-        return tuple(entry.domain for entry in self.domains) or (f"{self.name}.localhost",)
+        """The host names among the sites, those that lead on to another one too; no wildcards."""
+        return tuple(dict.fromkeys(site.host for site in self.sites if not site.wild))
+
+    @property
+    def check_host(self) -> str:
+        """The host name that health checks ask for."""
+        return check_host(map(str, self.sites))
 
     @property
     def check_path(self) -> str | None:

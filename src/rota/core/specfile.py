@@ -8,12 +8,13 @@ import json
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from rota.core.document import Document, Path, parents, read
-from rota.core.errors import SpecError
+from rota.core.errors import Problem, SpecError
 from rota.core.expansion import expand
 from rota.core.fitness import RuntimeKind, misfits
 from rota.core.model import Model
@@ -27,7 +28,6 @@ NOT_YET = {
     "": "archive autoscale build canary freezes git hold image_key images migration"
     " placement ports post_deploy pre_deploy preset protected schedule server targets"
     " warm_up windows",
-    "domains": "aliases",
     "env": "from secret_name",
     "health_check": "command",
 }
@@ -57,6 +57,14 @@ def parse(source: str | bytes, file: str = DEFAULT_FILE, runtime: RuntimeKind | 
         ordered = sorted(document.problems, key=lambda problem: (problem.line, problem.column))
         raise SpecError(tuple(dict.fromkeys(ordered)))
     return spec
+
+
+def placed(problem: Problem, source: str | bytes, file: str) -> Problem:
+    """The problem at its key's place in the file, where it names one that the file has."""
+    document = read(source, file, _is_text)
+    path = tuple(int(part) if part.isdigit() else part for part in problem.key.split("."))
+    place = next((document.values[above] for above in parents(path) if above and above in document.values), None)
+    return problem if place is None else replace(problem, line=place.line, column=place.column, file=file)
 
 
 def starter(name: str = "hello", command: Sequence[str] = ("python3", "app.py")) -> str:

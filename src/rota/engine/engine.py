@@ -239,9 +239,10 @@ class Engine:
 
     def _app_view(self, app: Reconciler) -> View:
         release = app.state.releases.get(app.state.desired.current.release)
-        hosts = release.spec.hosts if release else ()
+        sites = release.spec.sites if release else ()
         port = self._http.rpartition(":")[2]
-        urls = [f"http://{host}" if port == "80" else f"http://{host}:{port}" for host in hosts]
+        at = "" if port == "80" else f":{port}"
+        urls = [f"http://{site.host}{at}{site.path}" for site in sites if not (site.wild or site.leads_to)]
         return views.app_view(app.state, app.observation, self._clock.now(), urls)
 
     async def _rollout_view(self, rollout: Rollout) -> View:
@@ -276,7 +277,7 @@ class Engine:
             if name != app:
                 for release in other.state.releases.values():
                     if release.number in {other.state.desired.current.release, _target_of(other.state)}:
-                        hosts.update(dict.fromkeys(release.spec.hosts, name))
+                        hosts.update(dict.fromkeys((site.key for site in release.spec.sites), name))
         return hosts
 
     async def _check_addresses(self, order: Order) -> None:

@@ -79,7 +79,7 @@ class Probing:
 
     async def _check(self, replica: ObservedReplica, address: Address, spec: AppSpec) -> None:
         check = spec.health_check
-        result = await self._prober.healthy(address, spec.check_path, spec.hosts[0], check.timeout)
+        result = await self._prober.healthy(address, spec.check_path, spec.check_host, check.timeout)
         before = self._seen[replica.id]
         if result.passed:
             since = before.healthy_since if before.healthy_since is not None else self._clock.now()

@@ -29,9 +29,9 @@ class Balancer(Protocol):
         ...
 
     async def prepare(self, backend: Backend, hosts: tuple[str, ...]) -> None:
-        """Makes the backend exist, by a reload if need be, and the app's hosts known; moves no traffic between
-        backends. Hosts that no backend of the app is routed to yet are routed to this one. Returns once the running
-        HAProxy has it. May wait for the next batch of reloads."""
+        """Makes the backend exist, by a reload if need be, and the app's hosts, as sites (core.domains), known; moves
+        no traffic between backends. Hosts that no backend of the app is routed to yet are routed to this one. Returns
+        once the running HAProxy has it. May wait for the next batch of reloads."""
         ...
 
     async def route(self, app: str, shares: Mapping[str, int]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from rota.core.backend import Backend
+from rota.core.domains import taken
 from rota.core.errors import StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import (
@@ -113,9 +114,10 @@ class FakeBalancer:
 
     async def prepare(self, backend: Backend, hosts: tuple[str, ...]) -> None:
         self._begin("prepare", backend.name)
-        taken = {host for name, app in self.apps.items() if name != backend.app for host in app.hosts}
-        if taken & set(hosts):
-            raise StepFailed(f"{sorted(taken & set(hosts))[0]} already leads to another app")
+        others = {host for name, app in self.apps.items() if name != backend.app for host in app.hosts}
+        found = taken(hosts, others)
+        if found is not None:
+            raise StepFailed(f"{found} already leads to another app")
         app = self.apps.setdefault(backend.app, FakeApp())
         app.hosts = frozenset(hosts)
         app.backends.add(backend.name)

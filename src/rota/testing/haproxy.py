@@ -9,7 +9,7 @@ import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 from rota.adapters.balancer.haproxy import HaproxyBalancer, Run, Settings
@@ -18,7 +18,7 @@ from rota.core.backend import Backend
 from rota.core.errors import Missing
 from rota.core.names import ReplicaId
 from rota.core.observation import ObservedBalancer
-from rota.testing.web import Client, WebServer
+from rota.testing.web import Client, Load, WebServer
 
 APP = "hello"
 HOST = "hello.localhost"
@@ -148,6 +148,9 @@ class Rig:
 
     def client(self, host: str = HOST) -> Client:
         return Client(self.port, host)
+
+    def load(self, host: str = HOST) -> AbstractAsyncContextManager[Load]:
+        return Load(self.port, host).running()
 
     async def another_daemon(self) -> HaproxyBalancer:
         """The daemon gone and started again, with HAProxy running on."""

@@ -101,12 +101,14 @@ class WebServer:
 
 class Client:
     """One connection after the other to HAProxy, kept alive as long as the other side does. ``cookie`` is sent with
-    each request as it is, and so are ``headers``; ``given`` are the cookies that were set, with their attributes."""
+    each request as it is, and so are ``headers``; ``given`` are the cookies that were set, with their attributes;
+    ``head`` has the last answer's header fields by their names in lower case."""
 
     def __init__(self, port: int, host: str) -> None:
         self.cookie = ""
         self.headers: dict[str, str] = {}
         self.given: list[str] = []
+        self.head: dict[str, str] = {}
         self._port = port
         self._host = host
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
@@ -123,7 +125,7 @@ class Client:
             lines = f"Host: {self._host}\r\n{length}{cookie}{more}Connection: {connection}\r\n"
             head = f"{method} {path} HTTP/1.1\r\n{lines}\r\n"
             writer.write(head.encode())
-            status, body, goes_on = await self._read(reader)
+            status, body, goes_on = await self._read(reader, method)
         except (OSError, EOFError, ValueError):
             return 0, ""
         if keep and goes_on:
@@ -137,13 +139,17 @@ class Client:
             self._streams[1].close()
             self._streams = None
 
-    async def _read(self, reader: asyncio.StreamReader) -> tuple[int, str, bool]:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        self.given += [line[12:] for line in head.splitlines() if line.lower().startswith("set-cookie: ")]
-        head = head.lower()
-        length = next((int(line.split()[1]) for line in head.splitlines() if line.startswith("content-length:")), None)
+    async def _read(self, reader: asyncio.StreamReader, method: str) -> tuple[int, str, bool]:
+        first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()
+        fields = [(name.lower(), value) for name, _, value in (line.partition(": ") for line in lines if line)]
+        self.given += [value for name, value in fields if name == "set-cookie"]
+        self.head = dict(fields)
+        length = None if "content-length" not in self.head else int(self.head["content-length"])
+        if method == "HEAD":
+            length = 0
         body = await reader.read() if length is None else await reader.readexactly(length)
-        return int(head.split()[1]), body.decode(), length is not None and "connection: close" not in head
+        goes_on = length is not None and self.head.get("connection") != "close"
+        return int(first.split()[1]), body.decode(), goes_on
 
 
 async def web_socket(port: int, host: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

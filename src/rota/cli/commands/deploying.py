@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +36,8 @@ def deploy(file: File = DEFAULT_FILE, *, flags: Policy) -> None:
     """Deploy the app that a file describes, from the file's directory."""
     connection = Connection()
     app, order = deploy_order(connection, file, flags, upload=True)
-    rollout.run(connection, app, order, flags)
+    with placing(file):
+        rollout.run(connection, app, order, flags)
 
 
 def deploy_order(connection: Connection, file: Path, flags: Policy, *, upload: bool) -> tuple[str, View]:
@@ -45,6 +48,18 @@ def deploy_order(connection: Connection, file: Path, flags: Policy, *, upload: b
     _fitting(spec, file, str(connection.get("/api/v1/server")["runtime"]))  # before the work of packing
     source = _packed(connection, file.resolve().parent, upload) if spec.image is None else None
     return spec.name, order | {"source": source}
+
+
+@contextmanager
+def placing(file: Path) -> Iterator[None]:
+    """What the server finds wrong with the file is shown at its place in it."""
+    from rota.core import specfile
+
+    try:
+        yield
+    except SpecError as error:
+        text = _text_of(file)
+        raise SpecError([specfile.placed(problem, text, str(file)) for problem in error.problems]) from None
 
 
 def validate(file: File = DEFAULT_FILE, json: AsJson = False) -> None:
@@ -85,14 +100,17 @@ def read(file: Path, runtime: RuntimeKind | None = None) -> AppSpec:
     """Raises SpecError, for a file that cannot be read too; with ``runtime`` also for what cannot run there."""
     from rota.core import specfile
 
+    return specfile.parse(_text_of(file), str(file), runtime)
+
+
+def _text_of(file: Path) -> bytes:
     try:
         with file.open("rb") as opened:
-            text = opened.read(_MOST_BYTES)
+            return opened.read(_MOST_BYTES)
     except FileNotFoundError:
         raise SpecError([Problem("there is no such file; write one with: rota init", file=str(file))]) from None
     except OSError as error:
         raise SpecError([Problem(f"cannot be read: {error.strerror}", file=str(file))]) from None
-    return specfile.parse(text, str(file), runtime)
 
 
 def _fitting(spec: AppSpec, file: Path, runtime: str) -> None:

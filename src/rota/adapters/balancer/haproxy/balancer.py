@@ -11,7 +11,7 @@ from dataclasses import replace
 from rota.adapters.balancer.haproxy.backends import server_words
 from rota.adapters.balancer.haproxy.disk import Disk
 from rota.adapters.balancer.haproxy.launcher import Launcher
-from rota.adapters.balancer.haproxy.maps import HOSTS_MAP, ROUTES_MAP, hosts_map, routes_map
+from rota.adapters.balancer.haproxy.maps import maps_of
 from rota.adapters.balancer.haproxy.reloads import Ended, Reloads
 from rota.adapters.balancer.haproxy.settings import Settings, can_bind
 from rota.adapters.balancer.haproxy.socket import NotAnswering
@@ -21,6 +21,7 @@ from rota.adapters.balancer.haproxy.view import View, app_of, gaps_of
 from rota.adapters.balancer.haproxy.words import word
 from rota.adapters.balancer.haproxy.worker import Haproxy, process_id
 from rota.core.backend import Backend
+from rota.core.domains import taken
 from rota.core.errors import StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, Gap, ObservedBalancer, ServerState
@@ -202,9 +203,9 @@ class HaproxyBalancer:
 
     def _refuse_taken(self, name: str, hosts: tuple[str, ...]) -> None:
         for app in self._state.apps.values():
-            taken = sorted(set(app.hosts) & set(hosts))
-            if app.name != name and taken:
-                raise StepFailed(f"{taken[0]} already leads to {app.name}")
+            found = taken(hosts, app.hosts) if app.name != name else None
+            if found is not None:
+                raise StepFailed(f"{found} already leads to {app.name}")
 
     def _write(self, state: State) -> bool:
         changed = self._disk.write(state)
@@ -272,8 +273,8 @@ class HaproxyBalancer:
             raise StepFailed(f"HAProxy does not let {replica} go: {refused}") from error
 
     async def _send_maps(self) -> None:
-        await self._haproxy.replace_map(HOSTS_MAP, hosts_map(self._state))
-        await self._haproxy.replace_map(ROUTES_MAP, routes_map(self._state))
+        for name, text in maps_of(self._state).items():
+            await self._haproxy.replace_map(name, text)
 
     async def _until_started(self) -> None:
         try:

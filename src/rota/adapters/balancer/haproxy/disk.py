@@ -1,4 +1,4 @@
-"""The directory that HAProxy is started from: haproxy.cfg and the two maps, each replaced in one moment, and the key
+"""The directory that HAProxy is started from: haproxy.cfg and its maps, each replaced in one moment, and the key
 of the sticky apps' cookies, made once; used by balancer.py alone."""
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import secrets
 from pathlib import Path
 
 from rota.adapters.balancer.haproxy.config import render
-from rota.adapters.balancer.haproxy.maps import HOSTS_MAP, ROUTES_MAP, hosts_map, routes_map
+from rota.adapters.balancer.haproxy.maps import MAPS, maps_of
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.state import State, read_state
 from rota.core.errors import StepFailed
@@ -87,7 +87,7 @@ class Disk:
 
     def _replace_trial(self, trial: Path, state: State) -> None:
         try:
-            for name in (HOSTS_MAP, ROUTES_MAP):
+            for name in MAPS:
                 if not (self._settings.directory / name).exists():
                     _replace(self._settings.directory / name, "")
             _replace(trial, self._render(state))
@@ -99,8 +99,8 @@ class Disk:
         return False
 
     def _write_maps(self, state: State) -> bool:
-        hosts = _replace(self._settings.directory / HOSTS_MAP, hosts_map(state))
-        return _replace(self._settings.directory / ROUTES_MAP, routes_map(state)) or hosts
+        changed = [_replace(self._settings.directory / name, text) for name, text in maps_of(state).items()]
+        return any(changed)
 
 
 def _replace(path: Path, text: str) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from rota.core.backend import Backend
+from rota.core.domains import check_host
 from rota.core.names import ReplicaId
 from rota.core.observation import Address
 
@@ -38,6 +39,8 @@ class Server:
 
 @dataclass(frozen=True)
 class App:
+    """``hosts`` are its sites (core.domains)."""
+
     name: str
     hosts: tuple[str, ...] = ()
     pools: Mapping[str, Pool] = field(default_factory=dict)
@@ -46,7 +49,7 @@ class App:
 
     def prepared(self, backend: Backend, hosts: tuple[str, ...]) -> App:
         pools = dict(self.pools)
-        pools.setdefault(backend.name, Pool(backend.name, backend, hosts[0] if hosts else "localhost"))
+        pools.setdefault(backend.name, Pool(backend.name, backend, check_host(hosts)))
         prepared = replace(self, hosts=hosts, pools=pools)
         return prepared if self.shares else prepared.routed({backend.name: 100})
 
