@@ -197,6 +197,8 @@ async def test_a_killed_haproxy_serves_again_from_the_file(rig: Rig, whom: str) 
 
 async def test_what_the_checks_say_wakes_the_app_and_has_words(rig: Rig) -> None:
     sick, dead = await rig.ready(2, pool(interval=0.1))
+    await until(rig.settled, 5)
+    await rig.another_daemon()  # one that has seen no reload: the end of the process before it would wake, too
     woken: list[str] = []
     rig.balancer.on_change(woken.append)
     sick.healthy = False
@@ -207,7 +209,7 @@ async def test_what_the_checks_say_wakes_the_app_and_has_words(rig: Rig) -> None
     woken.clear()
     sick.healthy = True
     await until(lambda: _said(woken), 5)
-    assert (await rig.see()).servers[A].up
+    await until(lambda: rig.up(A), 5)
     assert (await rig.see()).servers[A].check == ""
     await dead.stop()
     await until(lambda: rig.down(B), 5)

@@ -175,6 +175,11 @@ class HaproxyBalancer:
         for name, backend in left.items():
             await self._delete(ReplicaId(name), backend)
 
+    async def pids(self) -> frozenset[int]:
+        """Its processes that may hold connections, old ones too; none while it does not answer."""
+        workers = await self._workers()
+        return frozenset(pid for pid in (workers.current, *workers.old) if pid is not None)
+
     async def _gaps(self) -> tuple[Gap, ...]:
         with contextlib.suppress(StepFailed):  # HAProxy serves on without its parent; what is known of gaps stands
             self._known_gaps = gaps_of(await self._launcher.runs())
