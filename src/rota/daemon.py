@@ -165,7 +165,12 @@ class _Server:
     async def open(cls, options: Options, stack: contextlib.AsyncExitStack) -> _Server:
         """In charge when it returns; ``stack`` lets go of everything, and everything goes on."""
         program = haproxy_binary.find()
-        settings = Settings(options.data_dir / "haproxy", (options.http,), reload_interval=options.reload_interval)
+        settings = Settings(
+            options.data_dir / "haproxy",
+            (options.http,),
+            reload_interval=options.reload_interval,
+            trusted=options.trusted_proxies,
+        )
         children = Children(options.data_dir)
         stack.push_async_callback(children.close)
         await children.open()

@@ -9,6 +9,7 @@ from dataclasses import MISSING, astuple, dataclass, fields, replace
 from functools import cached_property, lru_cache
 
 from rota.core.balance import Balance, ByHeader, written
+from rota.core.http import IDLE_TIMEOUT, LEAST_RESPONSE_TIMEOUT, HttpOptions
 from rota.core.spec import AppSpec, HealthCheck
 from rota.core.sticky import SameSite, Sticky
 
@@ -17,7 +18,8 @@ from rota.core.sticky import SameSite, Sticky
 class Backend:
     """Times in seconds; ``check_path`` None is a TCP check, ``cookie`` None is no stickiness, ``cookie_age`` None a
     cookie that ends with the browser. ``balance`` is as core.balance writes it, ``cookie_site`` a SameSite's
-    value. ``colour`` tells pools of the same settings apart, between which a blue-green rollout switches."""
+    value, ``max_body`` in bytes. ``colour`` tells pools of the same settings apart, between which a blue-green rollout
+    switches."""
 
     app: str
     check_path: str | None
@@ -32,6 +34,10 @@ class Backend:
     colour: int = 0
     cookie_secure: bool = False
     cookie_site: str = SameSite.LAX.value
+    max_body: int | None = None
+    request_timeout: float | None = None
+    response_timeout: float = LEAST_RESPONSE_TIMEOUT
+    idle_timeout: float = IDLE_TIMEOUT
 
     @cached_property
     def name(self) -> str:
@@ -40,7 +46,8 @@ class Backend:
 
 
 def backend_of(spec: AppSpec, colour: int = 0) -> Backend:
-    return _backend(spec.name, spec.check_path, spec.health_check, spec.sticky, spec.balance, colour)
+    pool = _backend(spec.name, spec.check_path, spec.health_check, spec.sticky, spec.balance, colour)
+    return _limited(pool, spec.http, spec.response_timeout)
 
 
 @lru_cache(maxsize=4096)  # asked several times a decision
@@ -58,6 +65,12 @@ def _backend(
         return plain
     cookie = replace(plain, cookie=sticky.cookie, cookie_age=sticky.max_age)
     return replace(cookie, cookie_secure=sticky.secure, cookie_site=sticky.same_site.value)
+
+
+@lru_cache(maxsize=4096)
+def _limited(pool: Backend, http: HttpOptions, response_timeout: float) -> Backend:
+    pool = replace(pool, max_body=http.max_body, request_timeout=http.request_timeout)
+    return replace(pool, response_timeout=response_timeout, idle_timeout=http.idle_timeout)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from rota.core.balance import Balance, BalanceOrHeader
 from rota.core.container import Container, Image, NetworkName, Volume
 from rota.core.domains import Domain, Site, check_host, each_once
+from rota.core.http import LEAST_RESPONSE_TIMEOUT, HttpOptions
 from rota.core.model import Model as Model
 from rota.core.model import Switch, misplaced
 from rota.core.names import AppName, EnvName, UserName
@@ -222,6 +223,7 @@ class AppSpec(Model):
     rollback_config: UpdateConfig | None = None
     balance: BalanceOrHeader = Balance.ROUND_ROBIN
     sticky: StickyOrSwitch = None
+    http: HttpOptions = HttpOptions()
     drain: Drain = Drain()
     restart: Restart = Restart()
     repair: Repair = Repair()
@@ -339,6 +341,12 @@ class AppSpec(Model):
         if self.sticky is None:
             return None
         return self.drain.timeout if self.drain.session_timeout is None else self.drain.session_timeout
+
+    @property
+    def response_timeout(self) -> float:
+        """Seconds that a replica may be silent for; a request that a drain would wait for is not cut before."""
+        given = self.http.response_timeout
+        return max(LEAST_RESPONSE_TIMEOUT, self.drain.timeout) if given is None else given
 
     @property
     def drain_time(self) -> float:

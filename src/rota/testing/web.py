@@ -66,6 +66,7 @@ class WebServer:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        await _read_body(reader, head.lower())
         path = head.split()[1]
         self.asked[path.split("/")[1]] += 1
         if not path.startswith("/health"):
@@ -97,6 +98,15 @@ class WebServer:
         body = self.name.encode()
         writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s" % (code, len(body), body))
         await writer.drain()
+
+
+async def _read_body(reader: asyncio.StreamReader, head: str) -> None:
+    if "\r\ntransfer-encoding: chunked\r\n" in head:
+        while size := int((await reader.readline()).split(b";")[0], 16):
+            await reader.readexactly(size + 2)
+        await reader.readline()
+    _, _, length = head.partition("\r\ncontent-length: ")
+    await reader.readexactly(int(length.split("\r\n")[0] or 0))
 
 
 class Client:

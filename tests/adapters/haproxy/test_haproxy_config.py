@@ -46,6 +46,10 @@ def apps(draw: st.DrawFn) -> App:
         backend = Backend(name, path, *times, draw(COUNTS), draw(COUNTS), draw(COOKIES), draw(st.none() | SECONDS))
         backend = replace(backend, balance=draw(BALANCES))
         backend = replace(backend, cookie_secure=draw(st.booleans()), cookie_site=draw(st.sampled_from(SITES)))
+        backend = replace(
+            backend, max_body=draw(st.none() | st.integers(0, 2**40)), request_timeout=draw(st.none() | SECONDS)
+        )
+        backend = replace(backend, response_timeout=draw(SECONDS), idle_timeout=draw(SECONDS))
         app = app.prepared(backend, hosts)
         address = Address(draw(IPS), draw(st.integers(1, 65535)))
         replica, pin = replica_id(name, draw(st.integers(1, 9**9))), draw(st.sampled_from(["", "0a1b"]))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from rota.adapters.balancer.haproxy.backends import backend_section
 from rota.adapters.balancer.haproxy.frontend import frontend_section
+from rota.adapters.balancer.haproxy.limits import CLIENT_TIMEOUT
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.state import State
 from rota.adapters.balancer.haproxy.words import ms
+from rota.core.http import IDLE_TIMEOUT, LEAST_RESPONSE_TIMEOUT
 
 
 def render(state: State, settings: Settings, key: str) -> str:
@@ -28,11 +30,11 @@ global
 defaults
   mode http
   timeout connect 1s
-  timeout client 60s
-  timeout http-request 10s
+  timeout client {ms(CLIENT_TIMEOUT)}
+  timeout http-request {ms(settings.head_timeout)}
   timeout http-keep-alive 20s
-  timeout server 60s
-  timeout tunnel 1h
+  timeout server {ms(LEAST_RESPONSE_TIMEOUT)}
+  timeout tunnel {ms(IDLE_TIMEOUT)}
   option idle-close-on-response
   http-reuse safe
   retries 3

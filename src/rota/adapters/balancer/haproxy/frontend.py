@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from rota.adapters.balancer.haproxy.forwarded import PROTO, forwarded
 from rota.adapters.balancer.haproxy.maps import BY_PATH, DRAWS, HOSTS_MAP, LEADS_ON, PATHS_MAP, ROUTES_MAP
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.state import State
 from rota.adapters.balancer.haproxy.words import cookie_name
 
-_LEAD = """\
-  http-request set-header X-Forwarded-For %[src]
-  http-request set-header X-Forwarded-Proto http
-  use_backend %[var(txn.backend)]"""
+_LEAD = "  use_backend %[var(txn.backend)]"
 
 
 def frontend_section(state: State, settings: Settings) -> str:
@@ -22,6 +20,8 @@ def _find(settings: Settings) -> str:
     return f"""\
 frontend http
 {binds}
+{forwarded(settings.trusted)}
+  http-request deny deny_status 400 if {{ req.ver 1.0 }} {{ req.hdr(transfer-encoding) -m found }}
   http-request set-var(txn.site) req.hdr(host),field(1,:),lower,rtrim(.)
   http-request set-var(txn.app) var(txn.site),map({HOSTS_MAP})
   http-request set-var(txn.above) var(txn.site),field(2,.,0) unless {{ var(txn.app) -m found }}
@@ -34,8 +34,8 @@ frontend http
   http-request set-var(txn.canonical) var(txn.app),ltrim({LEADS_ON}) if {{ var(txn.app) -m beg {LEADS_ON} }}
   http-request set-var(txn.port) req.hdr(host),field(2,:) if {{ var(txn.canonical) -m found }}
   http-request set-var(txn.canonical) var(txn.canonical),concat(:,txn.port) if {{ var(txn.port) -m found }}
-  http-request redirect code 301 location http://%[var(txn.canonical)]%[pathq] if {{ var(txn.canonical) -m found }} {{ path -m beg / }} {{ method GET HEAD }}
-  http-request redirect code 308 location http://%[var(txn.canonical)]%[pathq] if {{ var(txn.canonical) -m found }} {{ path -m beg / }}
+  http-request redirect code 301 location %[var({PROTO})]://%[var(txn.canonical)]%[pathq] if {{ var(txn.canonical) -m found }} {{ path -m beg / }} {{ method GET HEAD }}
+  http-request redirect code 308 location %[var({PROTO})]://%[var(txn.canonical)]%[pathq] if {{ var(txn.canonical) -m found }} {{ path -m beg / }}
   http-request deny deny_status 400 if {{ var(txn.canonical) -m found }}
   http-request set-var(txn.draw) rand({DRAWS})
   http-request set-var(txn.backend) var(txn.app),map({ROUTES_MAP})

@@ -33,8 +33,7 @@ def maps_of(state: State) -> Mapping[str, str]:
 def hosts_map(state: State) -> str:
     entries, below = _sites(state)
     values = {host: f"{LEADS_ON}{found.leads_to}" if found.leads_to else app for host, (found, app) in entries.items()}
-    for host in below:
-        values[host] = f"{BY_PATH}{values.get(host) or values.get(_wildcard(host), '')}"
+    values |= {host: f"{BY_PATH}{values.get(host) or values.get(_wildcard(host), '')}" for host in below}
     return "".join(f"{host} {value}\n" for host, value in sorted(values.items()))
 
 
