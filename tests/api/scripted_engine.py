@@ -94,7 +94,7 @@ class ScriptedEngine:
         return _known(name) | {"replicas": [replica_view(1), replica_view(2)], "rollout": last, "spec": {}}
 
     def replicas(self, name: str) -> View:
-        return {"app": _known(name)["name"], "replicas": [replica_view(1), replica_view(2)]}
+        return {"app": _known(name)["name"], "maintenance": False, "replicas": [replica_view(1), replica_view(2)]}
 
     async def stats(self, name: str | None) -> list[View]:
         return [stats_view(_known(name)["name"] if name is not None else "hello")]
@@ -189,6 +189,9 @@ class ScriptedEngine:
         policy = {"delay": asked.delay or 0.0, "parallelism": asked.parallelism or 1}
         return await self._moved(rollout, "progressing") | {"policy": policy}
 
+    async def maintain(self, name: str, on: bool) -> View:
+        return await self.app(name) | {"maintenance": on, "maintenance_in_force": on}
+
     async def shutdown(self, keep_apps: bool) -> None:
         self.shutdowns.append(keep_apps)
         self.on_shutdown()
@@ -269,6 +272,8 @@ def app_view() -> View:
         "urls": ["http://hello.localhost:8080"],
         "limits": {"memory": None, "cpus": None},
         "rollout": None,
+        "maintenance": False,
+        "maintenance_in_force": False,
     }
 
 

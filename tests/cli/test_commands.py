@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -167,6 +168,31 @@ def test_a_reader_that_goes_away_is_no_error(rota: RotaCommand) -> None:
     assert process.stderr is not None
     assert process.stderr.read() == ""
     process.stdout = None
+
+
+def test_maintenance_says_what_is_in_force(rota: RotaCommand) -> None:
+    assert rota("maintenance", "on", "hello").out == "hello: maintenance is on\n"
+    assert rota("maintenance", "off", "hello").out == "hello: maintenance is off\n"
+    assert json.loads(rota("maintenance", "on", "hello", "--json").out)["maintenance"] is True
+
+
+def test_an_error_page_is_read_from_below_the_file_s_directory(
+    rota: RotaCommand, engine: ScriptedEngine, app: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file = app / "rota.yaml"
+    file.write_text(file.read_text() + "error_pages: {503: soon.html}\n")
+    missing = rota("deploy", "-f", file)
+    assert missing.code == 3
+    assert re.search(r"rota\.yaml:\d+:20: error_pages: soon\.html cannot be used: No such file", missing.err)
+    secret = tmp_path_factory.mktemp("elsewhere") / "secret"
+    secret.write_text("x")
+    (app / "soon.html").symlink_to(secret)
+    assert "it is a link that leads out of" in rota("deploy", "-f", file).err
+    (app / "soon.html").unlink()
+    (app / "soon.html").write_text("<h1>Soon</h1>")
+    assert rota("deploy", "-f", file).code == 0
+    (page,) = engine.orders[-1][1].spec.error_pages  # type: ignore[union-attr]
+    assert (page.status, page.text) == (503, "<h1>Soon</h1>")
 
 
 def test_steering(rota: RotaCommand, engine: ScriptedEngine) -> None:

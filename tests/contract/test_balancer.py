@@ -194,3 +194,14 @@ async def test_a_killed_process_comes_back_with_what_the_file_has(subject: Subje
     assert seen.routes == {POOL.name: 100}
     assert len(seen.gaps) == 1
     assert APP in woken
+
+
+async def test_maintenance_is_seen_and_leaves_the_routes_alone(subject: Subject) -> None:
+    await subject.ready(A)
+    before = (await subject.balancer.observe())[APP]
+    for on in (True, True, False):
+        await subject.balancer.maintain(APP, on)
+        seen = (await subject.balancer.observe())[APP]
+        assert (seen.maintenance, seen.routes, seen.hosts) == (on, before.routes, before.hosts)
+    with pytest.raises(StepFailed, match="no app"):
+        await subject.balancer.maintain("nobody", True)

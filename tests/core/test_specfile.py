@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rota.core.errors import Problem, SpecError
 from rota.core.spec import AppSpec, FailureAction, Mode, Order, Strategy
-from rota.core.specfile import NOT_YET, NOT_YET_VALUES, parse
+from rota.core.specfile import NOT_YET, NOT_YET_VALUES, parse, placed
 
 GOOD = "name: hello\ncommand: [python3, app.py]\n"
 
@@ -421,3 +421,19 @@ def test_whatever_the_punctuation_only_a_spec_error_comes_out(parts: list[str]) 
 @given(st.dictionaries(KEYS, TREES, max_size=6))
 def test_whatever_the_tree_only_a_spec_error_comes_out(tree: dict[str, object]) -> None:
     survives(json.dumps(tree))
+
+
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [
+        ("domains.0.domain", (3, 20)),
+        ("domains.0.aliases.1", (3, 44)),
+        ("error_pages.503", (4, 20)),
+        ("domains.7.domain", (3, 10)),
+        ("notify", (0, 0)),
+    ],
+)
+def test_a_problem_that_the_server_found_is_shown_at_its_place(key: str, place: tuple[int, int]) -> None:
+    text = GOOD + "domains: [{domain: a.org, aliases: [b.org, c.org]}]\nerror_pages: {503: x.html}\n"
+    found = placed(Problem("no", key=key), text, "rota.yaml")
+    assert (found.line, found.column) == place

@@ -85,6 +85,10 @@ async def wait_for_it(app: Hello) -> None:
     """Nothing to do: what was arranged before makes the step by itself."""
 
 
+async def keep_users_out(app: Hello) -> None:
+    await app.server.cli("maintenance", "on", app.name)
+
+
 async def fall_ill(app: Hello) -> None:
     await tell((await app.server.replicas(app.name))[0], "/health/off")
 
@@ -187,6 +191,7 @@ LOSSY: Mapping[str, Scenario] = {
     "CloseGap": simultaneous,
     "CutConnections": cut,
     "HoldRepair": fall_ill_together,
+    "SetMaintenance": keep_users_out,
     "UnrouteApp": remove,
     "DeleteReleases": remove,
     "ForgetApp": remove,

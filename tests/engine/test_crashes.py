@@ -132,6 +132,12 @@ async def _lasting(world: World) -> None:
     await world.supervisor.app("web").change(aged)
 
 
+async def _close(world: World) -> None:
+    assert world.supervisor is not None
+    app = world.supervisor.app("web")
+    await app.change(lambda state: replace(state, desired=replace(state.desired, maintenance=True)))
+
+
 Scenario = Callable[[World], Awaitable[None]]
 WHERE: dict[str, Scenario] = {
     "PrepareRelease": _deploy,
@@ -152,6 +158,7 @@ WHERE: dict[str, Scenario] = {
     "DisableServer": _restart,
     "CutConnections": _restart_of_the_busy,
     "RemoveServer": _stop,
+    "SetMaintenance": _close,
     "UnrouteApp": _remove,
     "BeginRollout": _replace,
     "BeginRollback": _release_that_fails_soon,

@@ -68,6 +68,10 @@ class EngineFace(Protocol):
 
     async def tune(self, rollout: str, asked: Pace) -> View: ...
 
+    async def maintain(self, name: str, on: bool) -> View:
+        """The app's view; whether users are kept out by now is in it."""
+        ...
+
     async def shutdown(self, keep_apps: bool) -> None:
         """Returns at once; the work goes on and ends with the process."""
         ...

@@ -12,6 +12,8 @@ from rota.cli.outcome import SETTLED
 from rota.cli.table import table
 from rota.core.errors import UsageError
 
+_IN_MAINTENANCE = "in maintenance: its users are answered with 503"
+
 
 def ls(as_json: bool = False) -> None:
     """List the apps."""
@@ -30,7 +32,12 @@ def ps(app: str | None = None, as_json: bool = False) -> None:
     """List an app's replicas."""
     connection = Connection()
     view = connection.get(f"/api/v1/apps/{quoted(app or _only_app(connection))}/replicas")
-    output.answer_json(view) if as_json else output.answer(_replicas(view["replicas"]))
+    if as_json:
+        output.answer_json(view)
+        return
+    if view["maintenance"]:
+        output.tell(f"{view['app']} is {_IN_MAINTENANCE}")
+    output.answer(_replicas(view["replicas"]))
 
 
 def status(app: str | None = None, as_json: bool = False) -> None:
@@ -140,6 +147,7 @@ def _status(view: View) -> str:
         f"{view['name']}: {view['phase']}, {view['ready']} of {view['replicas_wanted']} ready, "
         f"release {view['release'] or '-'}",
         *(f"  {url}" for url in view["urls"]),
+        *([f"  {_IN_MAINTENANCE}"] if view["maintenance"] else []),
         _replicas(view["replicas"]),
     ]
     for replica in view["replicas"]:

@@ -33,6 +33,7 @@ _STEPS = {
     "KillReplica": "killed",
     "RemoveReplica": "removed",
     "RouteApp": "requests routed anew",
+    "SetMaintenance": "maintenance",
     "NoteHealth": "health",
     "NoteRefusal": "cannot be limited",
     "HoldRepair": "repair",

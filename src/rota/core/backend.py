@@ -18,8 +18,8 @@ from rota.core.sticky import SameSite, Sticky
 class Backend:
     """Times in seconds; ``check_path`` None is a TCP check, ``cookie`` None is no stickiness, ``cookie_age`` None a
     cookie that ends with the browser. ``balance`` is as core.balance writes it, ``cookie_site`` a SameSite's
-    value, ``max_body`` in bytes. ``colour`` tells pools of the same settings apart, between which a blue-green rollout
-    switches."""
+    value, ``max_body`` in bytes, ``pages`` by their status. ``colour`` tells pools of the same settings apart, between
+    which a blue-green rollout switches."""
 
     app: str
     check_path: str | None
@@ -38,6 +38,7 @@ class Backend:
     request_timeout: float | None = None
     response_timeout: float = LEAST_RESPONSE_TIMEOUT
     idle_timeout: float = IDLE_TIMEOUT
+    pages: tuple[tuple[int, str], ...] = ()
 
     @cached_property
     def name(self) -> str:
@@ -47,7 +48,9 @@ class Backend:
 
 def backend_of(spec: AppSpec, colour: int = 0) -> Backend:
     pool = _backend(spec.name, spec.check_path, spec.health_check, spec.sticky, spec.balance, colour)
-    return _limited(pool, spec.http, spec.response_timeout)
+    pages = tuple(sorted((page.status, page.text) for page in spec.error_pages if page.text is not None))
+    limited = _limited(pool, spec.http, spec.response_timeout)
+    return replace(limited, pages=pages) if pages else limited
 
 
 @lru_cache(maxsize=4096)  # asked several times a decision

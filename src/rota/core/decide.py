@@ -37,6 +37,7 @@ class Decision:
 def decide(state: AppState, observed: Observation, now: float) -> Decision:
     """The next steps. The same arguments give the same decision; the rules of design.md hold after each step."""
     here = Situation(state, observed, now, Draft(observed.busy))
+    routes.close(here)
     routed = routes.lead(here)
     rolling.advance(here, routed=routed)
     staying = _staying(here)

@@ -202,6 +202,7 @@ class ObservedBalancer:
     backends: frozenset[str] = frozenset()
     hosts: frozenset[str] = frozenset()
     routes: Mapping[str, int] = field(default_factory=dict)
+    maintenance: bool = False
     rows: tuple[Row, ...] = ()
     gaps: tuple[Gap, ...] = ()
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from math import gcd
 
 from rota.core.situation import Member, Situation
-from rota.core.steps import PrepareBackend, RouteApp, UnrouteApp
+from rota.core.steps import PrepareBackend, RouteApp, SetMaintenance, UnrouteApp
 
 
 def lead(here: Situation) -> bool:
@@ -28,6 +28,14 @@ def lead(here: Situation) -> bool:
         here.draft.add(RouteApp("requests go where the replicas are", shares))
         return False
     return True
+
+
+def close(here: Situation) -> None:
+    """Asks for the users to be kept out, or let in again; nothing else waits for that."""
+    seen, wanted = here.observed.balancer, here.desired.maintenance
+    if here.balanced and seen.hosts and wanted != seen.maintenance and not here.desired.removed:
+        reason = "maintenance: users are answered with 503" if wanted else "maintenance is over"
+        here.draft.add(SetMaintenance(reason, wanted))
 
 
 def drop(here: Situation) -> bool:

@@ -28,6 +28,7 @@ from rota.core.options import Overlap as Overlap
 from rota.core.options import RolloutOptions as RolloutOptions
 from rota.core.options import Strategy as Strategy
 from rota.core.options import UpdateConfig as UpdateConfig
+from rota.core.pages import ErrorPages
 from rota.core.quantities import Seconds, Size, Whole, between, quoted
 from rota.core.sticky import StickyOrSwitch
 
@@ -224,6 +225,7 @@ class AppSpec(Model):
     balance: BalanceOrHeader = Balance.ROUND_ROBIN
     sticky: StickyOrSwitch = None
     http: HttpOptions = HttpOptions()
+    error_pages: ErrorPages = ()
     drain: Drain = Drain()
     restart: Restart = Restart()
     repair: Repair = Repair()

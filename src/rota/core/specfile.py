@@ -62,8 +62,11 @@ def parse(source: str | bytes, file: str = DEFAULT_FILE, runtime: RuntimeKind | 
 def placed(problem: Problem, source: str | bytes, file: str) -> Problem:
     """The problem at its key's place in the file, where it names one that the file has."""
     document = read(source, file, _is_text)
-    path = tuple(int(part) if part.isdigit() else part for part in problem.key.split("."))
-    place = next((document.values[above] for above in parents(path) if above and above in document.values), None)
+    path: Path = ()
+    for part in problem.key.split("."):
+        found = [(*path, name) for name in (part, int(part) if part.isdigit() else part)]
+        path = next((below for below in found if below in document.values), path)
+    place = document.values[path] if path else None
     return problem if place is None else replace(problem, line=place.line, column=place.column, file=file)
 
 

@@ -34,7 +34,7 @@ class Standby:
 class Desired:
     """``current`` is what every slot from 1 to ``replicas`` is to run, but for those in ``slots``: the ones that a
     rollout has taken up, or that were left behind by one. ``suspended``: stopped with the server, to run again with
-    it."""
+    it. ``maintenance``: users are answered by HAProxy itself, whatever the replicas do."""
 
     replicas: int
     current: SlotTarget
@@ -43,6 +43,7 @@ class Desired:
     remove_stopped: bool = True
     removed: bool = False
     suspended: bool = False
+    maintenance: bool = False
     standby: Standby | None = None
 
     @property

@@ -94,6 +94,11 @@ class RouteApp(AppStep):
 
 
 @dataclass(frozen=True)
+class SetMaintenance(AppStep):
+    on: bool
+
+
+@dataclass(frozen=True)
 class EnableServer(ReplicaStep):
     backend: str
     address: Address
@@ -281,7 +286,15 @@ RuntimeStep = (
     | DeleteReleases
 )
 BalancerStep = (
-    PrepareBackend | RouteApp | EnableServer | DrainServer | DisableServer | CutConnections | RemoveServer | UnrouteApp
+    PrepareBackend
+    | RouteApp
+    | SetMaintenance
+    | EnableServer
+    | DrainServer
+    | DisableServer
+    | CutConnections
+    | RemoveServer
+    | UnrouteApp
 )
 DnsStep = PublishRecords | WithdrawRecords
 StoreStep = (

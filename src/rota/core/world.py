@@ -196,6 +196,8 @@ class World:
                 )
             case s.RouteApp():
                 self._balancer = replace(seen, routes=step.shares)
+            case s.SetMaintenance():
+                self._balancer = replace(seen, maintenance=step.on)
             case _:  # UnrouteApp
                 self._balancer = replace(seen, backends=frozenset(), hosts=frozenset(), routes={})
 

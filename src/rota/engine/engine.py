@@ -99,7 +99,8 @@ class Engine:
     def replicas(self, name: str) -> View:
         app = self._supervisor.app(name)
         here = views.situation(app.state, app.observation, self._clock.now())
-        return {"app": name, "replicas": [views.replica_view(member, here) for member in views.members(here)]}
+        shown = [views.replica_view(member, here) for member in views.members(here)]
+        return {"app": name, "maintenance": app.state.desired.maintenance, "replicas": shown}
 
     def dns(self) -> View:
         """What DNS says of every app's replicas."""
@@ -186,6 +187,17 @@ class Engine:
 
     async def tune(self, rollout: str, asked: steering.Pace) -> View:
         return await self._ask_of_state(rollout, lambda state, running: steering.tune(state, running, asked))
+
+    async def maintain(self, name: str, on: bool) -> View:
+        """Keeps an app's users out, or lets them in again."""
+
+        def change(state: AppState) -> AppState:
+            if state.desired.removed:
+                raise Conflict(f"{name} is being removed")
+            return replace(state, desired=replace(state.desired, maintenance=on))
+
+        await self._supervisor.app(name).change(change)
+        return await self.app(name)
 
     async def shutdown(self, keep_apps: bool) -> None:
         self._on_shutdown(keep_apps)
@@ -370,6 +382,8 @@ def _redacted(spec: View) -> View:
     shown are their names alone."""
     spec["notify"] = [shown(url) for url in spec.get("notify", [])]
     spec["env"] = [{"name": entry["name"], "value": "(hidden)"} for entry in spec.get("env", [])]
+    for page in spec.get("error_pages", []):
+        page.pop("text", None)  # up to 12 kB that nobody asked for
     registry = (spec.get("image") or {}).get("registry") or {}
     if registry.get("password"):
         registry["password"] = "(hidden)"  # noqa: S105

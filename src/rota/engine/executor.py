@@ -40,6 +40,8 @@ class Executor:
                 await self._balancer.prepare(step.backend, step.hosts)
             case s.RouteApp():
                 await self._balancer.route(state.name, step.shares)
+            case s.SetMaintenance():
+                await self._balancer.maintain(state.name, step.on)
             case s.UnrouteApp():
                 await self._balancer.unroute(state.name)
             case _:

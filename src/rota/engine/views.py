@@ -51,6 +51,8 @@ def app_view(state: AppState, observed: Observation | None, now: float, urls: li
         "urls": urls,
         "limits": limits_view(state.desired.current.limits),
         "rollout": running.id if running else None,
+        "maintenance": state.desired.maintenance,
+        "maintenance_in_force": observed is not None and observed.balancer.maintenance,
     }
 
 

@@ -38,6 +38,11 @@ class Balancer(Protocol):
         """Spreads the app's new requests over its backends by these weights (0 to 100, not all 0), atomically."""
         ...
 
+    async def maintain(self, app: str, on: bool) -> None:
+        """While it is on, each new request of the app is answered with 503 and a page, whatever its routes are, and is
+        in no row."""
+        ...
+
     async def enable(self, replica: ReplicaId, app: str, backend: str, address: Address) -> None:
         """Adds the server if it is not there, with its health check, and sends it requests; in the file first."""
         ...

@@ -27,6 +27,7 @@ class FakeApp:
     hosts: frozenset[str] = frozenset()
     backends: set[str] = field(default_factory=set)
     routes: dict[str, int] = field(default_factory=dict)
+    maintenance: bool = False
     servers: dict[ReplicaId, ObservedServer] = field(default_factory=dict)
     addresses: dict[ReplicaId, Address] = field(default_factory=dict)
     written: set[ReplicaId] = field(default_factory=set)
@@ -130,6 +131,10 @@ class FakeBalancer:
             raise StepFailed(f"{app} cannot be routed there")
         known.routes = {name: share for name, share in shares.items() if share > 0}
 
+    async def maintain(self, app: str, on: bool) -> None:
+        self._begin("maintain", app)
+        self._app(app).maintenance = on
+
     async def enable(self, replica: ReplicaId, app: str, backend: str, address: Address) -> None:
         self._begin("enable", replica)
         known = self._app(app)
@@ -197,7 +202,9 @@ class FakeBalancer:
         self._rows[row.key] = replace(known, counters=known.counters + row.counters)
 
     def _observed(self, name: str, app: FakeApp) -> ObservedBalancer:
-        seen = ObservedBalancer(hosts=app.hosts, routes=dict(app.routes), gaps=tuple(self.gaps))
+        seen = ObservedBalancer(
+            hosts=app.hosts, routes=dict(app.routes), maintenance=app.maintenance, gaps=tuple(self.gaps)
+        )
         if not self._answers:
             return seen
         return replace(

@@ -144,6 +144,10 @@ class Simulation:
         assert self.state is not None
         self._keep(replace(self.state, desired=replace(self.state.desired, suspended=suspended)))
 
+    def keep_out(self, users: bool = True) -> None:
+        assert self.state is not None
+        self._keep(replace(self.state, desired=replace(self.state.desired, maintenance=users)))
+
     def restart_daemon(self) -> None:
         """What was under way was never done, what was seen is forgotten."""
         self._under_way.clear()

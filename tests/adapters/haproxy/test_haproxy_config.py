@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rota.adapters.balancer.haproxy import Settings
 from rota.adapters.balancer.haproxy.config import render
 from rota.adapters.balancer.haproxy.maps import draws, hosts_map, maps_of, paths_map
+from rota.adapters.balancer.haproxy.pages import DIRECTORY, page_files
 from rota.adapters.balancer.haproxy.state import App, Server, State, read_state
 from rota.core.backend import Backend
 from rota.core.balance import Balance, ByHeader, written
@@ -50,10 +51,12 @@ def apps(draw: st.DrawFn) -> App:
             backend, max_body=draw(st.none() | st.integers(0, 2**40)), request_timeout=draw(st.none() | SECONDS)
         )
         backend = replace(backend, response_timeout=draw(SECONDS), idle_timeout=draw(SECONDS))
+        backend = replace(backend, pages=draw(st.sampled_from([(), ((503, "a"),), ((502, "'\n"), (503, "b"))])))
         app = app.prepared(backend, hosts)
         address = Address(draw(IPS), draw(st.integers(1, 65535)))
         replica, pin = replica_id(name, draw(st.integers(1, 9**9))), draw(st.sampled_from(["", "0a1b"]))
         app = app.with_server(Server(replica, backend.name, address, pin))
+    app = replace(app, maintenance=draw(st.booleans()))
     return app.routed({pool: draw(st.integers(1, 100)) for pool in app.pools})
 
 
@@ -76,7 +79,8 @@ def test_the_state_is_read_back_from_the_file(state: State) -> None:
 @given(state=states())
 def test_haproxy_accepts_every_file(tmp_path: Path, kind: str, state: State) -> None:
     (tmp_path / "haproxy.cfg").write_text(render(state, Settings(tmp_path, maxconn=100), KEY))
-    for name, text in maps_of(state).items():
+    (tmp_path / DIRECTORY).mkdir(exist_ok=True)
+    for name, text in {**maps_of(state), **page_files(state)}.items():
         (tmp_path / name).write_text(text)
     done = subprocess.run(
         [binary_of(kind), "-c", "-C", str(tmp_path), "-f", "haproxy.cfg"], capture_output=True, text=True, check=False

@@ -1,15 +1,17 @@
-"""Reading apps: what there is, what runs of it and what it writes."""
+"""Apps: what there is, what runs of it, what it writes, and whether users are let in."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from rota.api import sse
 from rota.api.face import View
+from rota.api.idempotency import IdempotencyKey
 from rota.api.routes.context import PROBLEM, App, Given
+from rota.core.steering import Maintenance
 
 router = APIRouter(prefix="/api/v1/apps", tags=["apps"], responses=PROBLEM)
 
@@ -33,6 +35,12 @@ async def app(app: App, given: Given) -> View:
 async def replicas(app: App, given: Given) -> View:
     """The replicas that exist, failed ones until they are replaced."""
     return given.engine.replicas(app)
+
+
+@router.post("/{app}/maintenance")
+async def maintenance(app: App, asked: Maintenance, request: Request, given: Given, key: IdempotencyKey = None) -> View:
+    """Answers the app's users with 503 and a page, or lets them in again; replicas and rollouts go on beneath."""
+    return await given.once.perform(request, key, 200, lambda: given.engine.maintain(app, asked.on))
 
 
 @router.get("/{app}/stats")

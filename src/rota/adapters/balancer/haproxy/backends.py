@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from rota.adapters.balancer.haproxy.limits import limit_lines
+from rota.adapters.balancer.haproxy.pages import page_lines
 from rota.adapters.balancer.haproxy.state import App, Pool, Server
 from rota.adapters.balancer.haproxy.words import cookie_name, ms, quoted, word, written
 from rota.core.backend import Backend
@@ -34,6 +35,7 @@ def backend_section(app: App, pool: Pool, key: str) -> str:
         "  http-request disable-l7-retry unless { method GET HEAD OPTIONS }",
         f"  timeout check {ms(pool.backend.timeout)}",
         *limit_lines(pool.backend),
+        *page_lines(pool.backend),
         *_check(pool.backend, pool.host),
         *_cookie(pool.backend, key),
     ]

@@ -109,6 +109,10 @@ class HaproxyBalancer:
             if self._write(self._state.with_app(known.routed(shares))):
                 await self._send_maps()
 
+    async def maintain(self, app: str, on: bool) -> None:
+        async with self._lock:
+            await self._change(self._state.with_app(replace(self._app(app), maintenance=on)))
+
     async def enable(self, replica: ReplicaId, app: str, backend: str, address: Address) -> None:
         async with self._lock:
             known = self._app(app)
@@ -386,4 +390,4 @@ class HaproxyBalancer:
 
 
 def _unanswered(app: App, gaps: tuple[Gap, ...]) -> ObservedBalancer:
-    return ObservedBalancer(hosts=frozenset(app.hosts), routes=dict(app.shares), gaps=gaps)
+    return ObservedBalancer(hosts=frozenset(app.hosts), routes=dict(app.shares), maintenance=app.maintenance, gaps=gaps)

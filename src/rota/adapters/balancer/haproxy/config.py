@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rota.adapters.balancer.haproxy.backends import backend_section
+from rota.adapters.balancer.haproxy.closed import closed_sections
 from rota.adapters.balancer.haproxy.frontend import frontend_section
 from rota.adapters.balancer.haproxy.limits import CLIENT_TIMEOUT
 from rota.adapters.balancer.haproxy.settings import Settings
@@ -17,7 +18,7 @@ def render(state: State, settings: Settings, key: str) -> str:
     apps = [app for _, app in sorted(state.apps.items())]
     pools = [backend_section(app, pool, key) for app in apps for _, pool in sorted(app.pools.items())]
     head = ["# Written by rota; changes made by hand are lost.", *state.lines(), _head(settings)]
-    return "\n".join([*head, frontend_section(state, settings), *pools, ""])
+    return "\n".join([*head, frontend_section(state, settings), *closed_sections(state), *pools, ""])
 
 
 def _head(settings: Settings) -> str:

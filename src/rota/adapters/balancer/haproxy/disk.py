@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rota.adapters.balancer.haproxy.config import render
 from rota.adapters.balancer.haproxy.maps import MAPS, maps_of
+from rota.adapters.balancer.haproxy.pages import page_files
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.state import State, read_state
 from rota.core.errors import StepFailed
@@ -90,13 +91,22 @@ class Disk:
             for name in MAPS:
                 if not (self._settings.directory / name).exists():
                     _replace(self._settings.directory / name, "")
+            self._write_pages(state)
             _replace(trial, self._render(state))
         except (OSError, ValueError) as error:
             raise StepFailed(f"HAProxy's file could not be written: {error}") from error
 
     def _write_config(self, state: State) -> bool:
+        self._write_pages(state)
         _replace(self._settings.config, self._render(state))
         return False
+
+    def _write_pages(self, state: State) -> None:
+        """Named by what they hold, they are never changed, and those of files before are left: a few KiB each."""
+        for name, text in page_files(state).items():
+            path = self._settings.directory / name
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            _replace(path, text)
 
     def _write_maps(self, state: State) -> bool:
         changed = [_replace(self._settings.directory / name, text) for name, text in maps_of(state).items()]

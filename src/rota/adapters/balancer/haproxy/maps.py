@@ -5,12 +5,13 @@
 a thousand apps cost what one does. ``routes.map`` leads the app to its backend. While an app's requests are spread over
 several backends, it has ``app/0`` to ``app/99`` as well and a request draws one of them by ``rand``; the bare ``app``
 stays and leads to the heaviest, so that a request between the two look-ups of a change is served too. ``app=cookie``
-leads a sticky app's user to the backend that the server of the cookie is in."""
+leads a sticky app's user to the backend that the server of the cookie is in. An app in maintenance has one entry."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from rota.adapters.balancer.haproxy.closed import closed_backend
 from rota.adapters.balancer.haproxy.state import State
 from rota.adapters.balancer.haproxy.words import word
 from rota.core.domains import Site, site
@@ -84,6 +85,9 @@ def _wildcard(host: str) -> str:
 def _routes(state: State) -> list[tuple[str, str]]:
     entries = []
     for name, app in sorted(state.apps.items()):
+        if app.maintenance:
+            entries.append((app_name(name), closed_backend(app)))
+            continue
         if app.shares:
             heaviest = max(sorted(app.shares), key=app.shares.__getitem__)
             entries.append((app_name(name), word(heaviest)))

@@ -46,6 +46,7 @@ class App:
     pools: Mapping[str, Pool] = field(default_factory=dict)
     shares: Mapping[str, int] = field(default_factory=dict)
     servers: Mapping[ReplicaId, Server] = field(default_factory=dict)
+    maintenance: bool = False
 
     def prepared(self, backend: Backend, hosts: tuple[str, ...]) -> App:
         pools = dict(self.pools)
@@ -134,7 +135,8 @@ def _written(app: App) -> dict[str, Any]:
     """By hand for the servers, of which there may be hundreds: asdict copies everything."""
     servers = {name: _written_server(server) for name, server in app.servers.items()}
     pools = {name: asdict(pool) for name, pool in app.pools.items()}
-    return {"name": app.name, "hosts": app.hosts, "pools": pools, "shares": app.shares, "servers": servers}
+    written = {"name": app.name, "hosts": app.hosts, "pools": pools, "shares": app.shares, "servers": servers}
+    return written | ({"maintenance": True} if app.maintenance else {})
 
 
 def _written_server(server: Server) -> dict[str, Any]:
@@ -142,13 +144,19 @@ def _written_server(server: Server) -> dict[str, Any]:
     return {"backend": server.backend, "address": address, "pin": server.pin}
 
 
+def _backend(kept: Mapping[str, Any]) -> Backend:
+    pages = tuple((int(status), str(text)) for status, text in kept.get("pages", ()))
+    return Backend(**{**kept, "pages": pages})
+
+
 def _app(kept: Mapping[str, Any]) -> App:
     try:
-        pools = {n: Pool(n, Backend(**p["backend"]), p["host"], p["used"]) for n, p in kept["pools"].items()}
+        pools = {n: Pool(n, _backend(p["backend"]), p["host"], p["used"]) for n, p in kept["pools"].items()}
         servers = {
             ReplicaId(n): Server(ReplicaId(n), s["backend"], Address(**s["address"]), s.get("pin", ""))
             for n, s in kept["servers"].items()
         }
-        return App(kept["name"], tuple(kept["hosts"]), pools, dict(kept["shares"]), servers)
+        closed = bool(kept.get("maintenance", False))
+        return App(kept["name"], tuple(kept["hosts"]), pools, dict(kept["shares"]), servers, closed)
     except (KeyError, TypeError) as error:
         raise ValueError(f"a line of the state cannot be read: {error!r}") from error

@@ -41,6 +41,7 @@ class View:
             backends=frozenset(app.pools) & self.backends,
             hosts=frozenset(app.hosts),
             routes=dict(app.shares),
+            maintenance=app.maintenance,
             rows=rows,
             gaps=self.gaps,
         )
