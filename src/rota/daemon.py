@@ -24,6 +24,7 @@ import uvicorn
 import rota
 from rota import doctor
 from rota.adapters.balancer.haproxy import binary as haproxy_binary
+from rota.adapters.balancer.haproxy.access import HaproxyAccessLog
 from rota.adapters.balancer.haproxy.balancer import HaproxyBalancer
 from rota.adapters.balancer.haproxy.binary import Binary
 from rota.adapters.balancer.haproxy.kept import NAME as HAPROXY
@@ -240,6 +241,7 @@ class _Server:
             usage=self._runtime,
             balancer=self._balancer,
             logs=self._runtime.logs,
+            access=HaproxyAccessLog(self._options.data_dir / "haproxy"),
             clock=self._clock,
             notifier=self._notifier,
             about=self._about,

@@ -240,6 +240,13 @@ class ScriptedEngine:
 
     # idempotency
 
+    async def requests(self, app: str, tail: int) -> list[View]:
+        return [request_view(app, path) for path in ("/a", "/b")][-tail:]
+
+    async def follow_requests(self, app: str, tail: int) -> AsyncIterator[View]:
+        for entry in await self.requests(app, tail):
+            yield entry
+
     async def remembered(self, key: str) -> tuple[str, int, View] | None:
         return self._keys.get(key)
 
@@ -435,3 +442,9 @@ def served(engine: ScriptedEngine) -> Iterator[Served]:
     finally:
         if server._thread.is_alive():
             server.stop()
+
+
+def request_view(app: str, path: str) -> View:
+    asked = {"client": "192.0.2.1", "method": "GET", "host": f"{app}.localhost", "path": path, "status": 200}
+    took = {"response_ms": 3, "total_ms": 5, "retries": 0, "redispatched": False, "replica": f"{app}-1"}
+    return {"app": app, "at": "2026-11-22T12:00:00.000Z", **asked, **took}

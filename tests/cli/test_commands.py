@@ -153,6 +153,14 @@ def test_logs_of_the_first_replica_or_of_all(rota: RotaCommand) -> None:
     assert rota("logs", "hello", "--replica", "hello-2").out == "hello-2 | listening, too\n"
 
 
+def test_the_requests_of_an_app(rota: RotaCommand) -> None:
+    shown = rota("logs", "hello", "--access", "--tail", "1").out
+    assert shown.endswith("192.0.2.1 GET hello.localhost/b 200 3/5 ms hello-1\n")
+    assert [entry["path"] for entry in rota("logs", "hello", "--access", "--json").json["requests"]] == ["/a", "/b"]
+    followed = rota("logs", "hello", "--access", "-f", "--json").out.splitlines()
+    assert [json.loads(line)["path"] for line in followed] == ["/a", "/b"]
+
+
 def test_following_shows_lines_as_they_come(rota: RotaCommand) -> None:
     following = rota.start("logs", "hello", "--all-containers", "-f")
     assert following.stdout is not None

@@ -11,7 +11,7 @@ from rota.core.rollout import Phase
 def test_it_begins_and_ends_by_one_step_each() -> None:
     app = deployed()
     for on in (True, False):
-        app.keep_out(on)
+        app.desire(maintenance=on)
         app.run(5.0)
         assert app.balancer.apps["web"].maintenance is on
     assert told(app, "SetMaintenance") == app.kinds() == ["SetMaintenance"] * 2
@@ -19,7 +19,7 @@ def test_it_begins_and_ends_by_one_step_each() -> None:
 
 def test_a_rollout_goes_on_beneath() -> None:
     app = deployed()
-    app.keep_out()
+    app.desire(maintenance=True)
     app.order(o.Restart())
     app.run(60.0)
     assert app.balancer.apps["web"].maintenance
@@ -29,6 +29,6 @@ def test_a_rollout_goes_on_beneath() -> None:
 def test_an_app_that_is_removed_is_not_closed_first() -> None:
     app = deployed()
     app.order(o.Remove())
-    app.keep_out()
+    app.desire(maintenance=True)
     app.run(60.0)
     assert not told(app, "SetMaintenance")

@@ -20,6 +20,7 @@ from rota.engine import statistics
 from rota.engine.engine import Engine
 from rota.engine.statistics import Statistics
 from rota.ports.usage import Reading
+from rota.testing.access import FakeAccessLog
 from rota.testing.balancer import FakeBalancer
 from rota.testing.notifier import FakeNotifier
 
@@ -45,6 +46,7 @@ def engine(world: World, tmp_path: Path) -> Engine:
         machine=world.runtime,
         usage=world.runtime,
         balancer=world.balancer,
+        access=FakeAccessLog(),
         logs=world.runtime,
         clock=world.clock,
         notifier=FakeNotifier(),

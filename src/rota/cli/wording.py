@@ -63,6 +63,14 @@ def day_and_clock(text: str | None) -> str:
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else "-"
 
 
+def request(entry: dict[str, Any]) -> str:
+    """A line of the access log."""
+    again = f" after {entry['retries']} more tries" if entry["retries"] else ""
+    took = f"{entry['total_ms']} ms" if entry["response_ms"] < 0 else f"{entry['response_ms']}/{entry['total_ms']} ms"
+    asked = f"{entry['client']} {entry['method']} {entry['host']}{entry['path']}"
+    return f"{day_and_clock(entry['at'])} {asked} {entry['status']} {took} {entry['replica'] or '-'}{again}"
+
+
 def duration(seconds: float) -> str:
     """``350 ms``, ``4.2 s``, ``3 min 10 s``, ``2 h 5 min``."""
     if seconds < 1:

@@ -39,6 +39,7 @@ class Backend:
     response_timeout: float = LEAST_RESPONSE_TIMEOUT
     idle_timeout: float = IDLE_TIMEOUT
     pages: tuple[tuple[int, str], ...] = ()
+    access_log: bool = True
 
     @cached_property
     def name(self) -> str:
@@ -73,7 +74,7 @@ def _backend(
 @lru_cache(maxsize=4096)
 def _limited(pool: Backend, http: HttpOptions, response_timeout: float) -> Backend:
     pool = replace(pool, max_body=http.max_body, request_timeout=http.request_timeout)
-    return replace(pool, response_timeout=response_timeout, idle_timeout=http.idle_timeout)
+    return replace(pool, response_timeout=response_timeout, idle_timeout=http.idle_timeout, access_log=http.access_log)
 
 
 @functools.lru_cache(maxsize=1024)

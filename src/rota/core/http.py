@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rota.core.model import Model
+from rota.core.model import Model, Switch
 from rota.core.quantities import Seconds, Size, between
 
 LEAST_RESPONSE_TIMEOUT = 60.0
@@ -22,3 +22,4 @@ class HttpOptions(Model):
     request_timeout: Annotated[Seconds, between(0.1, 3600)] | None = None
     response_timeout: Annotated[Seconds, between(0.1, 86400)] | None = None
     idle_timeout: Annotated[Seconds, between(1, 7 * 86400)] = IDLE_TIMEOUT
+    access_log: Switch = True

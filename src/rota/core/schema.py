@@ -91,6 +91,7 @@ DESCRIPTIONS = {
     "max_body": "The largest body of a request, such as 10MiB; a larger one is answered with 413.",
     "request_timeout": "How long a request's head and the first 16 KiB of its body may take; then 408.",
     "response_timeout": "How long a replica may say nothing before or within an answer; then 504.",
+    "access_log": "Whether requests are in rota logs --access.",
     "idle_timeout": "How long a WebSocket may carry nothing.",
     "session_timeout": "A sticky app's sessions are over after so long without a request; at most drain.timeout.",
     "drain": "How a replica is relieved of its requests before it stops.",

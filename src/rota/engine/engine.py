@@ -16,7 +16,6 @@ from rota.core.errors import Conflict, Missing, NotFound, Problem, SpecError, Us
 from rota.core.events import EventKind
 from rota.core.fitness import RuntimeKind, misfits
 from rota.core.order import Deploy, Order
-from rota.core.redaction import shown
 from rota.core.rollout import Phase, Rollout
 from rota.core.spec import AppSpec
 from rota.core.state import AppState
@@ -28,6 +27,7 @@ from rota.engine.reconciler import Reconciler
 from rota.engine.statistics import Statistics
 from rota.engine.supervisor import Supervisor
 from rota.engine.views import View
+from rota.ports.access import AccessLog
 from rota.ports.balancer import Balancer
 from rota.ports.clock import Clock
 from rota.ports.logs import Logs
@@ -58,6 +58,7 @@ class Engine:
         usage: Usage,
         balancer: Balancer,
         logs: Logs,
+        access: AccessLog,
         clock: Clock,
         notifier: Notifier,
         about: Callable[[], View],
@@ -73,6 +74,7 @@ class Engine:
         self._statistics = Statistics(usage, balancer, clock)
         self._balancer = balancer
         self._logs = logs
+        self._access = access
         self._clock = clock
         self._notifier = notifier
         self._about = about
@@ -93,7 +95,7 @@ class Engine:
         last = app.state.recorded.rollout
         release = app.state.releases.get(app.state.desired.current.release)
         shown["rollout"] = await self._rollout_view(last) if last else None
-        shown["spec"] = _redacted(release.spec.model_dump(mode="json")) if release else {}
+        shown["spec"] = views.redacted(release.spec.model_dump(mode="json")) if release else {}
         return shown
 
     def replicas(self, name: str) -> View:
@@ -239,6 +241,13 @@ class Engine:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def requests(self, app: str, tail: int) -> list[View]:
+        return [views.request_view(entry) for entry in await self._access.tail(app, tail)]
+
+    async def follow_requests(self, app: str, tail: int) -> AsyncIterator[View]:
+        async for entry in self._access.follow(app, tail):
+            yield views.request_view(entry)
+
     # Idempotency
 
     async def remembered(self, key: str) -> tuple[str, int, View] | None:
@@ -375,16 +384,3 @@ def _refuse_misfit(spec: AppSpec, runtime: RuntimeKind) -> None:
     found = misfits(spec, runtime)
     if found:
         raise SpecError([Problem(reason, key=key) for key, reason in found.items()])
-
-
-def _redacted(spec: View) -> View:
-    """Values of environment variables may be secrets, a registry's password is one, and addresses of notices hold some:
-    shown are their names alone."""
-    spec["notify"] = [shown(url) for url in spec.get("notify", [])]
-    spec["env"] = [{"name": entry["name"], "value": "(hidden)"} for entry in spec.get("env", [])]
-    for page in spec.get("error_pages", []):
-        page.pop("text", None)  # up to 12 kB that nobody asked for
-    registry = (spec.get("image") or {}).get("registry") or {}
-    if registry.get("password"):
-        registry["password"] = "(hidden)"  # noqa: S105
-    return spec

@@ -4,6 +4,7 @@ Pure functions; called by the status."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +14,7 @@ from rota.core.events import Event
 from rota.core.observation import Gap, Observation
 from rota.core.promise import deviations
 from rota.core.receipt import BALANCER_DOWN, Receipt, receipt
+from rota.core.redaction import shown
 from rota.core.rollout import Failure, Rollout
 from rota.core.situation import Draft, Member, ReplicaPhase, Situation
 from rota.core.spec import Limits
@@ -54,6 +56,23 @@ def app_view(state: AppState, observed: Observation | None, now: float, urls: li
         "maintenance": state.desired.maintenance,
         "maintenance_in_force": observed is not None and observed.balancer.maintenance,
     }
+
+
+def request_view(entry: Mapping[str, Any]) -> View:
+    return {**entry, "at": moment(entry["at"])}
+
+
+def redacted(spec: View) -> View:
+    """Values of environment variables may be secrets, a registry's password is one, and addresses of notices hold some:
+    shown are their names alone."""
+    spec["notify"] = [shown(url) for url in spec.get("notify", [])]
+    spec["env"] = [{"name": entry["name"], "value": "(hidden)"} for entry in spec.get("env", [])]
+    for page in spec.get("error_pages", []):
+        page.pop("text", None)  # up to 12 kB that nobody asked for
+    registry = (spec.get("image") or {}).get("registry") or {}
+    if registry.get("password"):
+        registry["password"] = "(hidden)"  # noqa: S105
+    return spec
 
 
 def replica_view(member: Member, here: Situation) -> View:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rota.adapters.balancer.haproxy import HaproxyBalancer, Run, Settings
+from rota.adapters.balancer.haproxy.access import LOG
 from rota.adapters.balancer.haproxy.binary import bundled
 from rota.core.backend import Backend
 from rota.core.errors import Missing
@@ -116,7 +117,7 @@ class Rig:
         self.port = free_port()
         usual = {"reload_interval": 0.2, "hard_stop": 20, "maxconn": 500}
         self.settings = Settings(directory, (f"127.0.0.1:{self.port}",), **(usual | settings))
-        self.launcher = LocalLauncher(directory / "haproxy.log")
+        self.launcher = LocalLauncher(directory / LOG)
         self.balancer = HaproxyBalancer(self.settings, binary, self.launcher)
         self.servers: list[WebServer] = []
 

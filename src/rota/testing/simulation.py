@@ -141,12 +141,11 @@ class Simulation:
         self._keep(replace(self.state, recorded=replace(recorded, rollout=rollout)))
 
     def suspend(self, suspended: bool = True) -> None:
-        assert self.state is not None
-        self._keep(replace(self.state, desired=replace(self.state.desired, suspended=suspended)))
+        self.desire(suspended=suspended)
 
-    def keep_out(self, users: bool = True) -> None:
+    def desire(self, **changes: bool) -> None:
         assert self.state is not None
-        self._keep(replace(self.state, desired=replace(self.state.desired, maintenance=users)))
+        self._keep(replace(self.state, desired=replace(self.state.desired, **changes)))
 
     def restart_daemon(self) -> None:
         """What was under way was never done, what was seen is forgotten."""

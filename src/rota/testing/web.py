@@ -71,7 +71,7 @@ class WebServer:
         self.asked[path.split("/")[1]] += 1
         if not path.startswith("/health"):
             self.heads.append(head)
-        match path.split("/")[1:]:
+        match path.partition("?")[0].split("/")[1:]:
             case ["slow", seconds]:
                 await asyncio.sleep(float(seconds))
                 await self._reply(writer, 200)

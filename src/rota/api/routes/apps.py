@@ -64,3 +64,13 @@ async def logs(
     if follow:
         return sse.stream(given.engine.follow_logs(app, replica, tail), sse.line_frame, given.closing)
     return {"app": app, "lines": await given.engine.log_lines(app, replica, tail)}
+
+
+@router.get("/{app}/requests", response_model=None)
+async def requests(app: App, given: Given, tail: Tail = 100, follow: bool = False) -> View | Response:
+    """The last requests of the app's users, as HAProxy saw them; ``follow=true`` goes on with new ones as server-sent
+    events."""
+    given.engine.replicas(app)  # a stream that has begun cannot become a 404 any more
+    if follow:
+        return sse.stream(given.engine.follow_requests(app, tail), sse.line_frame, given.closing)
+    return {"app": app, "requests": await given.engine.requests(app, tail)}

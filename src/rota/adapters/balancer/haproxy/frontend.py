@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rota.adapters.balancer.haproxy.access import ACCESS_LINES
 from rota.adapters.balancer.haproxy.forwarded import PROTO, forwarded
 from rota.adapters.balancer.haproxy.maps import BY_PATH, DRAWS, HOSTS_MAP, LEADS_ON, PATHS_MAP, ROUTES_MAP
 from rota.adapters.balancer.haproxy.settings import Settings
@@ -20,6 +21,7 @@ def _find(settings: Settings) -> str:
     return f"""\
 frontend http
 {binds}
+{ACCESS_LINES}
 {forwarded(settings.trusted)}
   http-request deny deny_status 400 if {{ req.ver 1.0 }} {{ req.hdr(transfer-encoding) -m found }}
   http-request set-var(txn.site) req.hdr(host),field(1,:),lower,rtrim(.)

@@ -17,6 +17,8 @@ def limit_lines(backend: Backend) -> list[str]:
         lines.append(f"  timeout server {ms(backend.response_timeout)}")
     if backend.idle_timeout != IDLE_TIMEOUT:
         lines.append(f"  timeout tunnel {ms(backend.idle_timeout)}")
+    if not backend.access_log:
+        lines.append("  http-request set-log-level silent")
     if backend.max_body is not None:
         lines += _body(int(backend.max_body))
     if backend.request_timeout is not None:
