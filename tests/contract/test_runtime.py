@@ -200,6 +200,12 @@ async def test_two_replicas_have_two_addresses_and_two_runs(bench: Bench) -> Non
     assert first.run != second.run
 
 
+async def test_one_apps_replicas_are_looked_at_alone(bench: Bench) -> None:
+    seen = await bench.started(bench.app())
+    assert (await bench.runtime.observe("web"))[0] == {WEB_1: seen}
+    assert (await bench.runtime.observe("other"))[0] == {}
+
+
 async def test_what_cannot_be_started_fails_in_words_and_leaves_nothing(bench: Bench) -> None:
     app = bench.app("not-a-program")
     await bench.prepared(app)

@@ -24,8 +24,10 @@ from rota.engine.dns_view import dns_view
 from rota.engine.plan_view import plan_view
 from rota.engine.planner import Planner, promised
 from rota.engine.reconciler import Reconciler
+from rota.engine.sites import owners, urls_of
 from rota.engine.statistics import Statistics
 from rota.engine.supervisor import Supervisor
+from rota.engine.time_left import TimeLeft
 from rota.engine.views import View
 from rota.ports.access import AccessLog
 from rota.ports.balancer import Balancer
@@ -83,6 +85,7 @@ class Engine:
         self._on_shutdown = on_shutdown
         self._ordering = asyncio.Lock()
         self._planner = Planner(store, balancer, clock)
+        self._time_left = TimeLeft(store, clock)
 
     # What it shows
 
@@ -136,8 +139,10 @@ class Engine:
         found: list[Finding] = []
         for known in map(self._supervisor.app, names):
             found += diagnosis.of_app(views.situation(known.state, known.observation, self._clock.now()))
+        found += diagnosis.of_strangers(self._runtime.strangers(), app)
         if app is None:
             found += diagnosis.of_letters(await self._store.unsent())
+            found.append(diagnosis.of_dns(self._about().get("dns")))
             found += await asyncio.to_thread(self._examine)
         return {"findings": [{"level": one.level.value, "about": one.about, "said": one.said} for one in found]}
 
@@ -213,13 +218,27 @@ class Engine:
     async def follow_events(
         self, *, app: str | None = None, rollout: str | None = None, after: int
     ) -> AsyncIterator[View]:
-        """Events over ``after``, then new ones; with ``rollout``, ends after that rollout's last event."""
+        """Events over ``after``, then new ones; with ``rollout``, ends after that rollout's last event, and what it
+        has come to is told between them (kind ``progress``, no event and without a number)."""
         if rollout is not None and (await self._ended_before(rollout, after)):
             return
+        told: View | None = None
         async for event in self._supervisor.journal.follow(app=app, rollout=rollout, after=after):
             yield views.event_view(event)
             if rollout is not None and event.kind is EventKind.PHASE and Phase(event.phase).ended:
                 return
+            progress = await self._progress(rollout) if rollout is not None else None
+            if progress is not None and progress != told:
+                told = progress
+                yield {"kind": "progress", "rollout": rollout, "progress": progress}
+
+    async def _progress(self, id: str) -> View | None:
+        """Of a rollout under way."""
+        for app in self._supervisor.apps.values():
+            rollout = app.state.recorded.running_rollout
+            if rollout is not None and rollout.id == id:
+                return views.progress_view(rollout, app.state, await self._time_left.of(app))
+        return None
 
     async def log_lines(self, app: str, replica: str | None, tail: int) -> list[View]:
         lines: list[View] = []
@@ -260,17 +279,17 @@ class Engine:
 
     def _app_view(self, app: Reconciler) -> View:
         release = app.state.releases.get(app.state.desired.current.release)
-        sites = release.spec.sites if release else ()
-        port = self._http.rpartition(":")[2]
-        at = "" if port == "80" else f":{port}"
-        urls = [f"http://{site.host}{at}{site.path}" for site in sites if not (site.wild or site.leads_to)]
+        urls = urls_of(release.spec, self._http) if release else []
         return views.app_view(app.state, app.observation, self._clock.now(), urls)
 
     async def _rollout_view(self, rollout: Rollout) -> View:
         steps = await self._store.events(rollout=rollout.id, limit=STEPS_SHOWN)
         app = self._supervisor.apps.get(rollout.app)
         shown = [event for event in steps if event.step is not None and event.kind is not EventKind.STEP_FAILED]
-        return views.rollout_view(rollout, app.state if app else None, app.observation if app else None, shown)
+        if app is None or app.state.recorded.running_rollout != rollout:
+            return views.rollout_view(rollout, app.state if app else None, app.observation if app else None, shown)
+        left = await self._time_left.of(app)
+        return views.rollout_view(rollout, app.state, app.observation, shown, left)
 
     def _without_steps(self, rollout: Rollout) -> View:
         app = self._supervisor.apps.get(rollout.app)
@@ -292,27 +311,17 @@ class Engine:
         promised = sum((demand_of(state).amount for state in others), Amount())
         return Room(await self._machine.size(), promised)
 
-    def _hosts_of_others(self, app: str) -> dict[str, str]:
-        hosts: dict[str, str] = {}
-        for name, other in self._supervisor.apps.items():
-            if name != app:
-                for release in other.state.releases.values():
-                    if release.number in {other.state.desired.current.release, _target_of(other.state)}:
-                        hosts.update(dict.fromkeys((site.key for site in release.spec.sites), name))
-        return hosts
-
     async def _check_addresses(self, order: Order) -> None:
-        for url in order.spec.notify if isinstance(order, Deploy) else ():
-            try:
-                await self._notifier.check(url)
-            except UsageError as error:
-                raise SpecError([Problem(f"notify: {error}", key="notify")]) from error
+        try:
+            await self._notifier.check(*(order.spec.notify if isinstance(order, Deploy) else ()))
+        except UsageError as error:
+            raise SpecError([Problem(f"notify: {error}", key="notify")]) from error
 
     async def _begun(self, app: str, order: Order) -> Callable[[AppState | None], AppState]:
         """From the app's state to the one that the order leaves. Raises SpecError."""
         if isinstance(order, Deploy):
             _refuse_misfit(order.spec, self._runtime.kind)
-        hosts, room, removed = self._hosts_of_others(app), await self._room(app), None
+        hosts, room, removed = owners(self._supervisor.apps, app), await self._room(app), None
         if app not in self._supervisor.apps:
             removed = next(iter(await self._store.rollouts(app, 1)), None)
         return lambda state: promised(admit(state, order, app, self._clock.now(), hosts, room, removed), order)
@@ -373,11 +382,6 @@ class Engine:
                 begun = True
                 await lines.put({"replica": line.replica, "text": line.text})
             await asyncio.sleep(LOOK_AGAIN)
-
-
-def _target_of(state: AppState) -> int:
-    rollout = state.recorded.running_rollout
-    return rollout.target.release if rollout is not None and rollout.target is not None else 0
 
 
 def _refuse_misfit(spec: AppSpec, runtime: RuntimeKind) -> None:

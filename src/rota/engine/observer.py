@@ -56,8 +56,7 @@ class Observer:
 
     async def observe(self, state: AppState, busy: frozenset[str]) -> Observation:
         """One look at an app; raises StepFailed when the runtime or the balancer cannot be asked."""
-        replicas, artefacts = await self._runtime.observe()
-        ours = {name: seen for name, seen in replicas.items() if seen.app == state.name}
+        ours, artefacts = await self._runtime.observe(state.name)
         balancer = (await self._balancer.observe()).get(state.name)
         if balancer is None:
             balancer = await self._unknown_to_balancer()

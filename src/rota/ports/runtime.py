@@ -8,7 +8,7 @@ from typing import Protocol
 
 from rota.core.fitness import RuntimeKind
 from rota.core.names import ReplicaId
-from rota.core.observation import Artefact, ObservedReplica
+from rota.core.observation import Artefact, ObservedReplica, Stranger
 from rota.core.spec import AppSpec, Limits
 
 
@@ -44,10 +44,17 @@ class Runtime(Protocol):
         """Which apps it can run (core.fitness)."""
         ...
 
-    async def observe(self) -> tuple[Mapping[ReplicaId, ObservedReplica], Mapping[tuple[str, int], Artefact]]:
-        """All replicas of all apps, running or exited and not removed yet, and the artefacts by (app, release).
+    async def observe(
+        self, app: str | None = None
+    ) -> tuple[Mapping[ReplicaId, ObservedReplica], Mapping[tuple[str, int], Artefact]]:
+        """All replicas of all apps, or of one, running or exited and not removed yet, and the artefacts of all by (app,
+        release).
 
         Raises StepFailed while the runtime itself cannot be asked."""
+        ...
+
+    def strangers(self) -> tuple[Stranger, ...]:
+        """What only looks like one of its replicas."""
         ...
 
     def on_change(self, wake: Callable[[str], None]) -> None:

@@ -34,6 +34,7 @@ frontend http
   http-request set-var(txn.app) var(txn.site),concat(,txn.path,/),map_beg({PATHS_MAP}) if {{ var(txn.path) -m found }}
   http-request return status 404 content-type text/plain string "No app has this host name.\\n" unless {{ var(txn.app) -m len 1: }}
   http-request set-var(txn.canonical) var(txn.app),ltrim({LEADS_ON}) if {{ var(txn.app) -m beg {LEADS_ON} }}
+  http-request set-var(txn.app) var(txn.canonical),map({HOSTS_MAP}),ltrim({BY_PATH}) if {{ var(txn.canonical) -m found }}
   http-request set-var(txn.port) req.hdr(host),field(2,:) if {{ var(txn.canonical) -m found }}
   http-request set-var(txn.canonical) var(txn.canonical),concat(:,txn.port) if {{ var(txn.port) -m found }}
   http-request redirect code 301 location %[var({PROTO})]://%[var(txn.canonical)]%[pathq] if {{ var(txn.canonical) -m found }} {{ path -m beg / }} {{ method GET HEAD }}

@@ -34,7 +34,7 @@ from rota.core.capacity import Amount
 from rota.core.errors import StartFailed, StepFailed
 from rota.core.fitness import RuntimeKind
 from rota.core.names import ReplicaId
-from rota.core.observation import Artefact, ObservedReplica
+from rota.core.observation import Artefact, ObservedReplica, Stranger
 from rota.core.spec import Limits
 from rota.ports.runtime import ReleaseOrder, StartOrder
 from rota.ports.source import Sources
@@ -111,9 +111,15 @@ class ProcessRuntime:
         """Whether replicas are contained, and limited, by control groups on this machine."""
         return bool(self._cgroups.roots)
 
-    async def observe(self) -> tuple[Mapping[ReplicaId, ObservedReplica], Mapping[tuple[str, int], Artefact]]:
-        replicas = {labels.replica: observed(child, labels, self._clock) for child, labels in self._replicas()}
+    async def observe(
+        self, app: str | None = None
+    ) -> tuple[Mapping[ReplicaId, ObservedReplica], Mapping[tuple[str, int], Artefact]]:
+        replicas = {labels.replica: observed(child, labels, self._clock) for child, labels in self._replicas(app)}
         return replicas, dict(self._artefacts.known)
+
+    def strangers(self) -> tuple[Stranger, ...]:
+        """None: the keeper knows its own children, and nothing else looks like them."""
+        return ()
 
     def on_change(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)
@@ -193,6 +199,10 @@ class ProcessRuntime:
         groups = self._cgroups.roots or map(Path, directories(_OWN_CGROUPS, self._cgroup_mount))
         return LocalMachine(tuple(groups), mount=self._cgroup_mount).size()
 
+    @property
+    def bridge(self) -> None:
+        """Replicas have no network of their own."""
+
     def namespace_of(self, replica: ReplicaId) -> int | None:
         """None: replicas listen in the machine's own network namespace."""
         return None
@@ -270,9 +280,11 @@ class ProcessRuntime:
     def _groups_of(self, replica: ReplicaId) -> tuple[str, ...]:
         return tuple(str(root / replica) for root in self._cgroups.roots)
 
-    def _replicas(self) -> list[tuple[Child, Labels]]:
+    def _replicas(self, app: str | None = None) -> list[tuple[Child, Labels]]:
         found = []
         for child in self._children.known.values():
+            if app is not None and child.meta.get("rota.app") != app:
+                continue
             labels = self._labels(child)
             if labels is not None:
                 found.append((child, labels))
