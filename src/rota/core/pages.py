@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 
 from rota.core.model import Model, misplaced
 from rota.core.quantities import quoted
@@ -22,7 +22,12 @@ class ErrorPage(Model):
 
     status: Status
     file: str
-    text: str | None = Field(default=None, max_length=MAX_PAGE)
+    text: str | None = None
+
+    @field_validator("text")
+    @classmethod
+    def _a_page(cls, value: str | None) -> str | None:
+        return None if value is None else page_text(value.encode(errors="surrogatepass"))
 
 
 def page_text(content: bytes) -> str:

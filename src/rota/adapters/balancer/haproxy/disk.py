@@ -12,6 +12,7 @@ from pathlib import Path
 from rota.adapters.balancer.haproxy.config import render
 from rota.adapters.balancer.haproxy.maps import MAPS, maps_of
 from rota.adapters.balancer.haproxy.pages import page_files
+from rota.adapters.balancer.haproxy.refusal import refusal
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.state import State, read_state
 from rota.core.errors import StepFailed
@@ -38,13 +39,13 @@ class Disk:
     async def check(self, state: State) -> None:
         """Asks ``haproxy -c`` about the file that the state would give. Raises StepFailed with what it says."""
         trial = self._settings.directory / "haproxy.cfg.trial"
-        self._replace_trial(trial, state)
+        text = self._replace_trial(trial, state)
         try:
-            await self._accepts(trial)
+            await self._accepts(trial, text)
         finally:
             trial.unlink(missing_ok=True)
 
-    async def _accepts(self, trial: Path) -> None:
+    async def _accepts(self, trial: Path, text: str) -> None:
         try:
             program = await asyncio.create_subprocess_exec(
                 *(self._binary, "-c", "-C", str(self._settings.directory), "-f", trial.name),
@@ -55,7 +56,7 @@ class Disk:
             raise StepFailed(f"HAProxy cannot be run: {error}") from error
         _, said = await program.communicate()
         if program.returncode != 0:
-            raise StepFailed(f"HAProxy does not accept its new file: {said.decode(errors='replace').strip()}")
+            raise StepFailed(refusal(text, said.decode(errors="replace")))
 
     def differs(self, state: State) -> bool:
         """Whether the file is another than the state and the settings give now: written by another version of rota,
@@ -86,13 +87,15 @@ class Disk:
             _replace(path, secrets.token_hex(16))
         return path.read_text()
 
-    def _replace_trial(self, trial: Path, state: State) -> None:
+    def _replace_trial(self, trial: Path, state: State) -> str:
         try:
             for name in MAPS:
                 if not (self._settings.directory / name).exists():
                     _replace(self._settings.directory / name, "")
             self._write_pages(state)
-            _replace(trial, self._render(state))
+            text = self._render(state)
+            _replace(trial, text)
+            return text
         except (OSError, ValueError) as error:
             raise StepFailed(f"HAProxy's file could not be written: {error}") from error
 
