@@ -152,6 +152,16 @@ async def test_a_ttl_that_was_long_is_waited_for_until_caches_are_rid_of_it(zone
         await until(over)
 
 
+async def test_what_caches_may_have_is_not_forgotten_when_the_app_gets_another_domain(zone: ZoneServer) -> None:
+    async with opened(zone) as view:
+        await seen(view)
+        await view.publish("web", entry(1))
+        await zone.by_hand(("replace", "web", 120, "A", "10.0.0.1"))
+        await view.publish("web", entry(1))
+        assert (await seen(view)).ttl == 120
+        assert (await seen(view, HOST, f"shop.{ZONE}")).ttl == 120
+
+
 async def test_a_ttl_beyond_all_bounds_is_not_waited_for(zone: ZoneServer, caplog: pytest.LogCaptureFixture) -> None:
     async with opened(zone) as view:
         await seen(view)
