@@ -202,6 +202,11 @@ async def longer(view: ZoneDns) -> bool:
     return (await seen(view)).ttl == 120
 
 
+async def test_secondaries_that_are_later_are_waited_for(zone: ZoneServer) -> None:
+    async with opened(zone, propagation=10) as view:
+        assert (await seen(view)).ttl == 1 + 10
+
+
 async def test_a_node_s_address_stays_as_long_as_a_replica_is_there(zone: ZoneServer) -> None:
     async with opened(zone, addresses=["203.0.113.7", "2001:db8::7"]) as view:
         await seen(view)
