@@ -128,6 +128,8 @@ def _said(view: dict[str, Any]) -> str | None:
         return _STEPS.get(step)
     if view["kind"] == "step-failed":
         return f"{step} failed and is tried again"
+    if view["kind"] == "progress":
+        return _STEPS["PrepareRelease"]
     if view["kind"] == "failure":
         return "failed"
     phase = str(view.get("phase") or "")
