@@ -126,9 +126,9 @@ def _entry_after(entry: ReplicaRecord, step: s.Step, now: float) -> ReplicaRecor
         case s.DrainServer():
             return replace(entry, drain_began_at=entry.drain_began_at or now)
         case s.DisableServer():
-            # Without stickiness, and for a replica that died, there is no drain before.
-            began = entry.drain_began_at or now
-            return replace(entry, drain_began_at=began, disabled_at=entry.disabled_at or now)
+            # Without stickiness, and for a replica that died, there is no drain before. It is decided on only while
+            # HAProxy still sends users there: an earlier one, refused and given up since, has no say in the deadline.
+            return replace(entry, drain_began_at=entry.drain_began_at or now, disabled_at=now, cut_at=None)
         case s.CutConnections():
             return replace(entry, cut_at=now)
         case s.StopReplica():

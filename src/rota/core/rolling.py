@@ -264,7 +264,7 @@ def _give_up_failed(here: Situation, rollout: Rollout) -> None:
 
 
 def _give_up(here: Situation, rollout: Rollout, slot: int) -> None:
-    former = rollout.former(slot)
+    former = rollout.returns_to(slot)
     assert former is not None  # a first deploy turns back instead
     here.draft.add(TakeSlot(f"slot {slot} keeps what it had", slot, former, back=True))
 
@@ -282,7 +282,7 @@ def _succeed(here: Situation, rollout: Rollout) -> None:
 
 def _take_back(here: Situation, rollout: Rollout) -> None:
     """Slots in hand and those that do not serve go back at once, finished ones in waves as they came."""
-    forward = [slot for slot, taken in rollout.taken.items() if not taken.back and slot in here.slots]
+    forward = [slot for slot in here.slots if _is_to_go_back(here, rollout, slot)]
     held = (rollout.taken[slot] for slot in rollout.in_hand)
     returning = [taken for taken in held if taken.back and taken.failures < rollout.policy.attempts]
     if not forward and not rollout.in_hand:
@@ -292,13 +292,22 @@ def _take_back(here: Situation, rollout: Rollout) -> None:
         _end(here, rollout, Phase.CANCELLED if cancelled else Phase.ROLLED_BACK, None, "")
         return
     room = rollout.policy.parallelism - len(returning)
-    for slot in sorted(forward, key=lambda slot: (rollout.taken[slot].finished_at is not None, slot)):
-        former = rollout.former(slot)
-        finished = rollout.taken[slot].finished_at is not None
+    done = {slot for slot, taken in rollout.taken.items() if taken.finished_at is not None}
+    for slot in sorted(forward, key=lambda slot: (slot in done, slot)):
+        former, finished = rollout.returns_to(slot), slot in done
         if former is None or (finished and room <= 0 and _serves(here, slot)):
             continue
         here.draft.add(TakeSlot(f"slot {slot} goes back to release {former.release}", slot, former, back=True))
         room -= 1
+
+
+def _is_to_go_back(here: Situation, rollout: Rollout, slot: int) -> bool:
+    """What was taken up; where all go back together also what was not, and is not of everybody's release."""
+    taken = rollout.taken.get(slot)
+    if taken is not None:
+        return not taken.back
+    former = rollout.before_current
+    return rollout.policy.barrier and former is not None and here.desired.target(slot).release != former.release
 
 
 def _settle(here: Situation, rollout: Rollout) -> None:

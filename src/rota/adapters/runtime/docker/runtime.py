@@ -87,6 +87,11 @@ class DockerRuntime:
         await self._network.remove()
 
     @property
+    def bridge(self) -> OwnNetwork | None:
+        """The replicas' own network; None where this machine has no address in it."""
+        return self._network if self._client.is_local else None
+
+    @property
     def contains(self) -> bool:
         """Whether limits are enforced on the engine's machine."""
         return self._table.capability.memory and self._table.capability.cpus

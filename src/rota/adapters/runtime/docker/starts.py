@@ -96,6 +96,7 @@ class Starts:
         labels = Labels.of(order, await self._network.lease(order.replica))
         name = self._names.container(order.replica)
         body = creation(order, labels, image, self._names)
+        body["HostConfig"]["Dns"] = list(self._network.resolvers)
         try:
             return await self._created(name, body)
         except Refused as refused:

@@ -199,6 +199,10 @@ class ProcessRuntime:
         groups = self._cgroups.roots or map(Path, directories(_OWN_CGROUPS, self._cgroup_mount))
         return LocalMachine(tuple(groups), mount=self._cgroup_mount).size()
 
+    @property
+    def bridge(self) -> None:
+        """Replicas have no network of their own."""
+
     def namespace_of(self, replica: ReplicaId) -> int | None:
         """None: replicas listen in the machine's own network namespace."""
         return None
