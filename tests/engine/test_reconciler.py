@@ -62,7 +62,7 @@ async def test_how_far_a_release_is_that_takes_long_is_told_once_each(world: Wor
 
     async def told() -> list[str | None]:
         events = await world.store.events(app="web")
-        return [event.reason for event in events if event.kind is EventKind.PROGRESS]
+        return [event.reason for event in events if event.kind is EventKind.PREPARING]
 
     for said in ("pulling new", "pulling new", "pulling new: 1.0 of 2.0 MiB"):
         world.runtime.get_on_with("web", 2, said)

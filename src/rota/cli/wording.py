@@ -137,7 +137,7 @@ def _said(view: dict[str, Any]) -> str | None:
         return _STEPS.get(step)
     if view["kind"] == "step-failed":
         return f"{step} failed and is tried again"
-    if view["kind"] == "progress":
+    if view["kind"] == "preparing":
         return _STEPS["PrepareRelease"]
     if view["kind"] == "failure":
         return "failed"

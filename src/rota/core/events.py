@@ -17,7 +17,7 @@ class EventKind(enum.Enum):
     STEP_FAILED = "step-failed"  # a port could not carry it out; it is tried again
     FAILURE = "failure"  # a replica failed
     PHASE = "phase"  # a rollout changed its phase
-    PROGRESS = "progress"  # a release that is being made ready has got further
+    PREPARING = "preparing"  # a release that is being made ready has got further
     APP = "app"  # something about the app itself
 
 
@@ -56,14 +56,14 @@ def step_event(state: AppState, step: s.Step, now: float) -> Event:
     )
 
 
-def progress_events(
+def preparing_events(
     state: AppState, told: Mapping[int, str], artefacts: Mapping[int, Artefact], now: float
 ) -> list[Event]:
     """Of releases of which there is more to say than was told."""
     rollout = state.recorded.running_rollout
     about = rollout.id if rollout else None
     return [
-        Event(now, state.name, EventKind.PROGRESS, about, reason=artefact.progress)
+        Event(now, state.name, EventKind.PREPARING, about, reason=artefact.progress)
         for number, artefact in artefacts.items()
         if artefact.progress and artefact.progress != told.get(number)
     ]

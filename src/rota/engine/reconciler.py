@@ -14,7 +14,7 @@ from rota.core.arrival import failed_start
 from rota.core.begin import given_way
 from rota.core.decide import Decision, decide
 from rota.core.errors import LimitsRefused, StepFailed
-from rota.core.events import Event, EventKind, phase_event, progress_events, step_event
+from rota.core.events import Event, EventKind, phase_event, preparing_events, step_event
 from rota.core.names import ReplicaId
 from rota.core.notice import Notice, of_phase, of_step
 from rota.core.observation import Observation, Refusal, RunState
@@ -144,7 +144,7 @@ class Reconciler:
 
     async def _tell(self, observed: Observation) -> None:
         """How far the releases are that are being made ready: some take minutes."""
-        news = progress_events(self.state, self._told, observed.artefacts, self._clock.now())
+        news = preparing_events(self.state, self._told, observed.artefacts, self._clock.now())
         if news:
             async with self.lock:
                 await self._keep(self.state, news)
