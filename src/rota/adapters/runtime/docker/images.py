@@ -115,8 +115,11 @@ class Images:
         if pin is None:
             return
         if tagged != pin.image:
-            _log.warning("the tag %s was removed or moved behind rota's back", self._names.tag(*key))
-            if not await self._tag(key, pin.image):
+            there = await self._tag(key, pin.image)
+            if known is None or known.state is ArtefactState.PREPARED:  # it is said once
+                rest = "put back" if there else "and its image is gone"
+                _log.warning("the tag %s was removed or moved behind rota's back: %s", self._names.tag(*key), rest)
+            if not there:
                 if known is None or known.state is not ArtefactState.FAILED:  # that says why
                     self._set(key, Artefact(key[1], ArtefactState.LOST))
                 return
