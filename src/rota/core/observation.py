@@ -93,11 +93,13 @@ class Stranger:
 
 @dataclass(frozen=True)
 class Artefact:
-    """A release's files as the runtime shows them; ``reason`` says why they could not be made."""
+    """A release's files as the runtime shows them; ``reason`` says why they could not be made, ``progress`` how far
+    they are where that takes long."""
 
     release: int
     state: ArtefactState
     reason: str = ""
+    progress: str = ""
 
 
 @dataclass(frozen=True)

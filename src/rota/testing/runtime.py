@@ -214,6 +214,11 @@ class FakeRuntime:
         self._kept_lines[replica] = run.lines
         self._wake(run.order.app)
 
+    def get_on_with(self, app: str, release: int, progress: str) -> None:
+        """A release that is being made ready is so far now."""
+        self._artefacts[app, release] = replace(self._artefacts[app, release], progress=progress)
+        self._wake(app)
+
     def lose_artefact(self, app: str, release: int, *, known: bool = False) -> None:
         """A release's files are gone; ``known``: what they were is not."""
         if known:
