@@ -8,15 +8,16 @@ import hashlib
 from dataclasses import MISSING, astuple, dataclass, fields, replace
 from functools import cached_property, lru_cache
 
-from rota.core.spec import AppSpec, Balance, HealthCheck
+from rota.core.healthcheck import Check
+from rota.core.spec import AppSpec, Balance
 from rota.core.sticky import Sticky
 
 
 @dataclass(frozen=True)
 class Backend:
-    """Times in seconds; ``check_path`` None is a TCP check, ``cookie`` None is no stickiness, ``cookie_age`` None a
-    cookie that ends with the browser. ``balance`` is a Balance's value. ``colour`` tells pools of the same settings
-    apart, between which a blue-green rollout switches."""
+    """Times in seconds; ``check_path`` None is a TCP check, ``expect_body`` None takes any answer, ``cookie`` None is
+    no stickiness, ``cookie_age`` None a cookie that ends with the browser. ``balance`` is a Balance's value. ``colour``
+    tells pools of the same settings apart, between which a blue-green rollout switches."""
 
     app: str
     check_path: str | None
@@ -29,6 +30,7 @@ class Backend:
     cookie_age: float | None = None
     balance: str = Balance.ROUND_ROBIN.value
     colour: int = 0
+    expect_body: str | None = None
 
     @cached_property
     def name(self) -> str:
@@ -37,15 +39,13 @@ class Backend:
 
 
 def backend_of(spec: AppSpec, colour: int = 0) -> Backend:
-    return _backend(spec.name, spec.check_path, spec.health_check, spec.sticky, spec.balance, colour)
+    return _backend(spec.name, spec.check, spec.sticky, spec.balance, colour)
 
 
 @lru_cache(maxsize=4096)  # asked several times a decision
-def _backend(
-    app: str, path: str | None, check: HealthCheck, sticky: Sticky | None, balance: Balance, colour: int
-) -> Backend:
-    plain = Backend(app, path, check.interval, check.fast_interval, check.timeout, check.fall, check.rise)
-    plain = replace(plain, balance=balance.value, colour=colour)
+def _backend(app: str, check: Check, sticky: Sticky | None, balance: Balance, colour: int) -> Backend:
+    plain = Backend(app, check.path, check.interval, check.fast_interval, check.timeout, check.fall, check.rise)
+    plain = replace(plain, balance=balance.value, colour=colour, expect_body=check.expect_body)
     return replace(plain, cookie=sticky.cookie, cookie_age=sticky.max_age) if sticky else plain
 
 

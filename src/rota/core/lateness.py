@@ -49,9 +49,9 @@ def _how_late(spec: AppSpec, failure: Failure, seen: ProbeHistory) -> str:
         if seen.accepted_at is None:
             return ""
         return explanation.too_slow(seen.accepted_at - seen.since, spec.boot_timeout, "boot_timeout")
-    if seen.healthy_since is None or seen.passes < spec.health_check.rise:
+    if seen.healthy_since is None or seen.passes < spec.check.rise:
         return ""
-    allowed, took = spec.boot_timeout + spec.health_check.start_period, seen.healthy_since - seen.since
+    allowed, took = spec.boot_timeout + spec.check.start_period, seen.healthy_since - seen.since
     return explanation.too_slow(max(took, allowed), allowed, "health_check.start_period", spec.boot_timeout)
 
 

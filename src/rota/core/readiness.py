@@ -35,7 +35,7 @@ def readiness(spec: AppSpec, replica: ObservedReplica, seen: ProbeHistory | None
         return Readiness(Stage.STARTING)
     if seen.accepted_at is None:
         return _booting(spec, seen, now)
-    if seen.healthy_since is None or seen.passes < spec.health_check.rise:
+    if seen.healthy_since is None or seen.passes < spec.check.rise:
         return _warming(spec, seen, now)
     stable_at = seen.healthy_since + spec.min_ready_seconds
     return Readiness(Stage.READY) if now >= stable_at else Readiness(Stage.WARMING, stable_at)
@@ -50,10 +50,10 @@ def _booting(spec: AppSpec, seen: ProbeHistory, now: float) -> Readiness:
 
 
 def _warming(spec: AppSpec, seen: ProbeHistory, now: float) -> Readiness:
-    allowed = spec.boot_timeout + spec.health_check.start_period
+    allowed = spec.boot_timeout + spec.check.start_period
     if now < seen.since + allowed:
         return Readiness(Stage.WARMING, seen.since + allowed)
-    detail = f"its health check did not pass {spec.health_check.rise} times in a row within {written_seconds(allowed)}"
+    detail = f"its health check did not pass {spec.check.rise} times in a row within {written_seconds(allowed)}"
     return Readiness(Stage.FAILED, None, Cause.UNHEALTHY, _with(detail, seen.last_failure))
 
 

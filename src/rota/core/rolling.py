@@ -164,7 +164,7 @@ def _stalled(here: Situation, rollout: Rollout) -> tuple[Cause, str] | None:
 
 def _patience(spec: AppSpec) -> float:
     """Seconds that one replica may take by its own deadlines without any step."""
-    return spec.boot_timeout + spec.health_check.start_period + spec.min_ready_seconds + spec.drain_time
+    return spec.boot_timeout + spec.check.start_period + spec.min_ready_seconds + spec.drain_time
 
 
 def _react(here: Situation, rollout: Rollout, cause: Cause, detail: str) -> None:

@@ -37,6 +37,7 @@ DESCRIPTIONS = {
     "health_check": "How a replica is checked, before it gets requests and while it does.",
     "type": "http: a request must be answered. tcp: a connection must be accepted.",
     "path": "As health_check_path, which it goes before.",
+    "expect_body": "A text that the body of the answer has to have, in its first 8 KiB.",
     "interval": "Time between checks.",
     "fast_interval": "Time between checks after a first failure.",
     "timeout": "How long a check may take; under drain: how long sessions, then open requests, may take to end.",

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import enum
 import re
+from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from rota.core.container import Container, Image, NetworkName, Volume
+from rota.core.healthcheck import Check, UrlPath
+from rota.core.healthcheck import HealthCheck as HealthCheck
 from rota.core.model import Model as Model
 from rota.core.model import Switch, misplaced
 from rota.core.names import AppName, DomainName, EnvName, UserName
@@ -120,23 +123,8 @@ class EnvVar(Model):
         return value
 
 
-UrlPath = Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=1024)]
 Words = tuple[Annotated[str, Field(max_length=65536)], ...]
 Command = Annotated[Words, Field(min_length=1, max_length=10_000)]
-
-
-class HealthCheck(Model):
-    """Times in seconds; ``fall`` and ``rise`` count checks in a row (H3, W5)."""
-
-    type: Literal["http", "tcp"] = "http"
-    path: UrlPath | None = None
-    interval: Annotated[Seconds, between(0.1, 3600)] = 2.0
-    fast_interval: Annotated[Seconds, between(0.05, 3600)] = 0.5
-    timeout: Annotated[Seconds, between(0.05, 600)] = 2.0
-    fall: Whole = Field(default=3, ge=1, le=100)
-    rise: Whole = Field(default=2, ge=1, le=100)
-    start_period: Annotated[Seconds, between(0, 3600)] = 0.0
-    start_interval: Annotated[Seconds, between(0.01, 60)] = 0.1
 
 
 def _notify_url(value: str) -> str:
@@ -243,6 +231,13 @@ class AppSpec(Model):
     repair: Repair = Repair()
     notify: tuple[NotifyUrl, ...] = Field(default=(), max_length=20)
 
+    @field_validator("health_check")
+    @classmethod
+    def _something_with_a_body(cls, value: HealthCheck, read: ValidationInfo) -> HealthCheck:
+        if value.expect_body is not None and value.path is None and read.data.get("health_check_path", ...) is None:
+            raise misplaced("give the path too whose answer has it, such as path: /health", ["expect_body"])
+        return value
+
     @field_validator("domains")
     @classmethod
     def _domains_once(cls, value: tuple[Domain, ...]) -> tuple[Domain, ...]:
@@ -328,12 +323,15 @@ class AppSpec(Model):
         on the loopback), so that a first app is reachable without any set-up."""
         return tuple(entry.domain for entry in self.domains) or (f"{self.name}.localhost",)
 
+    @cached_property
+    def check(self) -> Check:
+        """The health check as the file has it."""
+        return self.health_check.in_force(self.health_check_path)
+
     @property
     def check_path(self) -> str | None:
         """The path of the HTTP health check; None means a TCP check."""
-        if self.health_check.type == "tcp":
-            return None
-        return self.health_check.path or self.health_check_path
+        return self.check.path
 
     @property
     def limits(self) -> Limits:

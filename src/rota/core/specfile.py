@@ -99,7 +99,7 @@ def _is_text(path: Path) -> bool:
     match path:
         case ("env", int(), "value") | ("command" | "build_command", int()) | ("image", "tag"):
             return True
-        case ("image", "registry", "username" | "password"):
+        case ("image", "registry", "username" | "password") | ("health_check", "expect_body"):
             return True
         case _:
             return False
@@ -209,7 +209,7 @@ def _in_words(path: Path, kind: str, found: object, context: dict[str, Any]) -> 
             return _bound(kind, found, context)
         case "string_too_long" | "too_long":
             return f"too long: {context['max_length']:,} is the most"
-        case "too_short":
+        case "too_short" | "string_too_short":
             return "it is empty"
         case _:
             return _shape_expected(path, kind, found)

@@ -62,13 +62,13 @@ class Probing:
         while True:
             await self._check(replica, address, spec)
             healthy = self._seen[replica.id].healthy_since is not None
-            check = spec.health_check
+            check = spec.check
             warmed = self._seen[replica.id].passes >= check.rise
             await asyncio.sleep(check.interval if healthy and warmed else check.start_interval)
 
     async def _until_accepted(self, replica: ObservedReplica, address: Address, spec: AppSpec) -> None:
         while True:
-            result = await self._prober.accepts(replica.id, address, spec.health_check.timeout)
+            result = await self._prober.accepts(replica.id, address, spec.check.timeout)
             if result.passed:
                 break
             self._note(replica, replace(self._seen[replica.id], last_failure=result.failure))
@@ -78,8 +78,8 @@ class Probing:
         self._wake(replica.app)
 
     async def _check(self, replica: ObservedReplica, address: Address, spec: AppSpec) -> None:
-        check = spec.health_check
-        result = await self._prober.healthy(address, spec.check_path, spec.hosts[0], check.timeout)
+        check = spec.check
+        result = await self._prober.healthy(replica.id, address, check, spec.hosts[0])
         before = self._seen[replica.id]
         if result.passed:
             since = before.healthy_since if before.healthy_since is not None else self._clock.now()

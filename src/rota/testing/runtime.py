@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from rota.core.capacity import Amount
 from rota.core.errors import StartFailed, StepFailed
 from rota.core.fitness import RuntimeKind
+from rota.core.healthcheck import Check
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, Artefact, ArtefactState, Exit, ObservedReplica, RunState
 from rota.core.spec import Limits
@@ -303,6 +304,5 @@ class FakeProber:
     async def accepts(self, replica: ReplicaId, address: Address, timeout: float) -> ProbeResult:
         return self._runtime.answers(replica)
 
-    async def healthy(self, address: Address, path: str | None, host: str, timeout: float) -> ProbeResult:
-        replica = self._runtime.replica_at(address)
-        return self._runtime.is_healthy(replica) if replica is not None else ProbeResult("connection refused")
+    async def healthy(self, replica: ReplicaId, address: Address, check: Check, host: str) -> ProbeResult:
+        return self._runtime.is_healthy(replica)

@@ -346,8 +346,8 @@ class Simulation:
         ill = self.unhealthy.get(seen.id, (0.0, 0.0))
         if healthy is None or self.now < healthy or ill[0] <= self.now < ill[1]:
             return ProbeHistory(seen.run, since, accepts, last_failure="HTTP 503")
-        passes = int((self.now - healthy) / spec.health_check.start_interval + 1e-6) + 1
-        return ProbeHistory(seen.run, since, accepts, min(passes, spec.health_check.rise), healthy)
+        passes = int((self.now - healthy) / spec.check.start_interval + 1e-6) + 1
+        return ProbeHistory(seen.run, since, accepts, min(passes, spec.check.rise), healthy)
 
     def _moments(self, seen: ObservedReplica, since: float) -> tuple[float | None, float | None]:
         """When a probe that began at ``since`` sees it accept, and pass its first check."""
@@ -385,7 +385,7 @@ class Simulation:
             if seen is None or seen.state is not RunState.RUNNING:
                 continue
             accepts, healthy = self._moments(seen, since)
-            check = self.state.releases[seen.release].spec.health_check
+            check = self.state.releases[seen.release].spec.check
             moments += [at for at in (accepts, healthy) if at is not None]
             if healthy is not None:
                 moments.append(healthy + (check.rise - 1) * check.start_interval)

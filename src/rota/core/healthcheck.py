@@ -1,0 +1,93 @@
+"""How a replica is checked (H3, W5): as a person writes it in rota.yaml, and what is in force for a release; part of
+core.spec.AppSpec, read by readiness and repair, by the daemon's prober and for HAProxy's own check."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from rota.core.model import Model
+from rota.core.quantities import Seconds, Whole, between
+
+MOST_EXPECTED = 256  # characters of expect_body: a line of haproxy.cfg holds them
+BODY_SEARCHED = (
+    8192  # bytes of an answer's body that it is looked for in: they fit one buffer of HAProxy's, headers too
+)
+
+
+class Kind(enum.Enum):
+    """What is asked of a replica. HAProxy asks too, in rotation."""
+
+    HTTP = "http"
+    TCP = "tcp"
+
+
+@dataclass(frozen=True)
+class Check:
+    """What is in force: times in seconds, ``fall`` and ``rise`` count checks in a row. ``path`` and ``expect_body`` are
+    of HTTP; without the latter any body will do."""
+
+    kind: Kind = Kind.TCP
+    path: str | None = None
+    expect_body: str | None = None
+    interval: float = 2.0
+    fast_interval: float = 0.5
+    timeout: float = 2.0
+    fall: int = 3
+    rise: int = 2
+    start_period: float = 0.0
+    start_interval: float = 0.1
+
+
+_DEFAULT = Check()
+
+
+def _one_line(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("a text on one line is expected, without control characters")
+    return value
+
+
+UrlPath = Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=1024)]
+ExpectedBody = Annotated[str, Field(min_length=1, max_length=MOST_EXPECTED), AfterValidator(_one_line)]
+
+
+class HealthCheck(Model):
+    """As written. None: the file does not say, and what it means by that is for ``in_force`` to know."""
+
+    type: Literal["http", "tcp"] | None = None
+    path: UrlPath | None = None
+    expect_body: ExpectedBody | None = None
+    interval: Annotated[Seconds, between(0.1, 3600)] | None = None
+    fast_interval: Annotated[Seconds, between(0.05, 3600)] = _DEFAULT.fast_interval
+    timeout: Annotated[Seconds, between(0.05, 600)] | None = None
+    fall: Whole | None = Field(default=None, ge=1, le=100)
+    rise: Whole = Field(default=_DEFAULT.rise, ge=1, le=100)
+    start_period: Annotated[Seconds, between(0, 3600)] | None = None
+    start_interval: Annotated[Seconds, between(0.01, 60)] | None = None
+
+    @field_validator("expect_body")
+    @classmethod
+    def _of_an_answer(cls, value: str | None, read: ValidationInfo) -> str | None:
+        if value is not None and read.data.get("type") not in (None, "http"):
+            raise ValueError(f"only an HTTP answer has a body; type: {read.data['type']} asks for none")
+        return value
+
+    def in_force(self, app_path: str | None) -> Check:
+        """``app_path`` is the app's ``health_check_path``, which a path of the section's own goes before."""
+        path = None if self.type == "tcp" else self.path or app_path
+        return Check(
+            kind=Kind.TCP if path is None else Kind.HTTP,
+            path=path,
+            expect_body=self.expect_body if path is not None else None,
+            interval=_DEFAULT.interval if self.interval is None else self.interval,
+            fast_interval=self.fast_interval,
+            timeout=_DEFAULT.timeout if self.timeout is None else self.timeout,
+            fall=_DEFAULT.fall if self.fall is None else self.fall,
+            rise=self.rise,
+            start_period=_DEFAULT.start_period if self.start_period is None else self.start_period,
+            start_interval=_DEFAULT.start_interval if self.start_interval is None else self.start_interval,
+        )
