@@ -216,7 +216,7 @@ class _Server:
         self._supervisor = Supervisor(
             runtime=self._runtime,
             balancer=self._balancer,
-            prober=SocketProber(self._runtime.pids_of, self._runtime.namespace_of),
+            prober=SocketProber(self._runtime.pids_of, self._runtime.namespace_of, self._runtime.exec),
             logs=self._runtime.logs,
             store=store,
             clock=self._clock,

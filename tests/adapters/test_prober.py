@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -18,6 +18,7 @@ from rota.adapters.prober.listeners import Listener
 from rota.core.healthcheck import Check, Kind
 from rota.core.names import ReplicaId
 from rota.core.observation import Address
+from rota.ports.exec import Ran
 from rota.ports.prober import ProbeResult
 
 REPLICA = ReplicaId("web-1")
@@ -85,6 +86,35 @@ async def test_a_health_check_asks_for_the_path_with_the_apps_host() -> None:
     async with answering(b"HTTP/1.1 200 OK\r\n\r\n") as (address, requests):
         assert (await asked(address, "/up?deep=1", host="web.example.org")).passed
     assert requests[0].startswith(b"GET /up?deep=1 HTTP/1.1\r\nHost: web.example.org\r\n")
+
+
+class Running:
+    """What a command was seen to do."""
+
+    def __init__(self, ran: Ran) -> None:
+        self._ran = ran
+
+    async def run(self, replica: ReplicaId, command: Sequence[str], timeout: float, most_output: int = 0) -> Ran:
+        assert (replica, command, timeout) == (REPLICA, ("pg_isready",), 2.0)
+        return self._ran
+
+
+@pytest.mark.feature("W5")
+@pytest.mark.parametrize(
+    ("ran", "failure"),
+    [
+        (Ran(0, "all is well"), ""),
+        (Ran(1), "the check's command ended with exit code 1"),
+        (Ran(2, "no\nnot \x1b[31mready\n\n"), "the check's command ended with exit code 2: not ?[31mready"),
+        (Ran(None, "y" * 999), f"the check's command did not end within 2 s and was killed: {'y' * 200}"),
+        (Ran(127), "the check's command cannot be run (exit code 127: is 'pg_isready' in the replica?)"),
+        (Ran(126), "the check's command cannot be run (exit code 126: may 'pg_isready' be executed?)"),
+    ],
+)
+async def test_a_command_passes_with_exit_code_0_and_else_it_is_said_why(ran: Ran, failure: str) -> None:
+    check = Check(Kind.EXEC, timeout=2.0, command=("pg_isready",))
+    asker = SocketProber(lambda replica: OURS, exec=Running(ran))
+    assert (await asker.healthy(REPLICA, Address("127.0.0.1", 1), check, "web.localhost")).failure == failure
 
 
 OK = b"HTTP/1.1 200 OK\r\n"

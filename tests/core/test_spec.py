@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from rota.core.healthcheck import Kind
 from rota.core.schema import json_schema
 from rota.core.spec import AppSpec, EnvVar, HealthCheck, Limits, Order, Resources, RolloutOptions, cloudlets
 from rota.core.specfile import parse, starter
@@ -45,6 +46,19 @@ def test_which_path_is_checked() -> None:
     assert both.check_path == "/b"
     assert AppSpec(name="a", command=("x",), health_check_path="/a").check_path == "/a"
     assert AppSpec(name="a", command=("x",), health_check_path="/a", health_check={"type": "tcp"}).check_path is None
+
+
+def test_what_is_checked() -> None:
+    def kind(**check: object) -> Kind:
+        return AppSpec(name="a", command=("x",), health_check=check).check.kind
+
+    assert kind() is Kind.TCP
+    assert kind(type="http") is Kind.TCP
+    assert kind(type="none") is Kind.TCP
+    assert kind(path="/") is Kind.HTTP
+    assert kind(command=["x"]) is Kind.EXEC
+    app = AppSpec(name="a", command=("x",), health_check_path="/a", health_check={"type": "exec", "command": ["x"]})
+    assert (app.check.kind, app.check_path, app.check.by_daemon) == (Kind.EXEC, None, True)
 
 
 def test_values_from_json() -> None:

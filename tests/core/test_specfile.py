@@ -162,6 +162,28 @@ restart: {give_up: true, delay: 2}
             GOOD + "health_check: {path: /, expect_body: " + "x" * 257 + "}",
             "rota.yaml:3:38: health_check.expect_body: too long: 256 is the most",
         ),
+        (
+            GOOD + "health_check: {type: exec}",
+            'rota.yaml:3:15: the key "command" is missing',
+        ),
+        (
+            GOOD + "health_check: {type: exec, command: curl -f x}",
+            'rota.yaml:3:37: health_check.command: a list of words is expected, such as ["curl", "-f", "x"]; no',
+        ),
+        (GOOD + "health_check: {command: []}", "rota.yaml:3:25: health_check.command: it is empty"),
+        (
+            GOOD + "health_check: {type: tcp, command: [x]}",
+            "rota.yaml:3:36: health_check.command: only type: exec runs a command, and type: tcp is given",
+        ),
+        (
+            GOOD + "health_check: {command: [x], path: /}",
+            "rota.yaml:3:36: health_check.path: only type: http asks for a path",
+        ),
+        (
+            GOOD + "health_check: {type: none, path: /}",
+            "rota.yaml:3:34: health_check.path: only type: http asks for a path",
+        ),
+        (GOOD + "health_check: {type: ping}", "rota.yaml:3:22: health_check.type: http, tcp, exec or none is expected"),
         (GOOD + "stop_signal: KILL", "rota.yaml:3:14: stop_signal: SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1 or"),
         (GOOD + "user: Root!", "rota.yaml:3:7: user: 'Root!' is not a user name"),
         (GOOD + "rollout: fast", "rota.yaml:3:10: rollout: a section of keys is expected (mode, "),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.e2e import moods
 from tests.e2e.conftest import new_hello
 from tests.e2e.running import Hello, Server, until
 
@@ -17,6 +18,13 @@ CHECK = {"interval": "100ms", "fast_interval": "100ms"}
 def app(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hello]:
     hello = new_hello(server, tmp_path_factory.mktemp("repair") / "hello")
     yield hello.deployed(replicas=3, health_check=CHECK, repair={"unhealthy_grace": "1s"}, stop_grace_period="1s")
+    server.ok("remove", hello.name, "--yes", "--supersede")
+
+
+@pytest.fixture(scope="module")
+def asked_by_command(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hello]:
+    hello = new_hello(server, tmp_path_factory.mktemp("command") / "hello")
+    yield hello.deployed(health_check=moods.CHECK, repair={"unhealthy_grace": "10m"}, stop_grace_period="1s")
     server.ok("remove", hello.name, "--yes", "--supersede")
 
 
@@ -47,6 +55,31 @@ def test_one_that_stays_unhealthy_is_replaced_and_nobody_notices(app: Hello) -> 
     assert (
         f"{sick['id']} failed: its health check has failed for 1.0 s (repair.unhealthy_grace); last: HTTP 503" in said
     )
+
+
+@pytest.mark.feature("H3", "W5", "R9")
+@pytest.mark.parametrize(
+    ("mood", "said"),
+    [
+        ("fails", "the check's command ended with exit code 1: no database"),
+        ("hangs", "the check's command did not end within 1 s and was killed"),
+        ("floods", "the check's command did not end within 1 s and was killed: yyy"),
+    ],
+)
+def test_one_whose_check_fails_hangs_or_floods_leaves_rotation_and_comes_back(
+    mood: str, said: str, asked_by_command: Hello
+) -> None:
+    app = asked_by_command
+    sick, well = app.replicas
+    moods.set_mood(app.pid(sick["id"]), mood)
+    until(lambda: "gets no requests" in app.replicas[0]["reason"])
+    assert said in app.replicas[0]["reason"]
+    assert app.replicas[0]["phase"] == "warming"
+    assert {(reply.status, reply.replica) for reply in (app.request() for _ in range(6))} == {(200, well["id"])}
+    moods.set_mood(app.pid(sick["id"]), "")
+    until(lambda: ready(app) == 2)
+    assert app.ids == [sick["id"], well["id"]]
+    until(lambda: {app.request().replica for _ in range(6)} == {sick["id"], well["id"]})
 
 
 @pytest.mark.feature("H3", "S5")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
-from rota.core.model import Model
+from rota.core.model import Command, Model
 from rota.core.quantities import Seconds, Whole, between
 
 MOST_EXPECTED = 256  # characters of expect_body: a line of haproxy.cfg holds them
@@ -19,16 +20,17 @@ BODY_SEARCHED = (
 
 
 class Kind(enum.Enum):
-    """What is asked of a replica. HAProxy asks too, in rotation."""
+    """What is asked of a replica."""
 
     HTTP = "http"
     TCP = "tcp"
+    EXEC = "exec"
 
 
 @dataclass(frozen=True)
 class Check:
     """What is in force: times in seconds, ``fall`` and ``rise`` count checks in a row. ``path`` and ``expect_body`` are
-    of HTTP; without the latter any body will do."""
+    of HTTP; without the latter any body will do. ``command`` is of exec."""
 
     kind: Kind = Kind.TCP
     path: str | None = None
@@ -40,6 +42,12 @@ class Check:
     rise: int = 2
     start_period: float = 0.0
     start_interval: float = 0.1
+    command: tuple[str, ...] = ()
+
+    @property
+    def by_daemon(self) -> bool:
+        """HAProxy cannot ask this: in rotation too it is the daemon that does, and HAProxy tries TCP beside it."""
+        return self.kind is Kind.EXEC
 
 
 _DEFAULT = Check()
@@ -58,7 +66,8 @@ ExpectedBody = Annotated[str, Field(min_length=1, max_length=MOST_EXPECTED), Aft
 class HealthCheck(Model):
     """As written. None: the file does not say, and what it means by that is for ``in_force`` to know."""
 
-    type: Literal["http", "tcp"] | None = None
+    type: Literal["http", "tcp", "exec", "none"] | None = None
+    command: Command | None = Field(default=None, validate_default=True)
     path: UrlPath | None = None
     expect_body: ExpectedBody | None = None
     interval: Annotated[Seconds, between(0.1, 3600)] | None = None
@@ -69,6 +78,23 @@ class HealthCheck(Model):
     start_period: Annotated[Seconds, between(0, 3600)] | None = None
     start_interval: Annotated[Seconds, between(0.01, 60)] | None = None
 
+    @field_validator("command")
+    @classmethod
+    def _of_an_exec(cls, value: tuple[str, ...] | None, read: ValidationInfo) -> tuple[str, ...] | None:
+        kind = read.data.get("type")
+        if value is None and kind == "exec":
+            raise PydanticCustomError("missing", "missing")
+        if value is not None and kind not in (None, "exec"):
+            raise ValueError(f"only type: exec runs a command, and type: {kind} is given")
+        return value
+
+    @field_validator("path")
+    @classmethod
+    def _of_a_request(cls, value: str | None, read: ValidationInfo) -> str | None:
+        if value is not None and (read.data.get("type") in ("exec", "none") or read.data.get("command") is not None):
+            raise ValueError("only type: http asks for a path")
+        return value
+
     @field_validator("expect_body")
     @classmethod
     def _of_an_answer(cls, value: str | None, read: ValidationInfo) -> str | None:
@@ -78,11 +104,13 @@ class HealthCheck(Model):
 
     def in_force(self, app_path: str | None) -> Check:
         """``app_path`` is the app's ``health_check_path``, which a path of the section's own goes before."""
-        path = None if self.type == "tcp" else self.path or app_path
+        kind = self._kind(app_path)
+        path = (self.path or app_path) if kind is Kind.HTTP else None
         return Check(
-            kind=Kind.TCP if path is None else Kind.HTTP,
+            kind=kind,
             path=path,
-            expect_body=self.expect_body if path is not None else None,
+            expect_body=self.expect_body,
+            command=self.command or (),
             interval=_DEFAULT.interval if self.interval is None else self.interval,
             fast_interval=self.fast_interval,
             timeout=_DEFAULT.timeout if self.timeout is None else self.timeout,
@@ -91,3 +119,9 @@ class HealthCheck(Model):
             start_period=_DEFAULT.start_period if self.start_period is None else self.start_period,
             start_interval=_DEFAULT.start_interval if self.start_interval is None else self.start_interval,
         )
+
+    def _kind(self, app_path: str | None) -> Kind:
+        """Without a path, and with none of ``type`` and ``command``, an accepted connection is all that is asked."""
+        if self.command is not None:
+            return Kind.EXEC
+        return Kind.HTTP if self.type in (None, "http") and (self.path or app_path) else Kind.TCP

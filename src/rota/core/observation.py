@@ -87,8 +87,9 @@ class Artefact:
 
 @dataclass(frozen=True)
 class ProbeHistory:
-    """What was seen of one run of a replica that is not in rotation yet. ``passes`` counts the health checks passed
-    in a row, ``healthy_since`` is the time of the first of them, ``since`` is when this daemon began to look."""
+    """What this daemon saw of one run of a replica since ``since``: until that is in rotation, and from then on where
+    HAProxy cannot ask (Check.by_daemon). ``passes`` counts the health checks passed in a row, ``healthy_since`` is the
+    time of the first of them, ``fails`` counts those that failed in a row."""
 
     run: str
     since: float
@@ -96,6 +97,7 @@ class ProbeHistory:
     passes: int = 0
     healthy_since: float | None = None
     last_failure: str = ""
+    fails: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""Whether a new replica may enter rotation yet: TCP accepted, healthy, stable, each with its deadline (S3, H2)."""
+"""Whether a new replica may enter rotation yet: TCP accepted, healthy, stable, each with its deadline (S3, H2); and
+whether one that did may stay, where HAProxy cannot tell."""
 
 from __future__ import annotations
 
@@ -16,6 +17,15 @@ class Stage(enum.Enum):
     WARMING = "warming"  # accepted; not yet healthy, or not yet so for min_ready_seconds
     READY = "ready"
     FAILED = "failed"
+
+
+class Health(enum.Enum):
+    """What the daemon's own checks say of a replica, before rotation or in it."""
+
+    UNASKED = "unasked"  # in rotation HAProxy asks, and its server's state says what it saw
+    UNKNOWN = "unknown"
+    PASSES = "passes"
+    FAILS = "fails"
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,17 @@ def readiness(spec: AppSpec, replica: ObservedReplica, seen: ProbeHistory | None
         return _warming(spec, seen, now)
     stable_at = seen.healthy_since + spec.min_ready_seconds
     return Readiness(Stage.READY) if now >= stable_at else Readiness(Stage.WARMING, stable_at)
+
+
+def health(spec: AppSpec, replica: ObservedReplica, seen: ProbeHistory | None) -> Health:
+    """By ``rise`` passes or ``fall`` failures in a row; anything else says nothing."""
+    if not spec.check.by_daemon:
+        return Health.UNASKED
+    if seen is None or seen.run != replica.run:
+        return Health.UNKNOWN
+    if seen.fails >= spec.check.fall:
+        return Health.FAILS
+    return Health.PASSES if seen.passes >= spec.check.rise else Health.UNKNOWN
 
 
 def _booting(spec: AppSpec, seen: ProbeHistory, now: float) -> Readiness:

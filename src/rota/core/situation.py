@@ -12,7 +12,7 @@ from functools import cached_property
 from rota.core.backend import Backend, backend_of
 from rota.core.names import ReplicaId
 from rota.core.observation import Observation, ObservedReplica, ObservedServer, RunState, ServerState
-from rota.core.readiness import Readiness, Stage, readiness
+from rota.core.readiness import Health, Readiness, Stage, health, readiness
 from rota.core.rollout import Rollout, SlotTarget
 from rota.core.spec import AppSpec, Overlap
 from rota.core.state import AppState, Desired, Recorded, ReplicaRecord
@@ -49,6 +49,7 @@ class Member:
     target: SlotTarget | None
     routed: bool = True
     spare: bool = False
+    health: Health = Health.UNASKED
 
     @property
     def running(self) -> bool:
@@ -90,6 +91,12 @@ class Member:
         return self.server is not None and self.server.state is ServerState.READY
 
     @property
+    def suspended(self) -> bool:
+        """It was in rotation and is out of it for its health, as the daemon saw that; with it it comes back."""
+        ill = self.record.unhealthy_since is not None and self.health is not Health.UNASKED
+        return ill and self.running and not self.admitted and not self.leaving and self.record.drain_began_at is None
+
+    @property
     def serving(self) -> bool:
         return self.arrived and self.routed
 
@@ -128,7 +135,7 @@ class Member:
             return ReplicaPhase.READY
         if not self.running:
             return ReplicaPhase.PENDING
-        if self.admitted:
+        if self.admitted or self.suspended:
             return ReplicaPhase.WARMING
         return ReplicaPhase.STARTING if self.ready.stage is Stage.STARTING else ReplicaPhase.WARMING
 
@@ -258,6 +265,7 @@ class Situation:
             target=target,
             routed=server is None or bool(self.observed.balancer.routes.get(server.backend)),
             spare=is_of(record, self.standby) and target is not None and not is_of(record, target),
+            health=self._health(record, seen),
         )
 
     def _readiness(self, record: ReplicaRecord, seen: ObservedReplica | None) -> Readiness:
@@ -265,6 +273,12 @@ class Situation:
         if seen is None or release is None:
             return Readiness(Stage.STARTING)
         return readiness(release.spec, seen, self.observed.probes.get(seen.id), self.now)
+
+    def _health(self, record: ReplicaRecord, seen: ObservedReplica | None) -> Health:
+        release = self.state.releases.get(record.release)
+        if seen is None or release is None:
+            return Health.UNASKED
+        return health(release.spec, seen, self.observed.probes.get(seen.id))
 
 
 def is_of(record: ReplicaRecord, target: SlotTarget | None) -> bool:

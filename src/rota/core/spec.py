@@ -16,8 +16,8 @@ from pydantic_core import PydanticCustomError
 from rota.core.container import Container, Image, NetworkName, Volume
 from rota.core.healthcheck import Check, UrlPath
 from rota.core.healthcheck import HealthCheck as HealthCheck
+from rota.core.model import Command, Switch, Words, misplaced, no_nul
 from rota.core.model import Model as Model
-from rota.core.model import Switch, misplaced
 from rota.core.names import AppName, DomainName, EnvName, UserName
 
 # The part of the file's model with a module of its own is the spec's all the same.
@@ -123,10 +123,6 @@ class EnvVar(Model):
         return value
 
 
-Words = tuple[Annotated[str, Field(max_length=65536)], ...]
-Command = Annotated[Words, Field(min_length=1, max_length=10_000)]
-
-
 def _notify_url(value: str) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9]*://\S+", value, re.ASCII | re.IGNORECASE):
         raise ValueError(f"an address is expected, such as mailto://…, json://… or slack://…, not {quoted(value)}")
@@ -175,6 +171,7 @@ class Repair(Model):
     max_at_once: Whole = Field(default=1, ge=1, le=1000)
 
 
+CommandOrNone = Annotated[Words, Field(max_length=10_000), AfterValidator(no_nul)]
 Entry = TypeVar("Entry", Domain, EnvVar)
 
 
@@ -210,7 +207,9 @@ class AppSpec(Model):
     boot_timeout: Annotated[Seconds, between(0.1, 3600)] = 60.0
     stop_grace_period: Annotated[Seconds, between(0, 3600)] = 30.0
     stop_signal: Literal["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2"] = "SIGTERM"
-    command: Annotated[Words, Field(max_length=10_000)] = Field(default=(), validate_default=True)
+    command: Annotated[Words, Field(max_length=10_000), AfterValidator(no_nul)] = Field(
+        default=(), validate_default=True
+    )
     build_command: Command | None = None
     user: UserName | None = None
     env: tuple[EnvVar, ...] = Field(default=(), max_length=10_000)
@@ -286,13 +285,6 @@ class AppSpec(Model):
     def _sessions_to_wait_for(cls, value: Drain, read: ValidationInfo) -> Drain:
         if value.session_timeout is not None and "sticky" in read.data and read.data["sticky"] is None:
             raise misplaced("only a sticky app has sessions to wait for; add sticky: true", ["session_timeout"])
-        return value
-
-    @field_validator("command", "build_command")
-    @classmethod
-    def _no_nul(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if value is not None and any("\0" in word for word in value):
-            raise ValueError("a command holds no NUL byte")
         return value
 
     @field_validator("command")

@@ -29,11 +29,10 @@ NOT_YET = {
     " warm_up windows",
     "domains": "aliases",
     "env": "from secret_name",
-    "health_check": "command",
 }
 """Keys of the file's full form that this version does not honour, by section: named, never dropped silently (H11)."""
 
-NOT_YET_VALUES = {"deployment_strategy": ("canary",), "health_check.type": ("exec",)}
+NOT_YET_VALUES = {"deployment_strategy": ("canary",)}
 
 _EXAMPLES = {"name": "name: hello", "command": 'command: ["python3", "app.py"] or image: ghcr.io/me/app:1.2'}
 _LISTS = {
@@ -98,6 +97,8 @@ def _is_text(path: Path) -> bool:
     """Variables' values, words of commands, tags and credentials are texts, whatever YAML makes of 8080 or 1.10."""
     match path:
         case ("env", int(), "value") | ("command" | "build_command", int()) | ("image", "tag"):
+            return True
+        case ("health_check", "command", int()):
             return True
         case ("image", "registry", "username" | "password") | ("health_check", "expect_body"):
             return True
@@ -233,7 +234,7 @@ def _text_expected(found: object) -> str:
 
 def _shape_expected(path: Path, kind: str, found: object) -> str:
     """A list or a section was expected and something else stands there."""
-    if kind == "tuple_type" and _section(path) in ("command", "build_command"):
+    if kind == "tuple_type" and path[-1] in ("command", "build_command"):
         return f"a list of words is expected{_as_words(found)}; no shell takes part"
     entry = _LISTS.get(_section(path))
     if entry and kind == "tuple_type":

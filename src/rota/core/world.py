@@ -168,6 +168,8 @@ class World:
             case s.DrainServer():
                 self._set_server(step.replica, ServerState.DRAIN)
                 self._idle_since[step.replica] = at
+            case s.SuspendServer():
+                self._set_server(step.replica, ServerState.MAINT)
             case s.DisableServer():
                 self._set_server(step.replica, ServerState.MAINT)
                 if self._durations.drain.seconds >= NOISE:

@@ -19,9 +19,8 @@ from rota.core.observation import (
     ServerState,
 )
 from rota.core.readiness import Stage, readiness
-from rota.core.spec import AppSpec
 from rota.core.state import AppState, ReplicaRecord
-from rota.engine.probing import Probing
+from rota.engine.probing import Probed, Probing
 from rota.ports.balancer import Balancer
 from rota.ports.clock import Clock
 from rota.ports.dns import Dns
@@ -116,17 +115,19 @@ async def look_at_dns(views: Mapping[str, Dns], state: AppState) -> dict[str, Ob
 
 def to_probe(
     state: AppState, replicas: Mapping[ReplicaId, ObservedReplica], balancer: ObservedBalancer
-) -> dict[ReplicaId, tuple[ObservedReplica, AppSpec]]:
-    """Those that run, are not in rotation and have not been told to stop."""
-    wanted: dict[ReplicaId, tuple[ObservedReplica, AppSpec]] = {}
+) -> dict[ReplicaId, Probed]:
+    """Those that run and have not been told to stop, while they are not in rotation; in it HAProxy asks what it can."""
+    wanted: dict[ReplicaId, Probed] = {}
     for name, seen in replicas.items():
         record, server = state.recorded.replicas.get(name), balancer.servers.get(name)
         release = state.releases.get(seen.release)
         in_rotation = server is not None and server.state is ServerState.READY
+        asked = release is not None and (release.spec.check.by_daemon or not in_rotation)
         leaving = record is not None and record.stop_began_at is not None and record.run_before == seen.run
         going = record is not None and record.drain_began_at is not None and not _wanted(state, record)
-        if seen.state is RunState.RUNNING and release is not None and not in_rotation and not leaving and not going:
-            wanted[name] = (seen, release.spec)
+        if seen.state is RunState.RUNNING and release is not None and asked and not leaving and not going:
+            served = record is not None and record.enabled_at is not None
+            wanted[name] = Probed(seen, release.spec, served)
     return wanted
 
 

@@ -1,4 +1,5 @@
-"""One look at whether a replica answers; asked by the observer until the replica is in rotation."""
+"""One look at whether a replica answers; asked by the observer until the replica is in rotation, and from then on where
+HAProxy cannot ask."""
 
 from __future__ import annotations
 
@@ -27,5 +28,6 @@ class Prober(Protocol):
         ...
 
     async def healthy(self, replica: ReplicaId, address: Address, check: Check, host: str) -> ProbeResult:
-        """One health check: whether it passes within ``check.timeout`` seconds. ``host`` is the app's, for HTTP."""
+        """One health check: whether it passes within ``check.timeout`` seconds. ``host`` is the app's, for HTTP. Raises
+        StepFailed when it cannot be asked now, which says nothing of the replica."""
         ...

@@ -18,6 +18,7 @@ from rota.core.arrival import failed_start
 from rota.core.begin import begin, given_way
 from rota.core.decide import Decision, decide
 from rota.core.errors import StepFailed
+from rota.core.healthcheck import Check
 from rota.core.names import ReplicaId
 from rota.core.notice import Notice, of_phase, of_step
 from rota.core.observation import (
@@ -33,10 +34,10 @@ from rota.core.order import Order
 from rota.core.record import record
 from rota.core.rollout import Rollout
 from rota.core.situation import Draft, Situation
-from rota.core.spec import AppSpec
 from rota.core.state import AppState
 from rota.engine.executor import Executor
 from rota.engine.observer import look_at_dns, to_probe
+from rota.engine.probing import Probed
 from rota.engine.reconciler import FULL_OBSERVATION, RETRY
 from rota.testing.balancer import FakeBalancer
 from rota.testing.clock import FakeClock
@@ -44,6 +45,7 @@ from rota.testing.dns import FakeDns
 from rota.testing.instant import at_once
 from rota.testing.runtime import FakeRuntime
 
+ROUNDING = 1e-6  # of a check's interval
 LEAST_ADVANCE = 1e-4  # seconds: less is lost in rounding
 
 
@@ -326,28 +328,41 @@ class Simulation:
                 )
 
     def _is_healthy(self, replica: ReplicaId) -> bool:
+        """As HAProxy sees it."""
+        seen = self.seen().get(replica)
+        if seen is not None and self._check_of(seen).by_daemon:
+            return self.runtime.answers(replica).passed
         since, until = self.unhealthy.get(replica, (0.0, 0.0))
         return not since <= self.now < until and self.runtime.is_healthy(replica).passed
 
-    def _probes(self, probed: dict[ReplicaId, tuple[ObservedReplica, AppSpec]]) -> dict[ReplicaId, ProbeHistory]:
+    def _check_of(self, seen: ObservedReplica) -> Check:
+        assert self.state is not None
+        release = self.state.releases.get(seen.release)
+        return release.spec.check if release is not None else Check()
+
+    def _probes(self, probed: dict[ReplicaId, Probed]) -> dict[ReplicaId, ProbeHistory]:
         looked = {
             name: self._looked[name]
-            if name in self._looked and self._looked[name][0] == seen.run
-            else (seen.run, self.now)
-            for name, (seen, _) in probed.items()
+            if name in self._looked and self._looked[name][0] == one.replica.run
+            else (one.replica.run, self.now)
+            for name, one in probed.items()
         }
         self._looked = looked
-        return {name: self._history(seen, spec, looked[name][1]) for name, (seen, spec) in probed.items()}
+        return {name: self._history(one, looked[name][1]) for name, one in probed.items()}
 
-    def _history(self, seen: ObservedReplica, spec: AppSpec, since: float) -> ProbeHistory:
+    def _history(self, probed: Probed, since: float) -> ProbeHistory:
+        seen, check = probed.replica, probed.spec.check
         accepts, healthy = self._moments(seen, since)
         if accepts is None or self.now < accepts:
             return ProbeHistory(seen.run, since, last_failure="connection refused")
         ill = self.unhealthy.get(seen.id, (0.0, 0.0))
         if healthy is None or self.now < healthy or ill[0] <= self.now < ill[1]:
-            return ProbeHistory(seen.run, since, accepts, last_failure="HTTP 503")
-        passes = int((self.now - healthy) / spec.check.start_interval + 1e-6) + 1
-        return ProbeHistory(seen.run, since, accepts, min(passes, spec.check.rise), healthy)
+            begun = max(accepts, ill[0]) if ill[0] <= self.now < ill[1] else accepts
+            fails = int((self.now - begun) / _apart(probed) + ROUNDING) + 1
+            failure = self.unhealthy_because or "HTTP 503"
+            return ProbeHistory(seen.run, since, accepts, last_failure=failure, fails=min(fails, check.fall))
+        passes = int((self.now - healthy) / check.start_interval + ROUNDING) + 1
+        return ProbeHistory(seen.run, since, accepts, min(passes, check.rise), healthy)
 
     def _moments(self, seen: ObservedReplica, since: float) -> tuple[float | None, float | None]:
         """When a probe that began at ``since`` sees it accept, and pass its first check."""
@@ -385,11 +400,18 @@ class Simulation:
             if seen is None or seen.state is not RunState.RUNNING:
                 continue
             accepts, healthy = self._moments(seen, since)
-            check = self.state.releases[seen.release].spec.check
+            check = self._check_of(seen)
             moments += [at for at in (accepts, healthy) if at is not None]
+            if check.by_daemon:
+                begun = max(accepts or 0.0, self.unhealthy.get(name, (0.0, 0.0))[0])
+                moments.append(begun + (check.fall - 1) * check.interval)
             if healthy is not None:
                 moments.append(healthy + (check.rise - 1) * check.start_interval)
         return moments
+
+
+def _apart(probed: Probed) -> float:
+    return probed.spec.check.interval if probed.served else probed.spec.check.start_interval
 
 
 def _in_words(step: s.Step) -> str:

@@ -8,11 +8,12 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from rota.adapters.prober import http
+from rota.adapters.prober import command, http
 from rota.adapters.prober.listeners import Listener, held_by, holder_of, listeners, listeners_in_namespace_of
-from rota.core.healthcheck import Check
+from rota.core.healthcheck import Check, Kind
 from rota.core.names import ReplicaId
 from rota.core.observation import Address
+from rota.ports.exec import Exec
 from rota.ports.prober import ProbeResult
 
 _LOOK_AGAIN = 0.5  # seconds
@@ -25,14 +26,16 @@ def _shared(replica: ReplicaId) -> int | None:
 class SocketProber:
     """``pids_of`` gives the processes of a replica's tree, None where nobody else can listen at its address or that is
     not for this machine to say; ``namespace_of`` a process in a replica's network namespace, None where it shares the
-    machine's."""
+    machine's; ``exec`` runs the commands of exec checks."""
 
     def __init__(
         self,
         pids_of: Callable[[ReplicaId], frozenset[int] | None],
         namespace_of: Callable[[ReplicaId], int | None] = _shared,
+        exec: Exec | None = None,
     ) -> None:
         self._pids_of = pids_of
+        self._exec = exec
         self._namespace_of = namespace_of
         self._looked: dict[ReplicaId, tuple[float, str]] = {}
 
@@ -49,6 +52,8 @@ class SocketProber:
         return self._owned(replica, address)
 
     async def healthy(self, replica: ReplicaId, address: Address, check: Check, host: str) -> ProbeResult:
+        if check.kind is Kind.EXEC and self._exec is not None:
+            return await command.ask(self._exec, replica, check.command, check.timeout)
         try:
             async with asyncio.timeout(check.timeout), _connected(address) as connection:
                 if check.path is None:
