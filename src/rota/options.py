@@ -9,10 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rota.adapters.balancer.haproxy.settings import RELOAD_INTERVAL
 from rota.adapters.dns.settings import ZoneSettings, read_zones
 from rota.adapters.runtime.process.layout import account
 from rota.core.errors import StartFailed, UsageError
 from rota.core.fitness import RuntimeKind
+from rota.core.quantities import seconds
+
+LONGEST_RELOAD_INTERVAL = 300.0  # seconds: a new app waits for it
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Options:
     dns_networks: tuple[str, ...] = ()
     dns_zones: tuple[ZoneSettings, ...] = ()
     notify: tuple[str, ...] = ()
+    reload_interval: float = RELOAD_INTERVAL
 
 
 def read_options(argv: Sequence[str]) -> Options:
@@ -51,6 +56,8 @@ def read_options(argv: Sequence[str]) -> Options:
     add("--dns-allow", action="append", default=[], metavar="NETWORK", help=allow)
     add("--dns-zones", type=Path, metavar="FILE", help="zones outside to keep records in, by RFC 2136 updates")
     add("--notify", action="append", default=[], metavar="URL", help="where notices go (apprise URL; may be repeated)")
+    pace = "the shortest time between two reloads of HAProxy; new apps wait for the next (default: 10s)"
+    add("--reload-interval", default=RELOAD_INTERVAL, metavar="TIME", help=pace)
     given = parser.parse_args(list(argv))
     return Options(
         given.data_dir.absolute(),
@@ -64,6 +71,7 @@ def read_options(argv: Sequence[str]) -> Options:
         _networks(given.dns_allow),
         read_zones(given.dns_zones) if given.dns_zones is not None else (),
         tuple(given.notify),
+        _reload_interval(given.reload_interval),
     )
 
 
@@ -140,3 +148,13 @@ def _ports(text: str) -> range:
     if not (first.isdigit() and last.isdigit() and 1024 <= int(first) <= int(last) <= 65535):
         raise UsageError(f"--ports {text}: write it as 20000-29999")
     return range(int(first), int(last) + 1)
+
+
+def _reload_interval(text: str | float) -> float:
+    try:
+        interval = seconds(text)
+    except ValueError as error:
+        raise UsageError(f"--reload-interval: {error}") from error
+    if interval > LONGEST_RELOAD_INTERVAL:
+        raise UsageError(f"--reload-interval {text}: at most {LONGEST_RELOAD_INTERVAL:g} seconds")
+    return interval

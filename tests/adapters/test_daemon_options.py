@@ -7,6 +7,7 @@ import os
 import pytest
 
 from rota import daemon
+from rota.core.errors import UsageError
 from rota.options import read_options
 
 
@@ -29,3 +30,14 @@ def test_what_is_in_a_container_is_not_said_to_run_as_root(
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     daemon._name_missing_isolation(read_options(["--runtime", "docker"]))
     assert "root" not in caplog.text
+
+
+@pytest.mark.parametrize(("text", "said"), [("often", "a time is expected"), ("6m", "at most 300 seconds")])
+def test_a_reload_interval_that_makes_no_sense_is_refused(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        read_options(["--reload-interval", text])
+
+
+def test_the_reload_interval_is_a_time() -> None:
+    assert read_options(["--reload-interval", "500ms"]).reload_interval == 0.5
+    assert read_options([]).reload_interval == 10.0

@@ -35,7 +35,7 @@ def broken(app: Hello, **keys: object) -> str:
             "the variable DATABASE_URL is missing",
         ),
         ({"command": ["nosuchprogram"]}, "cannot start 'nosuchprogram'"),
-        ({"env": {"HELLO_UNHEALTHY": "1"}}, "its health check did not pass 2 times in a row"),
+        ({"boot_timeout": "3s", "env": {"HELLO_UNHEALTHY": "1"}}, "its health check did not pass 2 times in a row"),
         ({"env": {"HELLO_NEVER_LISTEN": "1"}}, "no TCP connection was accepted within boot_timeout (500 ms)"),
         ({"boot_timeout": "2s", "env": {"HELLO_LISTEN_PORT": str(free_port())}}, "connection refused: it listens on "),
     ],

@@ -35,6 +35,7 @@ _STEPS = {
     "RemoveReplica": "removed",
     "RouteApp": "requests routed anew",
     "NoteHealth": "health",
+    "NoteRefusal": "cannot be limited",
     "HoldRepair": "repair",
     "OpenGap": "no replica in service",
     "CloseGap": "in service again",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rota.core.rollout import Failure, Rollout, SlotTarget
-from rota.core.spec import AppSpec
+from rota.core.spec import AppSpec, Limits
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ class ReplicaRecord:
     """Facts about one replica, each written before the act that it permits. ``run_before`` is the run that is being
     ended for a restart in place; ``generation`` is that of the replica's next or present run; ``colour`` is the pool
     that it was made for. ``unhealthy_since``: when rota saw that its check fails; None while it passes.
-    ``withdrawn_at``: when every view of DNS was seen to name it no more; the TTL counts from there."""
+    ``withdrawn_at``: when every view of DNS was seen to name it no more; the TTL counts from there.
+    ``refused_limits``: what its runtime would not give it while it runs."""
 
     slot: int
     release: int
@@ -77,6 +78,7 @@ class ReplicaRecord:
     withdraw_began_at: float | None = None
     withdrawn_at: float | None = None
     colour: int = 0
+    refused_limits: Limits | None = None
 
 
 @dataclass(frozen=True)

@@ -210,6 +210,13 @@ class NoteHealth(ReplicaStep):
 
 
 @dataclass(frozen=True)
+class NoteRefusal(ReplicaStep):
+    """Its runtime cannot give it these limits while it runs: another one is to take its place under them."""
+
+    limits: Limits
+
+
+@dataclass(frozen=True)
 class HoldRepair(AppStep):
     """Repair waits, as nobody serves; or goes on."""
 
@@ -300,6 +307,7 @@ StoreStep = (
     | FailReplica
     | NoteWithdrawn
     | NoteHealth
+    | NoteRefusal
     | HoldRepair
     | SettleSlot
     | RecordCounters

@@ -114,6 +114,7 @@ class RunningServer:
             *("--data-dir", str(self.directory / "state")),
             *("--api", f"127.0.0.1:{self.api_port}"),
             *("--http", f"127.0.0.1:{self.http_port}"),
+            *("--reload-interval", "1s"),  # tests deploy one new app after the other
             *self._options,
         ]
 

@@ -17,8 +17,7 @@ from rota.core import steps as s
 from rota.core.arrival import failed_start
 from rota.core.begin import begin, given_way
 from rota.core.decide import Decision, decide
-from rota.core.errors import StepFailed
-from rota.core.healthcheck import Check
+from rota.core.errors import LimitsRefused, StepFailed
 from rota.core.names import ReplicaId
 from rota.core.notice import Notice, of_phase, of_step
 from rota.core.observation import (
@@ -26,7 +25,7 @@ from rota.core.observation import (
     Observation,
     ObservedBalancer,
     ObservedReplica,
-    ProbeHistory,
+    Refusal,
     RunState,
     ServerState,
 )
@@ -37,15 +36,15 @@ from rota.core.situation import Draft, Situation
 from rota.core.state import AppState
 from rota.engine.executor import Executor
 from rota.engine.observer import look_at_dns, to_probe
-from rota.engine.probing import Probed
 from rota.engine.reconciler import FULL_OBSERVATION, RETRY
 from rota.testing.balancer import FakeBalancer
 from rota.testing.clock import FakeClock
 from rota.testing.dns import FakeDns
 from rota.testing.instant import at_once
 from rota.testing.runtime import FakeRuntime
+from rota.testing.simulation_dns import users_past_haproxy
+from rota.testing.simulation_probes import SimulatedProbes
 
-ROUNDING = 1e-6  # of a check's interval
 LEAST_ADVANCE = 1e-4  # seconds: less is lost in rounding
 
 
@@ -81,8 +80,9 @@ class Crash:
 
 class Simulation:
     """``takes`` says how long a call is under way, ``refuses`` whether it fails ("before" or "after" it had its
-    effect), ``opens`` for how long each of the requests goes on that are open to a server that leaves, ``visits`` for
-    how long the users of one that is drained go on coming. All may be changed at any time; ``dns`` has the views."""
+    effect), ``opens`` for how long each of the requests goes on that are open to a server that leaves, ``stays`` for
+    how long a user past HAProxy keeps a connection to it, ``visits`` for how long the users of one that is drained go
+    on coming. All may be changed at any time; ``dns`` has the views."""
 
     def __init__(self, app: str = "web", rules: Rules | None = None) -> None:
         self.app = app
@@ -98,6 +98,7 @@ class Simulation:
         self.refuses: Callable[[s.Step], str] = lambda step: ""
         self.opens: Callable[[ReplicaId], tuple[float, ...]] = lambda replica: ()
         self.visits: Callable[[ReplicaId], float] = lambda replica: 0.0
+        self.stays: Callable[[ReplicaId], float] = lambda replica: 0.0
         self.old_process_ends_after = 0.0
         self.unhealthy: dict[ReplicaId, tuple[float, float]] = {}
         self.unhealthy_because = ""
@@ -108,7 +109,8 @@ class Simulation:
         self._executor = Executor(self.runtime, self.balancer, self.dns)
         self._under_way: dict[str, tuple[float, s.Step]] = {}
         self._refused: dict[str, float] = {}
-        self._looked: dict[ReplicaId, tuple[str, float]] = {}
+        self._refusals: dict[ReplicaId, Refusal] = {}
+        self._probes = SimulatedProbes(self.runtime)
         self._open: dict[ReplicaId, list[float]] = {}
         self._visited_until: dict[ReplicaId, float] = {}
         self._old_process_until = 0.0
@@ -145,7 +147,8 @@ class Simulation:
         """What was under way was never done, what was seen is forgotten."""
         self._under_way.clear()
         self._refused.clear()
-        self._looked.clear()
+        self._refusals.clear()
+        self._probes.forget()
 
     def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
         """Turns and waits, until so many seconds have passed or the condition holds."""
@@ -169,9 +172,9 @@ class Simulation:
         self._rules.decided(self, Situation(self.state, observed, now, Draft(observed.busy)), decision)
         self.turns += 1
         self.turns_at_once += 1
-        crash = self.crash if decision.steps else None
-        if crash is not None:
-            self.crash = None
+        crash = None
+        if decision.steps:
+            crash, self.crash = self.crash, None
         if crash is None or crash.acted is not None:
             self._write_down(decision)
             for step in decision.steps[: None if crash is None else crash.acted]:
@@ -192,15 +195,18 @@ class Simulation:
             artefacts={number: artefact for (_, number), artefact in artefacts.items()},
             balancer=balancer,
             dns=at_once(look_at_dns(self.dns, self.state)),
-            probes=self._probes(to_probe(self.state, dict(replicas), balancer)),
+            direct=users_past_haproxy(self.state, replicas, self.stays, self.now),
+            probes=self._probes.look(
+                to_probe(self.state, dict(replicas), balancer), self.unhealthy, self.unhealthy_because
+            ),
             logs={name: at_once(self.runtime.tail(name, 5)) for name in replicas},
+            refusals=dict(self._refusals),
             busy=frozenset(self._under_way) | frozenset(self._refused),
         )
 
     def here(self) -> Situation:
         assert self.state is not None
-        observed = self.observe()
-        return Situation(self.state, observed, self.now, Draft(observed.busy))
+        return Situation(self.state, observed := self.observe(), self.now, Draft(observed.busy))
 
     def lose_balancer(self) -> None:
         """Its connections go with it."""
@@ -213,8 +219,7 @@ class Simulation:
 
     def seen(self) -> dict[ReplicaId, ObservedReplica]:
         """The replicas as they are."""
-        replicas: dict[ReplicaId, ObservedReplica] = dict(at_once(self.runtime.observe())[0])
-        return replicas
+        return dict(at_once(self.runtime.observe())[0])
 
     def kinds(self) -> list[str]:
         """What was decided, step by step, as ``StartReplica web-1`` or ``TakeSlot 2``."""
@@ -270,15 +275,17 @@ class Simulation:
             if refused:
                 raise StepFailed("it took too long")
         except StepFailed as error:
-            self._step_failed(step, str(error))
+            self._step_failed(step, error)
 
-    def _step_failed(self, step: s.Step, reason: str) -> None:
+    def _step_failed(self, step: s.Step, error: StepFailed) -> None:
         assert self.state is not None
         if isinstance(step, s.StartReplica | s.RestartReplica):
-            failed = failed_start(self.state, step, reason, self.now)
+            failed = failed_start(self.state, step, error.message, self.now)
             after = record(self.state, failed, self.now)
             self.notices += of_step(self.state, after, failed, self.now)
             self._keep(after)
+        elif isinstance(step, s.UpdateLimits) and isinstance(error, LimitsRefused):
+            self._refusals[step.replica] = Refusal(step.limits, error.message)
         else:
             self._refused[s.subject(step)] = self.now + RETRY
 
@@ -299,8 +306,6 @@ class Simulation:
                 self._open.pop(step.replica, None)
             case s.PrepareBackend():
                 self._old_process_until = self.now + self.old_process_ends_after
-            case _:
-                pass
 
     def _ends(self, replica: ReplicaId) -> list[float]:
         """When the requests that are open to it as it leaves will have ended; a dead one's have."""
@@ -330,51 +335,11 @@ class Simulation:
     def _is_healthy(self, replica: ReplicaId) -> bool:
         """As HAProxy sees it."""
         seen = self.seen().get(replica)
-        if seen is not None and self._check_of(seen).by_daemon:
+        release = self.state.releases.get(seen.release) if self.state is not None and seen is not None else None
+        if release is not None and release.spec.check.by_daemon:
             return self.runtime.answers(replica).passed
         since, until = self.unhealthy.get(replica, (0.0, 0.0))
         return not since <= self.now < until and self.runtime.is_healthy(replica).passed
-
-    def _check_of(self, seen: ObservedReplica) -> Check:
-        assert self.state is not None
-        release = self.state.releases.get(seen.release)
-        return release.spec.check if release is not None else Check()
-
-    def _probes(self, probed: dict[ReplicaId, Probed]) -> dict[ReplicaId, ProbeHistory]:
-        looked = {
-            name: self._looked[name]
-            if name in self._looked and self._looked[name][0] == one.replica.run
-            else (one.replica.run, self.now)
-            for name, one in probed.items()
-        }
-        self._looked = looked
-        return {name: self._history(one, looked[name][1]) for name, one in probed.items()}
-
-    def _history(self, probed: Probed, since: float) -> ProbeHistory:
-        seen, check = probed.replica, probed.spec.check
-        accepts, healthy = self._moments(seen, since)
-        if accepts is None or self.now < accepts:
-            return ProbeHistory(seen.run, since, last_failure="connection refused")
-        ill = self.unhealthy.get(seen.id, (0.0, 0.0))
-        if healthy is None or self.now < healthy or ill[0] <= self.now < ill[1]:
-            begun = max(accepts, ill[0]) if ill[0] <= self.now < ill[1] else accepts
-            fails = int((self.now - begun) / _apart(probed) + ROUNDING) + 1
-            failure = self.unhealthy_because or "HTTP 503"
-            return ProbeHistory(seen.run, since, accepts, last_failure=failure, fails=min(fails, check.fall))
-        passes = int((self.now - healthy) / check.start_interval + ROUNDING) + 1
-        return ProbeHistory(seen.run, since, accepts, min(passes, check.rise), healthy)
-
-    def _moments(self, seen: ObservedReplica, since: float) -> tuple[float | None, float | None]:
-        """When a probe that began at ``since`` sees it accept, and pass its first check."""
-        faults = self.runtime.faults_of(seen.id)
-        if faults.listens_after is None:
-            return None, None
-        accepts = max(since, seen.started_at + faults.listens_after)
-        if faults.healthy_after is None:
-            return accepts, None
-        healthy = max(accepts, seen.started_at + faults.healthy_after)
-        ill_since, ill_until = self.unhealthy.get(seen.id, (0.0, 0.0))
-        return accepts, max(healthy, ill_until) if self.now >= ill_since else healthy
 
     def _next(self, decision: Decision) -> float:
         """When something happens, or the loop wants to look again."""
@@ -385,33 +350,11 @@ class Simulation:
             *(at for ends in self._open.values() for at in ends),
             *(at for times in self.unhealthy.values() for at in times),
             self._old_process_until,
-            *self._probed_at(),
+            *self._probes.moments(self.seen(), self.unhealthy),
         ]
         later = [at for at in moments if at > self.now]
         due = [at for at in (self.clock.next_due, decision.wake_at) if at is not None]
         return max(self.now, min([*later, *due]))
-
-    def _probed_at(self) -> list[float]:
-        assert self.state is not None
-        moments: list[float] = []
-        replicas = self.seen()
-        for name, (_, since) in self._looked.items():
-            seen = replicas.get(name)
-            if seen is None or seen.state is not RunState.RUNNING:
-                continue
-            accepts, healthy = self._moments(seen, since)
-            check = self._check_of(seen)
-            moments += [at for at in (accepts, healthy) if at is not None]
-            if check.by_daemon:
-                begun = max(accepts or 0.0, self.unhealthy.get(name, (0.0, 0.0))[0])
-                moments.append(begun + (check.fall - 1) * check.interval)
-            if healthy is not None:
-                moments.append(healthy + (check.rise - 1) * check.start_interval)
-        return moments
-
-
-def _apart(probed: Probed) -> float:
-    return probed.spec.check.interval if probed.served else probed.spec.check.start_interval
 
 
 def _in_words(step: s.Step) -> str:

@@ -8,15 +8,17 @@ import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from rota.adapters.balancer.haproxy.config import HOSTS_MAP, ROUTES_MAP, hosts_map, routes_map, server_words, word
+from rota.adapters.balancer.haproxy.backends import server_words
 from rota.adapters.balancer.haproxy.disk import Disk
 from rota.adapters.balancer.haproxy.launcher import Launcher
+from rota.adapters.balancer.haproxy.maps import HOSTS_MAP, ROUTES_MAP, hosts_map, routes_map
 from rota.adapters.balancer.haproxy.reloads import Ended, Reloads
 from rota.adapters.balancer.haproxy.settings import Settings, can_bind
 from rota.adapters.balancer.haproxy.socket import NotAnswering
 from rota.adapters.balancer.haproxy.state import App, Server, State
 from rota.adapters.balancer.haproxy.stats import Entry, Reading, Workers
 from rota.adapters.balancer.haproxy.view import View, app_of, gaps_of
+from rota.adapters.balancer.haproxy.words import word
 from rota.adapters.balancer.haproxy.worker import Haproxy, process_id
 from rota.core.backend import Backend
 from rota.core.errors import StepFailed
@@ -172,6 +174,11 @@ class HaproxyBalancer:
         for name, backend in left.items():
             await self._delete(ReplicaId(name), backend)
 
+    async def pids(self) -> frozenset[int]:
+        """Its processes that may hold connections, old ones too; none while it does not answer."""
+        workers = await self._workers()
+        return frozenset(pid for pid in (workers.current, *workers.old) if pid is not None)
+
     async def _gaps(self) -> tuple[Gap, ...]:
         with contextlib.suppress(StepFailed):  # HAProxy serves on without its parent; what is known of gaps stands
             self._known_gaps = gaps_of(await self._launcher.runs())
@@ -236,7 +243,7 @@ class HaproxyBalancer:
         cookies = f";enable dynamic-cookie backend {word(server.backend)}" if sticky else ""
         address = (server.address.host, server.address.port)
         if present is None:
-            words = server_words(app.pools[server.backend], server.address)
+            words = server_words(app.pools[server.backend], server)
             enable = f"enable health {path};enable server {path}"
             await self._haproxy.tell(f"add server {path} {words};{enable}{cookies}", accept=["New server registered"])
         elif present.state is not ServerState.READY or present.address != address:

@@ -9,7 +9,8 @@ import re
 import secrets
 from pathlib import Path
 
-from rota.adapters.balancer.haproxy.config import HOSTS_MAP, ROUTES_MAP, hosts_map, render, routes_map
+from rota.adapters.balancer.haproxy.config import render
+from rota.adapters.balancer.haproxy.maps import HOSTS_MAP, ROUTES_MAP, hosts_map, routes_map
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.state import State, read_state
 from rota.core.errors import StepFailed

@@ -39,6 +39,9 @@ def can_bind(bind: str) -> bool:
     return True
 
 
+RELOAD_INTERVAL = 10.0  # seconds (design.md, "HAProxy's file")
+
+
 @dataclass(frozen=True)
 class Settings:
     """``hard_stop``, seconds, ends an old process with what is still open in it; it is to be at least the longest
@@ -49,7 +52,7 @@ class Settings:
     directory: Path
     binds: tuple[str, ...] = ("127.0.0.1:8080",)
     hard_stop: float = 2 * MAX_DRAIN + 30.0  # for sessions, then for what is open
-    reload_interval: float = 10.0
+    reload_interval: float = RELOAD_INTERVAL
     maxconn: int = field(default_factory=fitting_maxconn)
 
     def __post_init__(self) -> None:

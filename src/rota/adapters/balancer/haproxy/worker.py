@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.socket import Conversation, NotAnswering, call
@@ -28,6 +29,17 @@ _PAYLOAD = 8_000  # bytes of map entries a command: HAProxy takes 16 kB (tune.bu
 _POLL = 0.005
 _OLD_DEADLINE, _OLD_TRIES = 0.25, 20  # seconds: the master says nothing for a worker that ends while it is asked
 _RELOAD_DEADLINE = 10.0  # seconds; 44 ms measured
+_CUT_SHORT = "HAProxy's answer was cut short"
+
+T = TypeVar("T")
+
+
+def whole(read: Callable[[str], T], answer: str) -> T:
+    """What an answer says. Raises NotAnswering for half of one: HAProxy was killed while it spoke."""
+    try:
+        return read(answer)
+    except (ValueError, IndexError) as error:
+        raise NotAnswering(_CUT_SHORT) from error
 
 
 class Haproxy:
@@ -45,18 +57,18 @@ class Haproxy:
 
     async def read(self) -> Reading:
         """The current worker, all apps, in one call. Raises NotAnswering."""
-        reading = read_all(await call(self._settings.stats_socket, f"{_ROWS};show servers state;show info"))
+        reading = whole(read_all, await call(self._settings.stats_socket, f"{_ROWS};show servers state;show info"))
         if not reading.pid:
-            raise NotAnswering("HAProxy's answer was cut short")
+            raise NotAnswering(_CUT_SHORT)
         return reading
 
     async def entries(self) -> dict[str, Entry]:
         """The current worker's servers without their counts, a tenth of the cost. Raises NotAnswering."""
-        return read_entries(await call(self._settings.stats_socket, "show servers state"))
+        return whole(read_entries, await call(self._settings.stats_socket, "show servers state"))
 
     async def cookie(self, backend: str, server: str) -> str:
         """The value that leads to a server in the current worker. Raises NotAnswering."""
-        servers, _ = read_stat(await call(self._settings.stats_socket, f"show stat {backend} 4 -1"))
+        servers, _ = whole(read_stat, await call(self._settings.stats_socket, f"show stat {backend} 4 -1"))
         return servers[server].cookie if server in servers else ""
 
     async def pid(self) -> int:
@@ -79,7 +91,7 @@ class Haproxy:
                 return None
             with contextlib.suppress(NotAnswering):
                 answer = await call(self._settings.master_socket, f"@!{pid} {_ROWS}", _OLD_DEADLINE)
-                servers, backends = read_stat(answer)
+                servers, backends = whole(read_stat, answer)
                 return Reading(servers, backends, pid=pid) if backends else None
         return None
 
