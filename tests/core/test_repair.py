@@ -6,18 +6,19 @@ import itertools
 from typing import Any
 
 import pytest
-from tests.core.scenario import deployed, options, running, serving, settled, told
+from tests.core.scenario import deployed, empty, options, running, serving, settled, told
 
 from rota.core import order as o
 from rota.core import repair
 from rota.core import steps as s
+from rota.core.healthcheck import ImageCheck
 from rota.core.names import ReplicaId
 from rota.core.rollout import Cause, Phase
 from rota.core.situation import ReplicaPhase
 from rota.core.state import SlotRecord
 from rota.testing.runtime import Faults
 from rota.testing.simulation import Simulation
-from rota.testing.simulation_history import MOODS
+from rota.testing.simulation_history import MOODS, spec_of
 
 FOR_EVER = 1e6
 REPAIR = {"unhealthy_grace": 30.0}
@@ -347,6 +348,20 @@ def test_what_only_the_daemon_can_ask_takes_it_out_of_rotation_and_back() -> Non
     ]
     assert said(app, s.EnableServer) == ["its health check passes again"]
     assert running(app) == ["web-1", "web-2", "web-3"]
+    settled(app)
+
+
+def test_an_images_own_check_is_made_like_one_of_the_file() -> None:
+    app = empty()
+    app.runtime.image_checks["web", 1] = ImageCheck(("is_ready",), interval=1.0, retries=2)
+    app.order(o.Deploy(spec=spec_of(replicas=2)))
+    app.run(60.0)
+    sicken(app, "web-2", seconds=5.0)
+    began = app.now
+    app.run(30.0)
+    assert [done.at - began for done in app.steps if isinstance(done.step, s.SuspendServer)] == [
+        pytest.approx(1.0, abs=0.1)
+    ]
     settled(app)
 
 

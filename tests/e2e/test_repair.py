@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from tests.e2e import moods
-from tests.e2e.conftest import new_hello
+from tests.e2e.conftest import EXAMPLE, new_hello
 from tests.e2e.running import Hello, Server, until
+from tests.e2e.site import Site
+
+from rota.testing.docker import DockerEngine
 
 CHECK = {"interval": "100ms", "fast_interval": "100ms"}
 
@@ -80,6 +84,25 @@ def test_one_whose_check_fails_hangs_or_floods_leaves_rotation_and_comes_back(
     until(lambda: ready(app) == 2)
     assert app.ids == [sick["id"], well["id"]]
     until(lambda: {app.request().replica for _ in range(6)} == {sick["id"], well["id"]})
+
+
+@pytest.mark.feature("H3", "W5")
+@pytest.mark.runtime("docker")
+def test_an_images_own_check_is_made_and_can_be_overridden(
+    hello: Hello, request: pytest.FixtureRequest, site: Site
+) -> None:
+    engine: DockerEngine = request.getfixturevalue("docker_engine")
+    fails_with_a_mood = json.dumps(["python3", "-c", "import os, sys; sys.exit(os.path.exists('/tmp/mood'))"])
+    engine.import_hello(EXAMPLE, "hello-checked:1", f"HEALTHCHECK --interval=1h --retries=9 CMD {fails_with_a_mood}")
+    hello.deployed(
+        image={"repository": "hello-checked", "tag": "1", "pull": "never"},
+        health_check_path=None,
+        health_check={"interval": "200ms", "fall": 2},
+        repair={"unhealthy_grace": "10m"},
+    )
+    sick, _ = hello.replicas
+    moods.set_mood(hello.pid(sick["id"]), "")
+    until(lambda: "the check's command ended with exit code 1" in hello.replicas[0]["reason"])
 
 
 @pytest.mark.feature("H3", "S5")

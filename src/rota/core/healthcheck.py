@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from functools import lru_cache
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -51,6 +52,25 @@ class Check:
 
 
 _DEFAULT = Check()
+
+
+@dataclass(frozen=True)
+class ImageCheck:
+    """An image's own HEALTHCHECK. None: it does not say, and then the engine's documented default holds, which is what
+    whoever wrote it relied on; the time between checks of a replica that starts is rota's."""
+
+    command: tuple[str, ...]
+    interval: float | None = None
+    timeout: float | None = None
+    retries: int | None = None
+    start_period: float | None = None
+    start_interval: float | None = None
+
+
+_ENGINES = ImageCheck((), interval=30.0, timeout=30.0, retries=3, start_period=0.0)
+
+
+Number = TypeVar("Number", int, float)
 
 
 def _one_line(value: str) -> str:
@@ -104,24 +124,57 @@ class HealthCheck(Model):
 
     def in_force(self, app_path: str | None) -> Check:
         """``app_path`` is the app's ``health_check_path``, which a path of the section's own goes before."""
-        kind = self._kind(app_path)
-        path = (self.path or app_path) if kind is Kind.HTTP else None
-        return Check(
-            kind=kind,
-            path=path,
-            expect_body=self.expect_body,
-            command=self.command or (),
-            interval=_DEFAULT.interval if self.interval is None else self.interval,
-            fast_interval=self.fast_interval,
-            timeout=_DEFAULT.timeout if self.timeout is None else self.timeout,
-            fall=_DEFAULT.fall if self.fall is None else self.fall,
-            rise=self.rise,
-            start_period=_DEFAULT.start_period if self.start_period is None else self.start_period,
-            start_interval=_DEFAULT.start_interval if self.start_interval is None else self.start_interval,
-        )
+        return _in_force(self, app_path)
 
-    def _kind(self, app_path: str | None) -> Kind:
+    def leaves_to_image(self, app_path: str | None) -> bool:
+        """Whether it says nothing of what is checked, so that an image may."""
+        return self.type is None and self.kind(app_path) is Kind.TCP
+
+    def filled(self, image: ImageCheck) -> HealthCheck:
+        """What it leaves out is as the image has it, within what a file may say."""
+        return _filled(self, image)
+
+    def kind(self, app_path: str | None) -> Kind:
         """Without a path, and with none of ``type`` and ``command``, an accepted connection is all that is asked."""
         if self.command is not None:
             return Kind.EXEC
         return Kind.HTTP if self.type in (None, "http") and (self.path or app_path) else Kind.TCP
+
+
+@lru_cache(maxsize=4096)  # asked several times a decision
+def _in_force(written: HealthCheck, app_path: str | None) -> Check:
+    kind = written.kind(app_path)
+    path = (written.path or app_path) if kind is Kind.HTTP else None
+    return Check(
+        kind=kind,
+        path=path,
+        expect_body=written.expect_body,
+        command=written.command or (),
+        interval=_DEFAULT.interval if written.interval is None else written.interval,
+        fast_interval=written.fast_interval,
+        timeout=_DEFAULT.timeout if written.timeout is None else written.timeout,
+        fall=_DEFAULT.fall if written.fall is None else written.fall,
+        rise=written.rise,
+        start_period=_DEFAULT.start_period if written.start_period is None else written.start_period,
+        start_interval=_DEFAULT.start_interval if written.start_interval is None else written.start_interval,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _filled(written: HealthCheck, image: ImageCheck) -> HealthCheck:
+    said = {
+        "interval": _first(written.interval, _within(image.interval, 0.1, 3600), _ENGINES.interval),
+        "timeout": _first(written.timeout, _within(image.timeout, 0.05, 600), _ENGINES.timeout),
+        "fall": _first(written.fall, _within(image.retries, 1, 100), _ENGINES.retries),
+        "start_period": _first(written.start_period, _within(image.start_period, 0, 3600), _ENGINES.start_period),
+        "start_interval": _first(written.start_interval, _within(image.start_interval, 0.01, 60)),
+    }
+    return written.model_copy(update={"type": "exec", "command": image.command, **said})
+
+
+def _first(*values: Number | None) -> Number | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _within(value: Number | None, low: Number, high: Number) -> Number | None:
+    return None if value is None else min(max(value, low), high)

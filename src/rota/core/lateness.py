@@ -19,7 +19,7 @@ def watched(here: Situation, member: Member) -> bool:
     failure, run = member.record.failure, member.seen.run if member.seen is not None else None
     if failure is None or failure.cause not in (Cause.TIMEOUT, Cause.UNHEALTHY) or not _harmless(here, member):
         return False
-    spec, seen = here.spec(member.record.release), here.observed.probes.get(member.id)
+    spec, seen = here.as_checked(member.record.release), here.observed.probes.get(member.id)
     until = failure.at + min(SHARE * spec.boot_timeout, LONGEST)
     if here.now >= until or seen is None or seen.run != run or "too slow" in failure.detail:
         return False

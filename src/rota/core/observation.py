@@ -7,8 +7,9 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from rota.core.healthcheck import ImageCheck
 from rota.core.names import ReplicaId
-from rota.core.spec import Limits
+from rota.core.spec import AppSpec, Limits
 
 
 class RunState(enum.Enum):
@@ -83,11 +84,19 @@ class ObservedReplica:
 
 @dataclass(frozen=True)
 class Artefact:
-    """A release's files as the runtime shows them; ``reason`` says why they could not be made."""
+    """A release's files as the runtime shows them; ``reason`` says why they could not be made, ``check`` is an image's
+    own health check."""
 
     release: int
     state: ArtefactState
     reason: str = ""
+    check: ImageCheck | None = None
+
+
+def as_checked(spec: AppSpec, release: int, artefacts: Mapping[int, Artefact]) -> AppSpec:
+    """A release's file with what its image says of its health, where the file says nothing."""
+    artefact = artefacts.get(release)
+    return spec.with_image_check(artefact.check) if artefact is not None else spec
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,9 @@ def _stalled(here: Situation, rollout: Rollout) -> tuple[Cause, str] | None:
     waits = [slot.next_try for slot in here.recorded.slots.values()]
     deadline = max([rollout.progress_at, *waits]) + rollout.policy.progress_deadline + rollout.policy.delay
     known = (member.record.release for member in here.members.values() if member.record.release in here.state.releases)
-    deadline += max((_patience(here.spec(release)) for release in known), default=0.0) + publication.patience(here)
+    deadline += max((_patience(here.as_checked(release)) for release in known), default=0.0) + publication.patience(
+        here
+    )
     if here.now < deadline:
         here.draft.wake(deadline)
         return None

@@ -11,7 +11,14 @@ from functools import cached_property
 
 from rota.core.backend import Backend, backend_of
 from rota.core.names import ReplicaId
-from rota.core.observation import Observation, ObservedReplica, ObservedServer, RunState, ServerState
+from rota.core.observation import (
+    Observation,
+    ObservedReplica,
+    ObservedServer,
+    RunState,
+    ServerState,
+    as_checked,
+)
 from rota.core.readiness import Health, Readiness, Stage, health, readiness
 from rota.core.rollout import Rollout, SlotTarget
 from rota.core.spec import AppSpec, Overlap
@@ -202,6 +209,10 @@ class Situation:
         known = self.state.releases.get(release) or self.state.releases[self.desired.current.release]
         return known.spec
 
+    def as_checked(self, release: int) -> AppSpec:
+        """A release's file with its image's health check, where that is the one in force."""
+        return as_checked(self.spec(release), release, self.observed.artefacts)
+
     @cached_property
     def slots(self) -> range:
         """The slots that are to have a replica."""
@@ -282,13 +293,13 @@ class Situation:
         release = self.state.releases.get(record.release)
         if seen is None or release is None:
             return Readiness(Stage.STARTING)
-        return readiness(release.spec, seen, self.observed.probes.get(seen.id), self.now)
+        return readiness(self.as_checked(record.release), seen, self.observed.probes.get(seen.id), self.now)
 
     def _health(self, record: ReplicaRecord, seen: ObservedReplica | None) -> Health:
         release = self.state.releases.get(record.release)
         if seen is None or release is None:
             return Health.UNASKED
-        return health(release.spec, seen, self.observed.probes.get(seen.id))
+        return health(self.as_checked(record.release), seen, self.observed.probes.get(seen.id))
 
 
 def is_of(record: ReplicaRecord, target: SlotTarget | None) -> bool:

@@ -6,7 +6,6 @@ has the key (design.md, "File")."""
 from __future__ import annotations
 
 import re
-from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
@@ -14,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from rota.core.balance import Balance, BalanceOrHeader
 from rota.core.container import Container, Image, NetworkName, Volume
-from rota.core.healthcheck import Check, UrlPath
+from rota.core.healthcheck import Check, ImageCheck, UrlPath
 from rota.core.healthcheck import HealthCheck as HealthCheck
 from rota.core.model import Command, Switch, Words, misplaced, no_nul
 from rota.core.model import Model as Model
@@ -306,7 +305,13 @@ class AppSpec(Model):
         on the loopback), so that a first app is reachable without any set-up."""
         return tuple(entry.domain for entry in self.domains) or (f"{self.name}.localhost",)
 
-    @cached_property
+    def with_image_check(self, image: ImageCheck | None) -> AppSpec:
+        """With the image's own health check, where the file says nothing of what is checked."""
+        if image is None or not self.health_check.leaves_to_image(self.health_check_path):
+            return self
+        return self.model_copy(update={"health_check": self.health_check.filled(image)})
+
+    @property
     def check(self) -> Check:
         """The health check as the file has it."""
         return self.health_check.in_force(self.health_check_path)

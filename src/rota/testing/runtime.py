@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from rota.core.capacity import Amount
 from rota.core.errors import LimitsRefused, StartFailed, StepFailed
 from rota.core.fitness import RuntimeKind
-from rota.core.healthcheck import Check
+from rota.core.healthcheck import Check, ImageCheck
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, Artefact, ArtefactState, Exit, ObservedReplica, RunState
 from rota.core.spec import Limits
@@ -60,6 +60,8 @@ class FakeRuntime:
         self.faults: Callable[[StartOrder], Faults] = lambda order: Faults()
         self.prepare_faults: dict[tuple[str, int], str] = {}
         """Why a release's files cannot be made, by (app, release)."""
+        self.image_checks: dict[tuple[str, int], ImageCheck] = {}
+        """What a release's image says of its health, by (app, release)."""
         self.unavailable = ""
         """While not empty every call raises StepFailed with it."""
         self.silent = False
@@ -291,7 +293,8 @@ class FakeRuntime:
         self._set_artefact(key, ArtefactState.FAILED if reason else ArtefactState.PREPARED, reason)
 
     def _set_artefact(self, key: tuple[str, int], state: ArtefactState, reason: str = "") -> None:
-        self._artefacts[key] = Artefact(key[1], state, reason)
+        check = self.image_checks.get(key) if state is ArtefactState.PREPARED else None
+        self._artefacts[key] = Artefact(key[1], state, reason, check)
         self._wake(key[0])
 
     def _written(self, replica: ReplicaId) -> list[str]:

@@ -28,6 +28,7 @@ from rota.core.observation import (
     Refusal,
     RunState,
     ServerState,
+    as_checked,
 )
 from rota.core.order import Order
 from rota.core.record import record
@@ -187,17 +188,18 @@ class Simulation:
         assert self.state is not None
         self._move_servers()
         replicas, artefacts = at_once(self.runtime.observe())
+        made = {number: artefact for (_, number), artefact in artefacts.items()}
         parts = at_once(self.balancer.observe())
         balancer = parts.get(self.app, ObservedBalancer(process=at_once(self.balancer.answering())))
         self._refused = {about: until for about, until in self._refused.items() if until > self.now}
         return Observation(
             replicas=replicas,
-            artefacts={number: artefact for (_, number), artefact in artefacts.items()},
+            artefacts=made,
             balancer=balancer,
             dns=at_once(look_at_dns(self.dns, self.state)),
             direct=users_past_haproxy(self.state, replicas, self.stays, self.now),
             probes=self._probes.look(
-                to_probe(self.state, dict(replicas), balancer), self.unhealthy, self.unhealthy_because
+                to_probe(self.state, dict(replicas), balancer, made), self.unhealthy, self.unhealthy_because
             ),
             logs={name: at_once(self.runtime.tail(name, 5)) for name in replicas},
             refusals=dict(self._refusals),
@@ -336,7 +338,8 @@ class Simulation:
         """As HAProxy sees it."""
         seen = self.seen().get(replica)
         release = self.state.releases.get(seen.release) if self.state is not None and seen is not None else None
-        if release is not None and release.spec.check.by_daemon:
+        made = {key[1]: artefact for key, artefact in at_once(self.runtime.observe(self.app))[1].items()}
+        if release is not None and as_checked(release.spec, release.number, made).check.by_daemon:
             return self.runtime.answers(replica).passed
         since, until = self.unhealthy.get(replica, (0.0, 0.0))
         return not since <= self.now < until and self.runtime.is_healthy(replica).passed
