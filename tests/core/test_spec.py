@@ -57,6 +57,7 @@ def test_what_is_checked() -> None:
     assert kind(type="none") is Kind.TCP
     assert kind(path="/") is Kind.HTTP
     assert kind(command=["x"]) is Kind.EXEC
+    assert kind(type="grpc") is Kind.GRPC
     app = AppSpec(name="a", command=("x",), health_check_path="/a", health_check={"type": "exec", "command": ["x"]})
     assert (app.check.kind, app.check_path, app.check.by_daemon) == (Kind.EXEC, None, True)
 

@@ -208,7 +208,22 @@ restart: {give_up: true, delay: 2}
             GOOD + "health_check: {type: none, path: /}",
             "rota.yaml:3:34: health_check.path: only type: http asks for a path",
         ),
-        (GOOD + "health_check: {type: ping}", "rota.yaml:3:22: health_check.type: http, tcp, exec or none is expected"),
+        (
+            GOOD + "health_check: {type: grpc, path: /}",
+            "rota.yaml:3:34: health_check.path: only type: http asks for a path",
+        ),
+        (
+            GOOD + "health_check: {service: shop.Orders}",
+            "rota.yaml:3:25: health_check.service: only type: grpc asks for a service; add that",
+        ),
+        (
+            GOOD + "health_check_path: /\nhealth_check: {command: [x], expect_body: ok}",
+            "rota.yaml:4:43: health_check.expect_body: only an HTTP answer has a body; type: exec asks for none",
+        ),
+        (
+            GOOD + "health_check: {type: ping}",
+            "rota.yaml:3:22: health_check.type: http, tcp, exec, grpc or none is expected",
+        ),
         (GOOD + "stop_signal: KILL", "rota.yaml:3:14: stop_signal: SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1 or"),
         (GOOD + "user: Root!", "rota.yaml:3:7: user: 'Root!' is not a user name"),
         (GOOD + "rollout: fast", "rota.yaml:3:10: rollout: a section of keys is expected (mode, "),

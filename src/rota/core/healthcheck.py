@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from rota.core.model import Command, Model
 from rota.core.quantities import Seconds, Whole, between
 
-MOST_EXPECTED = 256  # characters of expect_body: a line of haproxy.cfg holds them
+MOST_TEXT = 256  # characters of expect_body and service: a line of haproxy.cfg holds them
 BODY_SEARCHED = (
     8192  # bytes of an answer's body that it is looked for in: they fit one buffer of HAProxy's, headers too
 )
@@ -26,12 +26,14 @@ class Kind(enum.Enum):
     HTTP = "http"
     TCP = "tcp"
     EXEC = "exec"
+    GRPC = "grpc"
 
 
 @dataclass(frozen=True)
 class Check:
     """What is in force: times in seconds, ``fall`` and ``rise`` count checks in a row. ``path`` and ``expect_body`` are
-    of HTTP; without the latter any body will do. ``command`` is of exec."""
+    of HTTP; without the latter any body will do. ``command`` is of exec, ``service`` of gRPC ("" is the whole
+    server)."""
 
     kind: Kind = Kind.TCP
     path: str | None = None
@@ -44,11 +46,12 @@ class Check:
     start_period: float = 0.0
     start_interval: float = 0.1
     command: tuple[str, ...] = ()
+    service: str = ""
 
     @property
     def by_daemon(self) -> bool:
         """HAProxy cannot ask this: in rotation too it is the daemon that does, and HAProxy tries TCP beside it."""
-        return self.kind is Kind.EXEC
+        return self.kind in (Kind.EXEC, Kind.GRPC)
 
 
 _DEFAULT = Check()
@@ -80,16 +83,17 @@ def _one_line(value: str) -> str:
 
 
 UrlPath = Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=1024)]
-ExpectedBody = Annotated[str, Field(min_length=1, max_length=MOST_EXPECTED), AfterValidator(_one_line)]
+OneLine = Annotated[str, Field(min_length=1, max_length=MOST_TEXT), AfterValidator(_one_line)]
 
 
 class HealthCheck(Model):
     """As written. None: the file does not say, and what it means by that is for ``in_force`` to know."""
 
-    type: Literal["http", "tcp", "exec", "none"] | None = None
+    type: Literal["http", "tcp", "exec", "grpc", "none"] | None = None
     command: Command | None = Field(default=None, validate_default=True)
+    service: OneLine | None = None
     path: UrlPath | None = None
-    expect_body: ExpectedBody | None = None
+    expect_body: OneLine | None = None
     interval: Annotated[Seconds, between(0.1, 3600)] | None = None
     fast_interval: Annotated[Seconds, between(0.05, 3600)] = _DEFAULT.fast_interval
     timeout: Annotated[Seconds, between(0.05, 600)] | None = None
@@ -108,18 +112,27 @@ class HealthCheck(Model):
             raise ValueError(f"only type: exec runs a command, and type: {kind} is given")
         return value
 
+    @field_validator("service")
+    @classmethod
+    def _of_grpc(cls, value: str | None, read: ValidationInfo) -> str | None:
+        if value is not None and read.data.get("type") != "grpc":
+            raise ValueError("only type: grpc asks for a service; add that")
+        return value
+
     @field_validator("path")
     @classmethod
     def _of_a_request(cls, value: str | None, read: ValidationInfo) -> str | None:
-        if value is not None and (read.data.get("type") in ("exec", "none") or read.data.get("command") is not None):
+        without = read.data.get("type") in ("exec", "grpc", "none") or read.data.get("command") is not None
+        if value is not None and without:
             raise ValueError("only type: http asks for a path")
         return value
 
     @field_validator("expect_body")
     @classmethod
     def _of_an_answer(cls, value: str | None, read: ValidationInfo) -> str | None:
-        if value is not None and read.data.get("type") not in (None, "http"):
-            raise ValueError(f"only an HTTP answer has a body; type: {read.data['type']} asks for none")
+        kind = "exec" if read.data.get("command") is not None else read.data.get("type")
+        if value is not None and kind not in (None, "http"):
+            raise ValueError(f"only an HTTP answer has a body; type: {kind} asks for none")
         return value
 
     def in_force(self, app_path: str | None) -> Check:
@@ -135,9 +148,11 @@ class HealthCheck(Model):
         return _filled(self, image)
 
     def kind(self, app_path: str | None) -> Kind:
-        """Without a path, and with none of ``type`` and ``command``, an accepted connection is all that is asked."""
+        """Without a path and a command, an accepted connection is all that ``http`` asks for."""
         if self.command is not None:
             return Kind.EXEC
+        if self.type == "grpc":
+            return Kind.GRPC
         return Kind.HTTP if self.type in (None, "http") and (self.path or app_path) else Kind.TCP
 
 
@@ -150,6 +165,7 @@ def _in_force(written: HealthCheck, app_path: str | None) -> Check:
         path=path,
         expect_body=written.expect_body,
         command=written.command or (),
+        service=written.service or "",
         interval=_DEFAULT.interval if written.interval is None else written.interval,
         fast_interval=written.fast_interval,
         timeout=_DEFAULT.timeout if written.timeout is None else written.timeout,

@@ -98,7 +98,7 @@ def _is_text(path: Path) -> bool:
     match path:
         case ("env", int(), "value") | ("command" | "build_command", int()) | ("image", "tag"):
             return True
-        case ("health_check", "command", int()):
+        case ("health_check", "command", int()) | ("health_check", "service"):
             return True
         case ("image", "registry", "username" | "password") | ("health_check", "expect_body"):
             return True

@@ -17,7 +17,7 @@ from rota.adapters.balancer.haproxy.state import App, Server, State, read_state
 from rota.core.backend import Backend
 from rota.core.balance import Balance, ByHeader, written
 from rota.core.errors import UsageError
-from rota.core.healthcheck import MOST_EXPECTED
+from rota.core.healthcheck import MOST_TEXT
 from rota.core.names import replica_id
 from rota.core.observation import Address
 from rota.testing.haproxy import binary_of
@@ -27,7 +27,7 @@ HOSTS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?(\.[a-z0-9]{1,8}){0,3}
 PATHS = st.none() | st.from_regex(r"/[!-~]{0,60}", fullmatch=True)
 SECONDS = st.floats(min_value=0.05, max_value=3600)
 COOKIES = st.none() | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True)
-BODIES = st.none() | st.text(min_size=1, max_size=MOST_EXPECTED).filter(str.isprintable)
+BODIES = st.none() | st.text(min_size=1, max_size=MOST_TEXT).filter(str.isprintable)
 SITES = ["lax", "strict", "none"]
 HEADERS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True)
 BALANCES = (st.sampled_from(Balance) | st.builds(ByHeader, header=HEADERS)).map(written)

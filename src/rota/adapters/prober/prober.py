@@ -56,6 +56,10 @@ class SocketProber:
             return await command.ask(self._exec, replica, check.command, check.timeout)
         try:
             async with asyncio.timeout(check.timeout), _connected(address) as connection:
+                if check.kind is Kind.GRPC:
+                    from rota.adapters.prober import grpc  # its library is of no use to most servers
+
+                    return await grpc.check(connection, check.service, host)
                 if check.path is None:
                     return ProbeResult()
                 return await http.get(connection, check.path, host, check.expect_body)
