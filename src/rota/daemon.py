@@ -235,6 +235,7 @@ class _Server:
             usage=self._runtime,
             balancer=self._balancer,
             logs=self._runtime.logs,
+            exec=self._runtime.exec,
             clock=self._clock,
             notifier=self._notifier,
             about=self._about,
