@@ -76,6 +76,7 @@ class ScriptedEngine:
         self.failure: BaseException | None = None
         self.not_ready: RotaError | None = None
         self.runtime = "process"
+        self.dns_state = "published"
         self.streams = 0
         self.shutdowns: list[bool] = []
         self.pid: int | None = None
@@ -105,7 +106,7 @@ class ScriptedEngine:
 
     def dns(self) -> View:
         records = [
-            {"app": "hello", "view": "internal", "replica": f"hello-{number}", "state": "published"}
+            {"app": "hello", "view": "internal", "replica": f"hello-{number}", "state": self.dns_state}
             | {"address": f"127.0.0.1:2000{number}", "names": ["hello.rota.internal"]}
             for number in (1, 2)
         ]
@@ -380,6 +381,7 @@ def plan_view(app: str, order: Order) -> View:
         "peak": {"replicas": 3, "memory": 3 * 2**26, "cpus": None, "free": {"memory": 2**30, "cpus": 2.0}},
         "open": [{"replica": "hello-1", "open": 2}, {"replica": "hello-2", "open": 0}],
         "drain_timeout": 30.0,
+        "dns": {"ttl": 30.0, "meaning": "each replica leaves DNS 30 s before"} if order_removes(order) else None,
         "durations": {name: {"seconds": 0.5, "of": 0} for name in ("drain", "prepare", "reload", "enable", "call")}
         | {
             "boot": {"1": {"seconds": 1.4, "of": 3}, "2": {"seconds": 2.0, "of": 2}},
@@ -392,6 +394,10 @@ def plan_view(app: str, order: Order) -> View:
         "order": order.model_dump(mode="json", exclude_unset=True, exclude={"spec", "plan"}),
         "basis": {"app": app, "kind": order.kind},
     }
+
+
+def order_removes(order: Order) -> bool:
+    return bool(getattr(getattr(order, "policy", None), "remove_from_dns", None))
 
 
 class Served:

@@ -70,6 +70,8 @@ def _replicas(replicas: list[View]) -> Table:
     for replica in sorted(replicas, key=lambda entry: (entry["slot"], entry["id"])):
         phase = replica["phase"]
         requests = f"{replica['open']} open" if phase == "draining" else ""
+        if phase == "ready" and replica.get("dns") == "withdrawn":
+            requests = "out of DNS, waiting for caches"
         colour = _COLOURS.get(phase, "")
         table.add_row(f"  {replica['slot']}", replica["id"], f"[{colour}]{phase}[/]" if colour else phase, requests)
     return table

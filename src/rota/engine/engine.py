@@ -138,8 +138,10 @@ class Engine:
         found: list[Finding] = []
         for known in map(self._supervisor.app, names):
             found += diagnosis.of_app(views.situation(known.state, known.observation, self._clock.now()))
+        found += diagnosis.of_strangers(self._runtime.strangers(), app)
         if app is None:
             found += diagnosis.of_letters(await self._store.unsent())
+            found.append(diagnosis.of_dns(self._about().get("dns")))
             found += await asyncio.to_thread(self._examine)
         return {"findings": [{"level": one.level.value, "about": one.about, "said": one.said} for one in found]}
 
@@ -289,11 +291,10 @@ class Engine:
         return hosts
 
     async def _check_addresses(self, order: Order) -> None:
-        for url in order.spec.notify if isinstance(order, Deploy) else ():
-            try:
-                await self._notifier.check(url)
-            except UsageError as error:
-                raise SpecError([Problem(f"notify: {error}", key="notify")]) from error
+        try:
+            await self._notifier.check(*(order.spec.notify if isinstance(order, Deploy) else ()))
+        except UsageError as error:
+            raise SpecError([Problem(f"notify: {error}", key="notify")]) from error
 
     async def _begun(self, app: str, order: Order) -> Callable[[AppState | None], AppState]:
         """From the app's state to the one that the order leaves. Raises SpecError."""

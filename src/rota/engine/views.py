@@ -66,16 +66,22 @@ def replica_view(member: Member, here: Situation) -> View:
         "generation": record.generation,
         "node": seen.node if seen else "local",
         "phase": member.phase.value,
-        "reason": failure.detail if failure else repair.condition(here, member) or member.ready.detail,
+        "reason": failure.detail
+        if failure
+        else repair.condition(here, member) or _oddities(member) or member.ready.detail,
         "address": str(seen.address) if seen and seen.address else None,
         "started_at": moment(seen.started_at if seen else record.started_at),
         "ready_since": moment(ready),
         "restarts": seen.restarts if seen else 0,
         "limits": {**limits, "enforced": seen.limits_enforced if seen else False},
-        "open": member.server.open if member.server else 0,
+        "open": (member.server.open if member.server else 0) + here.observed.direct.get(member.id, 0),
         "dns": dns_state(member.id, record, here.observed.dns),
         "log": list(failure.log) if failure else [],
     }
+
+
+def _oddities(member: Member) -> str:
+    return "; ".join(member.seen.oddities) if member.seen is not None else ""
 
 
 def release_view(release: Release, state: AppState) -> View:

@@ -15,7 +15,7 @@ from rota.core.errors import LimitsRefused, StartFailed, StepFailed
 from rota.core.fitness import RuntimeKind
 from rota.core.healthcheck import Check, ImageCheck
 from rota.core.names import ReplicaId
-from rota.core.observation import Address, Artefact, ArtefactState, Exit, ObservedReplica, RunState
+from rota.core.observation import Address, Artefact, ArtefactState, Exit, ObservedReplica, RunState, Stranger
 from rota.core.spec import Limits
 from rota.ports.logs import LogLine
 from rota.ports.prober import ProbeResult
@@ -67,6 +67,7 @@ class FakeRuntime:
         self.silent = False
         """While True nobody is woken (an event that was lost)."""
         self.enforces_limits = True
+        self.strange: tuple[Stranger, ...] = ()
         self.machine = Amount(2**50, 100_000.0)
         """How large the machine is; by default whatever fits."""
         self.memory = 32 * 2**20
@@ -90,6 +91,9 @@ class FakeRuntime:
         self._ask("")
         ours = {replica: run.seen for replica, run in self._runs.items() if app is None or run.seen.app == app}
         return ours, dict(self._artefacts)
+
+    def strangers(self) -> tuple[Stranger, ...]:
+        return self.strange
 
     def on_change(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)
@@ -201,6 +205,11 @@ class FakeRuntime:
         """Somebody changes its limits behind rota's back."""
         run = self._runs[replica]
         self._see(run, replace(run.seen, limits=limits))
+
+    def alter_by_hand(self, replica: ReplicaId, *oddities: str) -> None:
+        """Somebody does that to it, in the words of a runtime that sees it."""
+        run = self._runs[replica]
+        self._see(run, replace(run.seen, oddities=oddities))
 
     def vanish(self, replica: ReplicaId) -> None:
         """It is gone, as if somebody had removed it behind rota's back."""

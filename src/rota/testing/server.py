@@ -16,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -173,6 +173,10 @@ class RunningServer:
             while not await holds():  # noqa: ASYNC110 - the condition is another process's: nobody sets an event
                 await asyncio.sleep(0.01)
 
+    async def is_ready(self) -> bool:
+        """Whether store, runtime and HAProxy answer the daemon."""
+        return await asyncio.to_thread(self._is_ready)
+
     def child(self, name: str) -> Mapping[str, Any]:
         """The keeper's record of one of its children (a replica, or ``haproxy``)."""
         record: Mapping[str, Any] = json.loads((self.directory / f"state/keeper/children/{name}.json").read_text())
@@ -183,6 +187,15 @@ class RunningServer:
         pid = int(self.child(name)["pid"])
         self.kill_pid(pid)
         return pid
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """The daemon does nothing at all as long as the block lasts, as under a debugger or on a machine that swaps."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
 
     def kill_pid(self, pid: int) -> None:
         """SIGKILL to a process of this server."""
@@ -200,7 +213,7 @@ class RunningServer:
             assert self._process is not None
             if self._process.returncode is not None:
                 raise ServerBroken(f"rota serve ended with {self._process.returncode}\n{self.log[-4000:]}")
-            if await asyncio.to_thread(self._is_ready):
+            if await self.is_ready():
                 return
             await asyncio.sleep(0.02)
         raise ServerBroken(f"rota serve is not ready after {START_TIMEOUT:g} s\n{self.log[-4000:]}")

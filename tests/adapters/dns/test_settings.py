@@ -84,6 +84,9 @@ def test_a_file_that_is_none(tmp_path: Path, text: str, reason: str) -> None:
         (["--dns", "localhost:53"], "write it as 127.0.0.1:5353"),
         (["--dns", "127.0.0.1"], "write it as 127.0.0.1:5353"),
         (["--dns", "127.0.0.1:99999"], "write it as 127.0.0.1:5353"),
+        (["--dns-ttl", "6s"], "write it as 1s, at most 5s"),
+        (["--dns-ttl", "0"], "write it as 1s, at most 5s"),
+        (["--dns-ttl", "soon"], "write it as 1s, at most 5s"),
         (["--dns-allow", "172.17.0.1/16"], "write it as 172.17.0.0/16"),
     ],
 )
@@ -99,3 +102,4 @@ def test_options_about_dns(tmp_path: Path) -> None:
     assert (given.dns, given.dns_networks) == ("[::1]:5353", ("172.17.0.0/16",))
     assert given.dns_zones[0].zone == "example.org"
     assert read_options([]).dns is None
+    assert (read_options([]).dns_ttl, read_options(["--dns-ttl", "5s"]).dns_ttl) == (1, 5)

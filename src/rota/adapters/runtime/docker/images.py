@@ -68,21 +68,23 @@ class Images:
         if known is None or known.state is not ArtefactState.PREPARED:
             self._begin(order)
 
-    async def id_for(self, order: ReleaseOrder) -> str:
-        """The image that a release is pinned to, had again if somebody has removed it a moment ago. Raises StartFailed
-        when that cannot be; EngineLost, Refused."""
+    async def image_of(self, order: ReleaseOrder) -> Mapping[str, Any]:
+        """What the engine says of the image that a release is pinned to, had again if somebody has removed it a moment
+        ago. Raises StartFailed when that cannot be; EngineLost, Refused."""
         key = (order.app, order.release)
         pin = self._pins.of(key)
         if pin is None:
             raise StartFailed(f"the files of release {order.release} of {order.app} are not there; deploy again")
-        if await self._inspected(pin.image) is None:
+        found = await self._inspected(pin.image)
+        if found is None:
             await asyncio.wait([self._begin(order)])
             known, pin = self._known.get(key), self._pins.of(key)
             if known is not None and known.state is ArtefactState.FAILED:
                 raise StartFailed(known.reason)
-            if known is None or pin is None:
+            found = await self._inspected(pin.image) if known is not None and pin is not None else None
+            if found is None:
                 raise EngineLost(f"the engine was lost while the image of release {order.release} was fetched")
-        return pin.image
+        return found
 
     async def forget(self, app: str, keep_releases: frozenset[int]) -> None:
         """Removes the tags of all other releases; an image goes with the last tag that anybody gave it. Raises
