@@ -168,9 +168,7 @@ class World:
             case s.DrainServer():
                 self._set_server(step.replica, ServerState.DRAIN)
                 self._idle_since[step.replica] = at
-            case s.SuspendServer():
-                self._set_server(step.replica, ServerState.MAINT)
-            case s.DisableServer():
+            case s.DisableServer() | s.SuspendServer():
                 self._set_server(step.replica, ServerState.MAINT)
                 if self._durations.drain.seconds >= NOISE:
                     self._open_until[step.replica] = at + self._durations.drain.seconds

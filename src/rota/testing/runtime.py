@@ -66,6 +66,8 @@ class FakeRuntime:
         """While not empty every call raises StepFailed with it."""
         self.silent = False
         """While True nobody is woken (an event that was lost)."""
+        self.ill: dict[ReplicaId, str] = {}
+        """Whose health check fails from now on, and what it sees."""
         self.enforces_limits = True
         self.strange: tuple[Stranger, ...] = ()
         self.machine = Amount(2**50, 100_000.0)
@@ -242,6 +244,8 @@ class FakeRuntime:
         listening = self.answers(replica)
         if not listening.passed:
             return listening
+        if replica in self.ill:
+            return ProbeResult(self.ill[replica])
         return self._since_start(replica, lambda faults: faults.healthy_after, "HTTP 503")
 
     # Within
