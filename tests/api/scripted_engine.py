@@ -187,7 +187,7 @@ class ScriptedEngine:
 
     def finish(self, id: str) -> None:
         view = self._rollouts[id]
-        view.update({"finished_at": "2026-11-22T12:00:04.200Z", "progress": {"done": 3, "of": 3}} | self.ending)
+        view.update({"finished_at": "2026-11-22T12:00:04.200Z", "progress": progress(3)} | self.ending)
         self.record(view, "phase", phase=view["phase"], reason=view["reason"])
 
     async def pause(self, rollout: str) -> View:
@@ -341,13 +341,17 @@ def rollout_view(app: str, number: int, kind: str) -> View:
         "policy": {},
         "started_at": "2026-11-22T12:00:00.000Z",
         "finished_at": None,
-        "progress": {"done": 0, "of": 3},
+        "progress": progress(0),
         "failures": [],
         "steps": [
             {"at": "2026-11-22T12:00:01.000Z", "step": "StartReplica", "replica": "hello-4", "reason": "slot 1 is due"}
         ],
         "receipt": RECEIPT,
     }
+
+
+def progress(done: int) -> View:
+    return {"done": done, "of": 3, "seconds_left": None if done == 3 else 125.0}
 
 
 def plan_view(app: str, order: Order) -> View:

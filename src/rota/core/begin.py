@@ -236,6 +236,7 @@ def rolling(state: AppState, change: Change, now: float) -> AppState:
 def _policies(state: AppState, change: Change) -> tuple[Policy, Policy | None]:
     """Of the way there and, where that differs, of the way back."""
     numbers = {state.desired.current.release, change.target.release}
+    numbers |= {slot.release for slot in state.desired.slots.values()}  # of a rollout that gives way to this one
     one = any(state.releases[number].spec.overlap is Overlap.FORBID for number in numbers if number in state.releases)
     policy = resolve(
         change.spec,

@@ -133,10 +133,10 @@ def _cut(here: Situation, member: Member, deadline: float, count: int) -> bool:
     """Asks for the end of what is open at the deadline; whether that has been tried for long enough. A daemon that
     died between writing a cut down and making it is why it is asked for again, and not counted again."""
     cut_at = member.record.cut_at
-    if here.now >= deadline + CUT_TIME:
-        return True
-    if cut_at is None:
+    if cut_at is None:  # counted in any case, also when no daemon ran at the deadline
         here.draft.add(CutConnections(member.id, "drain.timeout has passed", count))
+    elif here.now >= max(deadline + CUT_TIME, cut_at + CUT_AGAIN):
+        return True
     elif here.now >= cut_at + CUT_AGAIN:
         here.draft.add(CutConnections(member.id, "what was to be cut is still open", 0))
     else:

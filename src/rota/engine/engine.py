@@ -29,6 +29,7 @@ from rota.engine.planner import Planner, promised
 from rota.engine.reconciler import Reconciler
 from rota.engine.statistics import Statistics
 from rota.engine.supervisor import Supervisor
+from rota.engine.time_left import TimeLeft
 from rota.engine.views import View
 from rota.ports.balancer import Balancer
 from rota.ports.clock import Clock
@@ -86,6 +87,7 @@ class Engine:
         self._on_shutdown = on_shutdown
         self._ordering = asyncio.Lock()
         self._planner = Planner(store, balancer, clock)
+        self._time_left = TimeLeft(store, clock)
 
     # What it shows
 
@@ -210,13 +212,27 @@ class Engine:
     async def follow_events(
         self, *, app: str | None = None, rollout: str | None = None, after: int
     ) -> AsyncIterator[View]:
-        """Events over ``after``, then new ones; with ``rollout``, ends after that rollout's last event."""
+        """Events over ``after``, then new ones; with ``rollout``, ends after that rollout's last event, and what it
+        has come to is told between them (kind ``progress``, no event and without a number)."""
         if rollout is not None and (await self._ended_before(rollout, after)):
             return
+        told: View | None = None
         async for event in self._supervisor.journal.follow(app=app, rollout=rollout, after=after):
             yield views.event_view(event)
             if rollout is not None and event.kind is EventKind.PHASE and Phase(event.phase).ended:
                 return
+            progress = await self._progress(rollout) if rollout is not None else None
+            if progress is not None and progress != told:
+                told = progress
+                yield {"kind": "progress", "rollout": rollout, "progress": progress}
+
+    async def _progress(self, id: str) -> View | None:
+        """Of a rollout under way."""
+        for app in self._supervisor.apps.values():
+            rollout = app.state.recorded.running_rollout
+            if rollout is not None and rollout.id == id:
+                return views.progress_view(rollout, app.state, await self._time_left.of(app))
+        return None
 
     async def log_lines(self, app: str, replica: str | None, tail: int) -> list[View]:
         lines: list[View] = []
@@ -259,7 +275,10 @@ class Engine:
         steps = await self._store.events(rollout=rollout.id, limit=STEPS_SHOWN)
         app = self._supervisor.apps.get(rollout.app)
         shown = [event for event in steps if event.step is not None and event.kind is not EventKind.STEP_FAILED]
-        return views.rollout_view(rollout, app.state if app else None, app.observation if app else None, shown)
+        if app is None or app.state.recorded.running_rollout != rollout:
+            return views.rollout_view(rollout, app.state if app else None, app.observation if app else None, shown)
+        left = await self._time_left.of(app)
+        return views.rollout_view(rollout, app.state, app.observation, shown, left)
 
     def _without_steps(self, rollout: Rollout) -> View:
         app = self._supervisor.apps.get(rollout.app)

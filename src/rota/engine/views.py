@@ -95,13 +95,17 @@ def release_view(release: Release, state: AppState) -> View:
     }
 
 
-def rollout_view(rollout: Rollout, state: AppState | None, observed: Observation | None, steps: list[Event]) -> View:
+def rollout_view(
+    rollout: Rollout,
+    state: AppState | None,
+    observed: Observation | None,
+    steps: list[Event],
+    seconds_left: float | None = None,
+) -> View:
     """With its steps, when there are any given."""
     live = observed.balancer.rows if observed and not rollout.phase.ended else ()
     outages = _outages(rollout, observed) if not rollout.phase.ended else ()
     counted = receipt(rollout, live, outages)
-    slots = state.desired.replicas if state else len(rollout.taken)
-    done = sum(taken.finished_at is not None for taken in rollout.taken.values())
     return {
         "id": rollout.id,
         "app": rollout.app,
@@ -115,11 +119,18 @@ def rollout_view(rollout: Rollout, state: AppState | None, observed: Observation
         "started_at": moment(rollout.started_at or rollout.created_at),
         "finished_at": moment(rollout.finished_at),
         "skipped": sorted(rollout.skipped),
-        "progress": {"done": done, "of": slots},
+        "progress": progress_view(rollout, state, seconds_left),
         "failures": [failure_view(failure) for failure in rollout.failures],
         "steps": [step_view(event) for event in steps],
         "receipt": receipt_view(counted) | _kept_promise(rollout, steps),
     }
+
+
+def progress_view(rollout: Rollout, state: AppState | None, seconds_left: float | None) -> View:
+    """Slots done, and the time to its end, unless it has ended or nobody can say."""
+    slots = state.desired.replicas if state else len(rollout.taken)
+    done = sum(taken.finished_at is not None for taken in rollout.taken.values())
+    return {"done": done, "of": slots, "seconds_left": None if seconds_left is None else round(seconds_left, 1)}
 
 
 def policy_view(rollout: Rollout) -> View:
