@@ -17,7 +17,6 @@ from rota.core.errors import Conflict, Missing, NotFound, Problem, SpecError, Us
 from rota.core.events import EventKind
 from rota.core.fitness import RuntimeKind, misfits
 from rota.core.order import Deploy, Order
-from rota.core.redaction import shown
 from rota.core.rollout import Phase, Rollout
 from rota.core.spec import AppSpec
 from rota.core.state import AppState
@@ -100,7 +99,7 @@ class Engine:
         last = app.state.recorded.rollout
         release = app.state.releases.get(app.state.desired.current.release)
         shown["rollout"] = await self._rollout_view(last) if last else None
-        shown["spec"] = _redacted(release.spec.model_dump(mode="json")) if release else {}
+        shown["spec"] = views.spec_view(release.spec) if release else {}
         return shown
 
     def replicas(self, name: str) -> View:
@@ -391,14 +390,3 @@ def _refuse_misfit(spec: AppSpec, runtime: RuntimeKind) -> None:
     found = misfits(spec, runtime)
     if found:
         raise SpecError([Problem(reason, key=key) for key, reason in found.items()])
-
-
-def _redacted(spec: View) -> View:
-    """Values of environment variables may be secrets, a registry's password is one, and addresses of notices hold some:
-    shown are their names alone."""
-    spec["notify"] = [shown(url) for url in spec.get("notify", [])]
-    spec["env"] = [{"name": entry["name"], "value": "(hidden)"} for entry in spec.get("env", [])]
-    registry = (spec.get("image") or {}).get("registry") or {}
-    if registry.get("password"):
-        registry["password"] = "(hidden)"  # noqa: S105
-    return spec

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
 from rota.adapters.cgroupfiles import directories, members
@@ -42,17 +42,20 @@ class ContainerExec:
         entry = self._entry_of(replica)
         if entry is None or not entry.seen.running:
             raise StepFailed(f"{replica} does not run")
-        output, mark, code = Output(most_output), Mark(), None
+        output, mark, code, begun = Output(most_output), Mark(), None, False
         try:
             async with asyncio.timeout(timeout):
                 made = await self._create(entry, with_port(command, entry.labels.port), mark)
-                try:
-                    await self._follow(made, output)
-                except Refused as refused:
-                    return _not_started(replica, refused)
+                async with self._started(made) as pieces:
+                    begun = True
+                    async for _, content in frames(_paced(pieces)):
+                        output.add(content)
                 code = await self._code(made)
+        except Refused as refused:
+            return _not_started(replica, refused)
         except TimeoutError:
-            pass
+            if not begun:  # that says nothing of the replica
+                raise StepFailed(f"the Docker engine began nothing in {replica} within {timeout:g} s") from None
         finally:
             if code is None and self._client.is_local:
                 await asyncio.shield(asyncio.create_task(asyncio.to_thread(_end, entry, mark)))
@@ -66,12 +69,10 @@ class ContainerExec:
         except Refused as refused:
             raise StepFailed(f"{entry.labels.replica} does not run: {refused.message}") from refused
 
-    async def _follow(self, made: str, output: Output) -> None:
-        """Starts it, and reads what it writes until it has ended."""
+    def _started(self, made: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """What it writes until it has ended."""
         body = {"Detach": False, "Tty": False}
-        async with self._client.bytes(f"exec/{made}/start", {}, method="POST", body=body) as pieces:
-            async for _, content in frames(_paced(pieces)):
-                output.add(content)
+        return self._client.bytes(f"exec/{made}/start", {}, method="POST", body=body)
 
     async def _code(self, made: str) -> int:
         code = (await self._client.get(f"exec/{made}/json"))["ExitCode"]
