@@ -221,7 +221,7 @@ class _Server:
         self._supervisor = Supervisor(
             runtime=self._runtime,
             balancer=self._balancer,
-            prober=SocketProber(self._runtime.pids_of, self._runtime.namespace_of),
+            prober=SocketProber(self._runtime.pids_of, self._runtime.namespace_of, self._runtime.exec),
             connections=SocketConnections(self._runtime.namespace_of, self._balancer.pids),
             logs=self._runtime.logs,
             store=store,
@@ -240,6 +240,7 @@ class _Server:
             balancer=self._balancer,
             logs=self._runtime.logs,
             access=HaproxyAccessLog(self._options.data_dir / "haproxy"),
+            exec=self._runtime.exec,
             clock=self._clock,
             notifier=self._notifier,
             about=self._about,

@@ -16,6 +16,7 @@ from rota.cli.commands import (
     deploying,
     dns,
     doctor,
+    errand,
     history,
     maintenance,
     planning,
@@ -82,7 +83,7 @@ def test_every_step_has_its_place_in_a_rollout(step: type) -> None:
 def commands() -> Iterator[str]:
     """All of them, as a person types them."""
     shown = typer.Typer()
-    for group in (deploying, planning, changing, reading, history, rollouts, maintenance, dns):
+    for group in (deploying, planning, changing, reading, history, errand, rollouts, maintenance, dns):
         group.add_to(shown)
     doctor.add_to(shown, lambda data_dir: ())
     service.add_to(shown, lambda argv: 0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
+from rota.core.errand import Errand
 from rota.core.order import Order
 from rota.core.steering import Pace, Skip
 from rota.ports.source import Sources
@@ -70,6 +71,10 @@ class EngineFace(Protocol):
 
     async def maintain(self, name: str, on: bool) -> View:
         """The app's view; whether users are kept out by now is in it."""
+        ...
+
+    async def exec(self, app: str, errand: Errand) -> View:
+        """Runs a command in a replica and returns what came of it."""
         ...
 
     async def shutdown(self, keep_apps: bool) -> None:

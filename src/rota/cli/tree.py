@@ -14,6 +14,7 @@ from rota.cli.commands import (
     deploying,
     dns,
     doctor,
+    errand,
     history,
     maintenance,
     planning,
@@ -46,7 +47,7 @@ def _commands(serve: Callable[[list[str]], int], examine: doctor.Examine) -> typ
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     commands.callback()(_options)
-    for group in (deploying, planning, changing, reading, history, rollouts, maintenance, dns):
+    for group in (deploying, planning, changing, reading, history, errand, rollouts, maintenance, dns):
         group.add_to(commands)
     doctor.add_to(commands, examine)
     service.add_to(commands, serve)

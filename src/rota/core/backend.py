@@ -9,17 +9,18 @@ from dataclasses import MISSING, astuple, dataclass, fields, replace
 from functools import cached_property, lru_cache
 
 from rota.core.balance import Balance, ByHeader, written
+from rota.core.healthcheck import Check
 from rota.core.http import IDLE_TIMEOUT, LEAST_RESPONSE_TIMEOUT, HttpOptions
-from rota.core.spec import AppSpec, HealthCheck
+from rota.core.spec import AppSpec
 from rota.core.sticky import SameSite, Sticky
 
 
 @dataclass(frozen=True)
 class Backend:
-    """Times in seconds; ``check_path`` None is a TCP check, ``cookie`` None is no stickiness, ``cookie_age`` None a
-    cookie that ends with the browser. ``balance`` is as core.balance writes it, ``cookie_site`` a SameSite's
-    value, ``max_body`` in bytes, ``pages`` by their status. ``colour`` tells pools of the same settings apart, between
-    which a blue-green rollout switches."""
+    """Times in seconds; ``check_path`` None is a TCP check, ``expect_body`` None takes any answer, ``cookie`` None is
+    no stickiness, ``cookie_age`` None a cookie that ends with the browser. ``balance`` is as core.balance writes it,
+    ``cookie_site`` a SameSite's value, ``max_body`` in bytes, ``pages`` by their status. ``colour`` tells pools of the
+    same settings apart, between which a blue-green rollout switches."""
 
     app: str
     check_path: str | None
@@ -40,6 +41,7 @@ class Backend:
     idle_timeout: float = IDLE_TIMEOUT
     pages: tuple[tuple[int, str], ...] = ()
     access_log: bool = True
+    expect_body: str | None = None
 
     @cached_property
     def name(self) -> str:
@@ -48,7 +50,7 @@ class Backend:
 
 
 def backend_of(spec: AppSpec, colour: int = 0) -> Backend:
-    pool = _backend(spec.name, spec.check_path, spec.health_check, spec.sticky, spec.balance, colour)
+    pool = _backend(spec.name, spec.check, spec.sticky, spec.balance, colour)
     pages = tuple(sorted((page.status, page.text) for page in spec.error_pages if page.text is not None))
     limited = _limited(pool, spec.http, spec.response_timeout)
     return replace(limited, pages=pages) if pages else limited
@@ -57,14 +59,13 @@ def backend_of(spec: AppSpec, colour: int = 0) -> Backend:
 @lru_cache(maxsize=4096)  # asked several times a decision
 def _backend(
     app: str,
-    path: str | None,
-    check: HealthCheck,
+    check: Check,
     sticky: Sticky | None,
     balance: Balance | ByHeader,
     colour: int,
 ) -> Backend:
-    plain = Backend(app, path, check.interval, check.fast_interval, check.timeout, check.fall, check.rise)
-    plain = replace(plain, balance=written(balance), colour=colour)
+    plain = Backend(app, check.path, check.interval, check.fast_interval, check.timeout, check.fall, check.rise)
+    plain = replace(plain, balance=written(balance), colour=colour, expect_body=check.expect_body)
     if sticky is None:
         return plain
     cookie = replace(plain, cookie=sticky.cookie, cookie_age=sticky.max_age)

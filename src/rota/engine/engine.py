@@ -12,6 +12,7 @@ from rota.core import diagnosis, steering
 from rota.core.admission import admit
 from rota.core.capacity import Amount, Room, demand_of
 from rota.core.diagnosis import Finding
+from rota.core.errand import Errand
 from rota.core.errors import Conflict, Missing, NotFound, Problem, SpecError, UsageError
 from rota.core.events import EventKind
 from rota.core.fitness import RuntimeKind, misfits
@@ -21,6 +22,7 @@ from rota.core.spec import AppSpec
 from rota.core.state import AppState
 from rota.engine import views
 from rota.engine.dns_view import dns_view
+from rota.engine.errands import Errands
 from rota.engine.plan_view import plan_view
 from rota.engine.planner import Planner, promised
 from rota.engine.reconciler import Reconciler
@@ -32,6 +34,7 @@ from rota.engine.views import View
 from rota.ports.access import AccessLog
 from rota.ports.balancer import Balancer
 from rota.ports.clock import Clock
+from rota.ports.exec import Exec
 from rota.ports.logs import Logs
 from rota.ports.machine import Machine
 from rota.ports.notifier import Notifier
@@ -61,6 +64,7 @@ class Engine:
         balancer: Balancer,
         logs: Logs,
         access: AccessLog,
+        exec: Exec,
         clock: Clock,
         notifier: Notifier,
         about: Callable[[], View],
@@ -77,6 +81,7 @@ class Engine:
         self._balancer = balancer
         self._logs = logs
         self._access = access
+        self._errands = Errands(exec)
         self._clock = clock
         self._notifier = notifier
         self._about = about
@@ -98,7 +103,7 @@ class Engine:
         last = app.state.recorded.rollout
         release = app.state.releases.get(app.state.desired.current.release)
         shown["rollout"] = await self._rollout_view(last) if last else None
-        shown["spec"] = views.redacted(release.spec.model_dump(mode="json")) if release else {}
+        shown["spec"] = views.spec_view(release.spec) if release else {}
         return shown
 
     def replicas(self, name: str) -> View:
@@ -205,6 +210,10 @@ class Engine:
 
         await self._supervisor.app(name).change(change)
         return await self.app(name)
+
+    async def exec(self, app: str, errand: Errand) -> View:
+        """Runs a command in one of the app's replicas. Raises NotFound and StepFailed."""
+        return await self._errands.run(self._supervisor.app(app), errand)
 
     async def shutdown(self, keep_apps: bool) -> None:
         self._on_shutdown(keep_apps)

@@ -17,7 +17,7 @@ from rota.core.receipt import BALANCER_DOWN, Receipt, receipt
 from rota.core.redaction import shown
 from rota.core.rollout import Failure, Rollout
 from rota.core.situation import Draft, Member, ReplicaPhase, Situation
-from rota.core.spec import Limits
+from rota.core.spec import AppSpec, Limits
 from rota.core.state import AppState, Release
 from rota.engine.dns_view import dns_state
 
@@ -62,19 +62,6 @@ def request_view(entry: Mapping[str, Any]) -> View:
     return {**entry, "at": moment(entry["at"])}
 
 
-def redacted(spec: View) -> View:
-    """Values of environment variables may be secrets, a registry's password is one, and addresses of notices hold some:
-    shown are their names alone."""
-    spec["notify"] = [shown(url) for url in spec.get("notify", [])]
-    spec["env"] = [{"name": entry["name"], "value": "(hidden)"} for entry in spec.get("env", [])]
-    for page in spec.get("error_pages", []):
-        page.pop("text", None)  # up to 12 kB that nobody asked for
-    registry = (spec.get("image") or {}).get("registry") or {}
-    if registry.get("password"):
-        registry["password"] = "(hidden)"  # noqa: S105
-    return spec
-
-
 def replica_view(member: Member, here: Situation) -> View:
     seen, record = member.seen, member.record
     failure = record.failure
@@ -114,6 +101,20 @@ def release_view(release: Release, state: AppState) -> View:
         "command": list(release.spec.command),
         "rollout": release.rollout,
     }
+
+
+def spec_view(spec: AppSpec) -> View:
+    """The file. Values of environment variables may be secrets, a registry's password is one, and addresses of notices
+    hold some: shown are their names alone."""
+    view = spec.model_dump(mode="json")
+    view["notify"] = [shown(url) for url in view.get("notify", [])]
+    view["env"] = [{"name": entry["name"], "value": "(hidden)"} for entry in view.get("env", [])]
+    for page in view.get("error_pages", []):
+        page.pop("text", None)  # up to 12 kB that nobody asked for
+    registry = (view.get("image") or {}).get("registry") or {}
+    if registry.get("password"):
+        registry["password"] = "(hidden)"  # noqa: S105
+    return view
 
 
 def rollout_view(
