@@ -40,11 +40,6 @@ class Site:
     def wild(self) -> bool:
         return self.host.startswith(_WILD)
 
-    @property
-    def plain(self) -> bool:
-        """A whole host that serves."""
-        return not (self.wild or self.path or self.leads_to)
-
     def __str__(self) -> str:
         return f"{self.host}{_LEADS}{self.leads_to}" if self.leads_to else self.key
 
