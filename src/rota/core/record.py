@@ -324,6 +324,6 @@ def _advances(recorded: Recorded, step: s.Step) -> bool:
 
 
 def _is_another_try(recorded: Recorded, slot: int, generation: int) -> bool:
-    """The rollout has had a replica in the slot before, and others ended it."""
+    """The rollout has had a replica in the slot before, whose end did not count."""
     rollout = recorded.rollout
     return rollout is not None and generation >= rollout.generation and slot in rollout.lost

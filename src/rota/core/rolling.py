@@ -157,7 +157,7 @@ def _leaves_behind(here: Situation, rollout: Rollout, cause: Cause) -> bool:
 
 def _stalled(here: Situation, rollout: Rollout) -> tuple[Cause, str] | None:
     """No progress within the deadline, which stands still while a slot waits for its next try."""
-    waits = [slot.next_try for slot in here.recorded.slots.values()]
+    waits = [slot.next_try for number, slot in here.recorded.slots.items() if _is_tried(rollout, number)]
     deadline = max([rollout.progress_at, *waits]) + rollout.policy.progress_deadline + rollout.policy.delay
     known = (member.record.release for member in here.members.values() if member.record.release in here.state.releases)
     deadline += max((_patience(here.spec(release)) for release in known), default=0.0) + publication.patience(here)
@@ -165,6 +165,11 @@ def _stalled(here: Situation, rollout: Rollout) -> tuple[Cause, str] | None:
         here.draft.wake(deadline)
         return None
     return Cause.PROGRESS_DEADLINE, f"nothing has moved for {rollout.policy.progress_deadline:g} s"
+
+
+def _is_tried(rollout: Rollout, slot: int) -> bool:
+    """The rollout waits for the slot's tries, and counts them: else replicas that die for ever would keep it going."""
+    return slot not in rollout.lost and (rollout.target is None or slot in rollout.in_hand)
 
 
 def _patience(spec: AppSpec) -> float:

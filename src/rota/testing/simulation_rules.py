@@ -246,7 +246,7 @@ def _take(here: Situation, rollout: Rollout, step: s.TakeSlot) -> None:
         )
     for slot, taken in rollout.taken.items():
         if taken.finished_at is not None and slot in here.slots:
-            enabled = [member.record.enabled_at or 0.0 for member in here.of_slot(slot)]
+            enabled = [member.record.enabled_at or 0.0 for member in here.of_slot(slot) if member.kept]
             back = max([at for at in enabled if at >= taken.at], default=taken.finished_at)
             assert here.now >= back + rollout.policy.delay - 1e-6, "the delay after a hand-back was not kept"
 
