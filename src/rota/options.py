@@ -58,7 +58,7 @@ def read_options(argv: Sequence[str]) -> Options:
     add("--dns-allow", action="append", default=[], metavar="NETWORK", help=allow)
     ttl = "for how long the answers of --dns may be kept, 1s to 5s (default: %(default)s)"
     add("--dns-ttl", default="1s", metavar="TIME", help=ttl)
-    add("--dns-zones", type=Path, metavar="FILE", help="zones outside to keep records in, by RFC 2136 updates")
+    add("--dns-zones", type=Path, metavar="FILE", help="zones outside to keep records in")
     add("--notify", action="append", default=[], metavar="URL", help="where notices go (apprise URL; may be repeated)")
     pace = "the shortest time between two reloads of HAProxy; new apps wait for the next (default: 10s)"
     add("--reload-interval", default=RELOAD_INTERVAL, metavar="TIME", help=pace)

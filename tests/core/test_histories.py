@@ -39,6 +39,8 @@ def files(draw: st.DrawFn) -> dict[str, Any]:
     wanted: dict[str, Any] = {"replicas": draw(st.integers(1, 5)), "min_ready_seconds": draw(st.sampled_from([0, 1]))}
     wanted["repair"] = {"unhealthy_grace": draw(st.sampled_from([0, 1, 30])), "max_at_once": draw(st.integers(1, 2))}
     wanted["restart"] = {"attempts": 3, "delay": 0.1, "max_delay": 4.0, "give_up": draw(st.booleans())}
+    if draw(st.integers(0, 3)) == 0:
+        wanted["health_check"] = {"type": "exec", "command": ["check"], "interval": draw(st.sampled_from([0.1, 2]))}
     if draw(st.integers(0, 2)) == 0:
         wanted |= {"sticky": True, "drain": {"timeout": 0.2, "session_timeout": draw(st.sampled_from([None, 0, 0.1]))}}
     strategy = draw(st.sampled_from(["rolling", "rolling", "rolling", "replace", "blue-green", "one generation"]))
@@ -89,6 +91,7 @@ changes = st.sampled_from(
         {"replicas": 2},
         {"replicas": 4},
         {"health_check": {"fall": 2}},
+        {"health_check": {"type": "exec", "command": ["other check"]}},
         {"sticky": {"max_age": 9}},
         {**plain, "deployment_strategy": "blue-green", "keep_old": 20},
         {**plain, "overlap": "forbid"},

@@ -28,6 +28,7 @@ _STEPS = {
     "NoteWithdrawn": "out of DNS",
     "DrainServer": "draining",
     "DisableServer": "out of rotation",
+    "SuspendServer": "out of rotation",
     "CutConnections": "open connections cut",
     "StopReplica": "stopping",
     "KillReplica": "killed",
@@ -137,6 +138,8 @@ def _said(view: dict[str, Any]) -> str | None:
         return _STEPS.get(step)
     if view["kind"] == "step-failed":
         return f"{step} failed and is tried again"
+    if view["kind"] == "preparing":
+        return _STEPS["PrepareRelease"]
     if view["kind"] == "failure":
         return "failed"
     phase = str(view.get("phase") or "")

@@ -4,12 +4,12 @@ Called by decide once a decision; what the slots in hand then need is decided sl
 
 from __future__ import annotations
 
-from rota.core import arrival, publication
+from rota.core import arrival, publication, standstill
 from rota.core.begin import reverting
 from rota.core.observation import ArtefactState
 from rota.core.rollout import Cause, Kind, Phase, Rollout, SlotTarget
 from rota.core.situation import Member, Situation
-from rota.core.spec import AppSpec, FailureAction
+from rota.core.spec import FailureAction
 from rota.core.state import SlotRecord
 from rota.core.steps import (
     BeginRollback,
@@ -114,7 +114,7 @@ def _failing(here: Situation, rollout: Rollout) -> tuple[Cause, str] | None:
     if _too_many_failures(here, rollout):
         last = rollout.failures[-1]
         return last.cause, f"{last.replica}: {last.detail}"
-    return _stalled(here, rollout)
+    return standstill.found(here, rollout)
 
 
 def _too_many_failures(here: Situation, rollout: Rollout) -> bool:
@@ -153,28 +153,6 @@ def _leaves_behind(here: Situation, rollout: Rollout, cause: Cause) -> bool:
     for slot in stuck:
         _give_up(here, rollout, slot)
     return bool(stuck)
-
-
-def _stalled(here: Situation, rollout: Rollout) -> tuple[Cause, str] | None:
-    """No progress within the deadline, which stands still while a slot waits for its next try."""
-    waits = [slot.next_try for number, slot in here.recorded.slots.items() if _is_tried(rollout, number)]
-    deadline = max([rollout.progress_at, *waits]) + rollout.policy.progress_deadline + rollout.policy.delay
-    known = (member.record.release for member in here.members.values() if member.record.release in here.state.releases)
-    deadline += max((_patience(here.spec(release)) for release in known), default=0.0) + publication.patience(here)
-    if here.now < deadline:
-        here.draft.wake(deadline)
-        return None
-    return Cause.PROGRESS_DEADLINE, f"nothing has moved for {rollout.policy.progress_deadline:g} s"
-
-
-def _is_tried(rollout: Rollout, slot: int) -> bool:
-    """The rollout waits for the slot's tries, and counts them: else replicas that die for ever would keep it going."""
-    return slot not in rollout.lost and (rollout.target is None or slot in rollout.in_hand)
-
-
-def _patience(spec: AppSpec) -> float:
-    """Seconds that one replica may take by its own deadlines without any step."""
-    return spec.boot_timeout + spec.health_check.start_period + spec.min_ready_seconds + spec.drain_time
 
 
 def _react(here: Situation, rollout: Rollout, cause: Cause, detail: str) -> None:
@@ -248,9 +226,9 @@ def _serves(here: Situation, slot: int) -> bool:
 
 
 def _handed_back(here: Situation, slot: int) -> float:
-    """When the slot was back in rotation (V9: the delay counts from there)."""
+    """When the slot was back in rotation (V9: the delay counts from there), be it with one that has died since."""
     taken = here.rollout.taken[slot] if here.rollout is not None else None
-    enabled = [member.record.enabled_at for member in here.of_slot(slot) if member.kept and member.record.enabled_at]
+    enabled = [member.record.enabled_at for member in here.of_slot(slot) if member.record.enabled_at]
     if taken is None or taken.finished_at is None:
         return 0.0
     return max(enabled, default=taken.finished_at) if max(enabled, default=0.0) >= taken.at else taken.finished_at

@@ -110,6 +110,11 @@ class DisableServer(ReplicaStep):
 
 
 @dataclass(frozen=True)
+class SuspendServer(ReplicaStep):
+    """Out of rotation for its health alone: no hand-off begins with it, and EnableServer brings it back."""
+
+
+@dataclass(frozen=True)
 class CutConnections(ReplicaStep):
     """Ends what is still open at the drain's deadline; ``open`` of them are counted as cut (V7)."""
 
@@ -198,7 +203,8 @@ class FailReplica(ReplicaStep):
 
 @dataclass(frozen=True)
 class NoteHealth(ReplicaStep):
-    """HAProxy's check of a replica in rotation begins to fail, or passes again; HAProxy itself has acted on it."""
+    """The check of a replica in rotation begins to fail, or passes again. HAProxy itself has acted on what it saw; what
+    the daemon saw SuspendServer and EnableServer act on."""
 
     healthy: bool
 
@@ -281,7 +287,15 @@ RuntimeStep = (
     | DeleteReleases
 )
 BalancerStep = (
-    PrepareBackend | RouteApp | EnableServer | DrainServer | DisableServer | CutConnections | RemoveServer | UnrouteApp
+    PrepareBackend
+    | RouteApp
+    | EnableServer
+    | DrainServer
+    | DisableServer
+    | SuspendServer
+    | CutConnections
+    | RemoveServer
+    | UnrouteApp
 )
 DnsStep = PublishRecords | WithdrawRecords
 StoreStep = (

@@ -96,9 +96,9 @@ class DockerEngine:
     def import_busybox(self) -> str:
         return self.import_image(BUSYBOX, images.busybox(), 'CMD ["sleep", "60"]')
 
-    def import_hello(self, app: Path, name: str = HELLO) -> str:
-        """The id of an image that runs a directory's ``app.py`` as a user without rights."""
-        changes = ("WORKDIR /app", "USER 1000", "ENV HOST=0.0.0.0", 'CMD ["python3", "app.py"]')
+    def import_hello(self, app: Path, name: str = HELLO, *more: str) -> str:
+        """The id of an image that runs a directory's ``app.py`` as a user without rights; ``more`` changes."""
+        changes = ("WORKDIR /app", "USER 1000", "ENV HOST=0.0.0.0", 'CMD ["python3", "app.py"]', *more)
         return self.import_image(name, images.python_app(app), *changes)
 
     def clear(self) -> None:
