@@ -256,8 +256,8 @@ def _policies(state: AppState, change: Change) -> tuple[Policy, Policy | None]:
         one_generation=one,
     )
     if not state.desired.running:
-        if change.kind is Kind.DEPLOY:  # a way back that cannot be is refused now, not at the first restart
-            way_back(change.spec, change.replicas, change.options, policy, same_release=False, one_generation=one)
+        # A way back that cannot be is refused now, not at the first restart.
+        way_back(change.spec, change.replicas, change.options, policy, same_release=False, one_generation=one)
         return replace(policy, parallelism=change.replicas, delay=0.0, barrier=False, switch=False), None
     if change.target.min_generation != state.recorded.next_generation and not change.instant:
         policy = replace(policy, switch=False)  # no replica is replaced, so there is nothing to switch to
