@@ -14,6 +14,7 @@ from rota.adapters.balancer.haproxy import Settings
 from rota.adapters.balancer.haproxy.config import render
 from rota.adapters.balancer.haproxy.maps import draws, hosts_map, routes_map
 from rota.adapters.balancer.haproxy.state import App, Server, State, read_state
+from rota.adapters.balancer.haproxy.succession import PASSED_MAP
 from rota.core.backend import Backend
 from rota.core.errors import UsageError
 from rota.core.names import replica_id
@@ -68,6 +69,7 @@ def test_haproxy_accepts_every_file(tmp_path: Path, kind: str, state: State) -> 
     (tmp_path / "haproxy.cfg").write_text(render(state, Settings(tmp_path, maxconn=100), KEY))
     (tmp_path / "hosts.map").write_text(hosts_map(state))
     (tmp_path / "routes.map").write_text(routes_map(state))
+    (tmp_path / PASSED_MAP).write_text("")
     done = subprocess.run(
         [binary_of(kind), "-c", "-C", str(tmp_path), "-f", "haproxy.cfg"], capture_output=True, text=True, check=False
     )

@@ -12,6 +12,7 @@ from rota.adapters.balancer.haproxy.backends import server_words
 from rota.adapters.balancer.haproxy.disk import Disk
 from rota.adapters.balancer.haproxy.launcher import Launcher
 from rota.adapters.balancer.haproxy.maps import HOSTS_MAP, ROUTES_MAP, hosts_map, routes_map
+from rota.adapters.balancer.haproxy.oldworkers import OldWorkers
 from rota.adapters.balancer.haproxy.reloads import Ended, Reloads
 from rota.adapters.balancer.haproxy.settings import Settings, can_bind
 from rota.adapters.balancer.haproxy.socket import NotAnswering
@@ -42,6 +43,7 @@ class HaproxyBalancer:
         self._argv = settings.argv(binary)
         self._launcher = launcher
         self._haproxy = Haproxy(settings)
+        self._old = OldWorkers(settings)
         self._disk = Disk(settings, binary)
         self._state = State()
         self._known_gaps: tuple[Gap, ...] = ()
@@ -142,9 +144,9 @@ class HaproxyBalancer:
             if path is not None:
                 await self._haproxy.tell(f"shutdown sessions server {path}", accept=_GONE)
             for pid in (await self._haproxy.workers()).old:
-                old = await self._haproxy.read_old(pid)
+                old = await self._old.read(pid)
                 if old is not None and replica in old.servers:
-                    await self._haproxy.cut_old(pid, old.servers[replica].backend, replica)
+                    await self._old.cut(pid, old.servers[replica].backend, replica)
 
     async def remove(self, replica: ReplicaId) -> None:
         async with self._lock:
@@ -309,6 +311,7 @@ class HaproxyBalancer:
         witness = await self._haproxy.reload()
         self._state = state
         self._ended.follow(witness, before.pid)
+        await self._old.pass_on(before.pid)  # before a server goes, which it could still send to; each look tries again
         for server in before.servers.values():
             path = f"{word(server.backend)}/{word(server.name)}"
             if server.state is ServerState.DRAIN:
@@ -327,8 +330,9 @@ class HaproxyBalancer:
         readings = {}
         workers = await self._haproxy.workers()
         self._old_workers = workers.current is None or bool(workers.old)
+        self._old.forget(workers.old)
         for pid in workers.old:
-            process, reading = process_id(pid), await self._haproxy.read_old(pid)
+            process, reading = process_id(pid), await self._old.read(pid)
             if process is not None and reading is not None:
                 self._ended.note(process, reading)
                 readings[process] = reading

@@ -6,6 +6,7 @@ from rota.adapters.balancer.haproxy.backends import backend_section
 from rota.adapters.balancer.haproxy.frontend import frontend_section
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.state import State
+from rota.adapters.balancer.haproxy.succession import SUCCESSOR_SECTION
 from rota.adapters.balancer.haproxy.words import ms
 
 
@@ -15,7 +16,7 @@ def render(state: State, settings: Settings, key: str) -> str:
     apps = [app for _, app in sorted(state.apps.items())]
     pools = [backend_section(app, pool, key) for app in apps for _, pool in sorted(app.pools.items())]
     head = ["# Written by rota; changes made by hand are lost.", *state.lines(), _head(settings)]
-    return "\n".join([*head, frontend_section(state, settings), *pools, ""])
+    return "\n".join([*head, frontend_section(state, settings), SUCCESSOR_SECTION, *pools, ""])
 
 
 def _head(settings: Settings) -> str:

@@ -13,6 +13,7 @@ from rota.adapters.balancer.haproxy.config import render
 from rota.adapters.balancer.haproxy.maps import HOSTS_MAP, ROUTES_MAP, hosts_map, routes_map
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.state import State, read_state
+from rota.adapters.balancer.haproxy.succession import PASSED_MAP
 from rota.core.errors import StepFailed
 
 _KEY = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -87,16 +88,21 @@ class Disk:
 
     def _replace_trial(self, trial: Path, state: State) -> None:
         try:
-            for name in (HOSTS_MAP, ROUTES_MAP):
-                if not (self._settings.directory / name).exists():
-                    _replace(self._settings.directory / name, "")
+            self._begin_maps(HOSTS_MAP, ROUTES_MAP, PASSED_MAP)
             _replace(trial, self._render(state))
         except (OSError, ValueError) as error:
             raise StepFailed(f"HAProxy's file could not be written: {error}") from error
 
     def _write_config(self, state: State) -> bool:
+        self._begin_maps(PASSED_MAP)
         _replace(self._settings.config, self._render(state))
         return False
+
+    def _begin_maps(self, *names: str) -> None:
+        """HAProxy starts with no file that names a map which is not there."""
+        for name in names:
+            if not (self._settings.directory / name).exists():
+                _replace(self._settings.directory / name, "")
 
     def _write_maps(self, state: State) -> bool:
         hosts = _replace(self._settings.directory / HOSTS_MAP, hosts_map(state))

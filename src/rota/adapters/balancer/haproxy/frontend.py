@@ -5,6 +5,7 @@ from __future__ import annotations
 from rota.adapters.balancer.haproxy.maps import DRAWS, HOSTS_MAP, ROUTES_MAP
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.state import State
+from rota.adapters.balancer.haproxy.succession import PASS_ON, SUCCESSOR_BIND
 from rota.adapters.balancer.haproxy.words import cookie_name
 
 _LEAD = """\
@@ -22,6 +23,8 @@ def _find(settings: Settings) -> str:
     return f"""\
 frontend http
 {binds}
+{SUCCESSOR_BIND}
+{PASS_ON}
   http-request set-var(txn.app) req.hdr(host),field(1,:),lower,map({HOSTS_MAP})
   http-request return status 404 content-type text/plain string "No app has this host name.\\n" unless {{ var(txn.app) -m found }}
   http-request set-var(txn.draw) rand({DRAWS})

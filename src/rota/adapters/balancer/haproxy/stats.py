@@ -3,11 +3,15 @@ worker.py. Field names are those of HAProxy's management guide, sections 9.1 and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 
+from rota.adapters.balancer.haproxy.succession import NEXT
 from rota.core.observation import ServerState
+
+ROWS = "show stat -1 6 -1"  # any proxy, backends (2) and servers (4), any server
 
 _MAINT = 0x01 | 0x02 | 0x04  # srv_admin_state: forced, inherited, by configuration
 _DRAIN = 0x08 | 0x10
@@ -24,6 +28,8 @@ _CHECKS = {
 }
 _NO_FAILURES = frozenset({"", "UNK", "INI", "L4OK", "L6OK", "L7OK", "L7OKC"})
 _OF_BACKEND = slice(2, 7)
+_OWN = "GLOBAL"  # the frontend of the command line
+_ANSWER = re.compile(r"\s+txn=.* status=(-?\d+)")
 _ENTRY_COLUMNS = ("be_name", "srv_name", "srv_admin_state", "srv_op_state", "srv_addr", "srv_port")
 
 
@@ -63,12 +69,14 @@ class BackendReading:
 
 @dataclass(frozen=True)
 class Reading:
-    """All that one process of HAProxy said at one moment; ``uptime`` in seconds."""
+    """All that one process of HAProxy said at one moment; ``uptime`` in seconds. ``sends``: the backends to whose
+    servers an old one may still send requests that are not at them yet, None for all."""
 
     servers: Mapping[str, ServerReading] = field(default_factory=dict)
     backends: Mapping[str, BackendReading] = field(default_factory=dict)
     pid: int = 0
     uptime: int = 0
+    sends: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,19 @@ class Entry:
     state: ServerState
     up: bool
     address: tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Session:
+    """One request or connection under way; ``backend`` None while that is not chosen yet."""
+
+    id: str
+    backend: str | None
+    server: str
+
+    @property
+    def passed(self) -> bool:
+        return self.backend == NEXT
 
 
 @dataclass(frozen=True)
@@ -99,6 +120,8 @@ def read_stat(text: str) -> tuple[dict[str, ServerReading], dict[str, BackendRea
             pick = itemgetter(*(cells.index(name) for name in _COLUMNS))
         elif pick is not None and len(cells) > 1:
             backend, name, cookie, *counts, last, check, code = pick(cells)
+            if backend == NEXT:
+                continue
             numbers = [int(count or 0) for count in counts]
             if name == "BACKEND":
                 backends[backend] = BackendReading(backend, *numbers[_OF_BACKEND])
@@ -146,6 +169,8 @@ def read_entries(text: str) -> dict[str, Entry]:
             pick = itemgetter(*(cells.index(name) - 1 for name in _ENTRY_COLUMNS))
         elif pick is not None and len(cells) > 1:
             backend, name, admin, operation, address, port = pick(cells)
+            if backend == NEXT:
+                continue
             flags = int(admin)
             state = ServerState.MAINT if flags & _MAINT else ServerState.DRAIN if flags & _DRAIN else ServerState.READY
             up = operation != _STOPPED and state is not ServerState.MAINT
@@ -180,13 +205,28 @@ def read_proc(text: str) -> Workers:
     return Workers(current, tuple(old))
 
 
-def sessions_of(text: str, backend: str, server: str) -> list[str]:
-    """``show sess``: the ids of the sessions that a server has."""
-    return [
-        words[0].rstrip(":")
-        for words in map(str.split, text.splitlines())
-        if words and f"be={backend}" in words and f"srv={server}" in words
-    ]
+def sessions(text: str) -> list[Session]:
+    """``show sess``: the users' sessions, not those of rota itself."""
+    listed = []
+    for line in text.splitlines():
+        name, _, rest = line.partition(": ")
+        words = dict(word.split("=", 1) for word in rest.split() if "=" in word)
+        if name.startswith("0x") and words.get("fe", _OWN) != _OWN:
+            backend = words.get("be", "")
+            chosen = backend != words["fe"] and not backend.startswith("<")
+            listed.append(Session(name, backend if chosen else None, words.get("srv", "")))
+    return listed
+
+
+def answered_of(text: str) -> frozenset[str]:
+    """``show sess all``: the ids of those whose answer has begun."""
+    found, name = set(), ""
+    for line in text.splitlines():
+        if line.startswith("0x"):
+            name = line.partition(":")[0]
+        elif match := _ANSWER.match(line):
+            found |= {name} if int(match[1]) > 0 else set()
+    return frozenset(found)
 
 
 def number(info: str, key: str) -> int:

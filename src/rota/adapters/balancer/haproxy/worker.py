@@ -1,16 +1,16 @@
-"""HAProxy's processes as seen from outside: the current worker, told and read over its own socket, and the old ones
-that a reload left, reached through the master; used by balancer.py and reloads.py."""
+"""HAProxy as seen from outside: the current worker, told and read over its own socket, and the master, which names
+them all; used by balancer.py and reloads.py."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.socket import Conversation, NotAnswering, call
 from rota.adapters.balancer.haproxy.stats import (
+    ROWS,
     Entry,
     Reading,
     Workers,
@@ -19,14 +19,11 @@ from rota.adapters.balancer.haproxy.stats import (
     read_entries,
     read_proc,
     read_stat,
-    sessions_of,
 )
 from rota.core.errors import StepFailed
 
-_ROWS = "show stat -1 6 -1"  # any proxy, backends (2) and servers (4), any server
 _PAYLOAD = 8_000  # bytes of map entries a command: HAProxy takes 16 kB (tune.bufsize) in all
 _POLL = 0.005
-_OLD_DEADLINE, _OLD_TRIES = 0.25, 20  # seconds: the master says nothing for a worker that ends while it is asked
 _RELOAD_DEADLINE = 10.0  # seconds; 44 ms measured
 
 
@@ -45,7 +42,7 @@ class Haproxy:
 
     async def read(self) -> Reading:
         """The current worker, all apps, in one call. Raises NotAnswering."""
-        reading = read_all(await call(self._settings.stats_socket, f"{_ROWS};show servers state;show info"))
+        reading = read_all(await call(self._settings.stats_socket, f"{ROWS};show servers state;show info"))
         if not reading.pid:
             raise NotAnswering("HAProxy's answer was cut short")
         return reading
@@ -71,24 +68,6 @@ class Haproxy:
     async def workers(self) -> Workers:
         """Raises NotAnswering."""
         return read_proc(await call(self._settings.master_socket, "show proc"))
-
-    async def read_old(self, pid: int) -> Reading | None:
-        """An old worker's rows; None when it has ended."""
-        for _ in range(_OLD_TRIES):
-            if process_id(pid) is None:
-                return None
-            with contextlib.suppress(NotAnswering):
-                answer = await call(self._settings.master_socket, f"@!{pid} {_ROWS}", _OLD_DEADLINE)
-                servers, backends = read_stat(answer)
-                return Reading(servers, backends, pid=pid) if backends else None
-        return None
-
-    async def cut_old(self, pid: int, backend: str, server: str) -> None:
-        """Ends a server's connections in an old worker, one by one: it refuses commands about servers ("Proxy is
-        disabled"), not those about sessions. A worker that has ended is no error. Raises NotAnswering."""
-        listed = await call(self._settings.master_socket, f"@!{pid} show sess")
-        for session in sessions_of(listed, backend, server):
-            await call(self._settings.master_socket, f"@!{pid} shutdown session {session}")
 
     async def replace_map(self, name: str, text: str) -> None:
         """Exchanges a map's entries in one moment. Raises StepFailed."""
