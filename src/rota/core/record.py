@@ -128,7 +128,7 @@ def _entry_after(entry: ReplicaRecord, step: s.Step, now: float) -> ReplicaRecor
             began = entry.drain_began_at or now
             return replace(entry, drain_began_at=began, disabled_at=entry.disabled_at or now)
         case s.CutConnections():
-            return replace(entry, cut_at=now)
+            return replace(entry, cut_at=now, cut_leave=step.leave)
         case s.StopReplica():
             began = entry.stop_began_at if entry.run_before == step.run and entry.stop_began_at is not None else now
             return replace(entry, stop_began_at=began, run_before=step.run, killed_at=None)

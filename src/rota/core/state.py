@@ -59,6 +59,7 @@ class ReplicaRecord:
     """Facts about one replica, each written before the act that it permits. ``run_before`` is the run that is being
     ended for a restart in place; ``generation`` is that of the replica's next or present run; ``colour`` is the pool
     that it was made for. ``unhealthy_since``: when rota saw that HAProxy's check of it fails; None while it passes.
+    ``cut_at`` is when the last share of what was open was to be cut, ``cut_leave`` how much that was to leave.
     ``withdrawn_at``: when every view of DNS was seen to name it no more; the TTL counts from there."""
 
     slot: int
@@ -77,6 +78,7 @@ class ReplicaRecord:
     withdraw_began_at: float | None = None
     withdrawn_at: float | None = None
     colour: int = 0
+    cut_leave: int = 0
 
 
 @dataclass(frozen=True)

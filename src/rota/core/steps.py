@@ -111,9 +111,11 @@ class DisableServer(ReplicaStep):
 
 @dataclass(frozen=True)
 class CutConnections(ReplicaStep):
-    """Ends what is still open at the drain's deadline; ``open`` of them are counted as cut (V7)."""
+    """Ends what is still open after the drain's deadline until no more than ``leave`` is; ``open`` of them are counted
+    as cut (V7)."""
 
     open: int
+    leave: int = 0
 
 
 @dataclass(frozen=True)

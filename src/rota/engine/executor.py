@@ -68,7 +68,7 @@ class Executor:
             case s.DisableServer():
                 await self._balancer.disable(step.replica)
             case s.CutConnections():
-                await self._balancer.cut(step.replica)
+                await self._balancer.cut(step.replica, step.leave)
             case s.RemoveServer():
                 await self._balancer.remove(step.replica)
 

@@ -50,8 +50,8 @@ class Balancer(Protocol):
         """Nobody is sent to it any more (HAProxy: maint), and the file no longer has it. Open requests go on."""
         ...
 
-    async def cut(self, replica: ReplicaId) -> None:
-        """Ends the server's open requests and connections in every HAProxy process."""
+    async def cut(self, replica: ReplicaId, leave: int = 0) -> None:
+        """Ends the server's open requests and connections, over all HAProxy processes, until ``leave`` are left."""
         ...
 
     async def remove(self, replica: ReplicaId) -> None:

@@ -148,10 +148,11 @@ class FakeBalancer:
         for app in self.apps.values():
             app.written.discard(replica)
 
-    async def cut(self, replica: ReplicaId) -> None:
+    async def cut(self, replica: ReplicaId, leave: int = 0) -> None:
         self._begin("cut", replica)
-        if any(replica in app.servers for app in self.apps.values()):
-            self.set_server(replica, open=0)
+        for app in self.apps.values():
+            if replica in app.servers:
+                self.set_server(replica, open=min(leave, app.servers[replica].open))
 
     async def remove(self, replica: ReplicaId) -> None:
         self._begin("remove", replica)

@@ -294,7 +294,8 @@ class Simulation:
                     self._open[step.replica] = self._ends(step.replica)
                     self.balancer.count(step.replica, Counters(requests=1))
             case s.CutConnections():
-                self._open.pop(step.replica, None)
+                still = [at for at in self._open.get(step.replica, []) if at > self.now]
+                self._open[step.replica] = still[: step.leave]
             case s.PrepareBackend():
                 self._old_process_until = self.now + self.old_process_ends_after
             case _:

@@ -103,3 +103,22 @@ async def test_replicas_change_under_load_while_old_processes_live(rig: Rig) -> 
         await load.further(60, new.name)
     assert load.lost == 0, load.outcomes
     socket.close()
+
+
+async def test_long_connections_end_share_by_share_over_all_processes(rig: Rig) -> None:
+    await rig.ready(1, pool())
+    sockets = [await web_socket(rig.port, HOST) for _ in range(6)]
+    await rig.balancer.prepare(pool("/health/2"), (HOST,))
+    sockets += [await web_socket(rig.port, HOST) for _ in range(6)]
+    await rig.balancer.disable(A)
+    for leave in (9, 9, 4, 0):
+        await rig.balancer.cut(A, leave)
+        await until(lambda leave=leave: _open(rig, leave), 2)  # type: ignore[misc]
+    for reader, writer in sockets:
+        async with asyncio.timeout(2):
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def _open(rig: Rig, count: int) -> bool:
+    return (await rig.see()).servers[A].open == count

@@ -14,6 +14,7 @@ from rota.adapters.balancer.haproxy.launcher import Launcher
 from rota.adapters.balancer.haproxy.maps import HOSTS_MAP, ROUTES_MAP, hosts_map, routes_map
 from rota.adapters.balancer.haproxy.oldworkers import OldWorkers
 from rota.adapters.balancer.haproxy.reloads import Ended, Reloads
+from rota.adapters.balancer.haproxy.sessions import Session, listed
 from rota.adapters.balancer.haproxy.settings import Settings, can_bind
 from rota.adapters.balancer.haproxy.socket import NotAnswering
 from rota.adapters.balancer.haproxy.state import App, Server, State
@@ -138,15 +139,17 @@ class HaproxyBalancer:
             # A HAProxy that was started again between the two read the file that still had the server.
             await self._set_state(path, "maint")
 
-    async def cut(self, replica: ReplicaId) -> None:
+    async def cut(self, replica: ReplicaId, leave: int = 0) -> None:
         async with self._lock:
             path = await self._path(replica)
-            if path is not None:
+            there = await self._open_at(path) if path is not None and leave else []
+            if path is not None and not leave:
                 await self._haproxy.tell(f"shutdown sessions server {path}", accept=_GONE)
-            for pid in (await self._haproxy.workers()).old:
-                old = await self._old.read(pid)
-                if old is not None and replica in old.servers:
-                    await self._old.cut(pid, old.servers[replica].backend, replica)
+            old = await self._open_in_old(replica)
+            surplus = len(there) + len(old) - leave
+            for pid, session in old[: max(0, surplus)]:
+                await self._old.end(pid, session)
+            await self._haproxy.end(there[: max(0, surplus - len(old))])
 
     async def remove(self, replica: ReplicaId) -> None:
         async with self._lock:
@@ -175,6 +178,20 @@ class HaproxyBalancer:
                 await self._haproxy.tell(f"shutdown sessions server {path}", accept=_GONE)
         for name, backend in left.items():
             await self._delete(ReplicaId(name), backend)
+
+    async def _open_at(self, path: str) -> list[Session]:
+        found = listed(await self._haproxy.tell("show sess", accept=("",)))
+        return [session for session in found if f"{session.backend}/{session.server}" == path]
+
+    async def _open_in_old(self, replica: ReplicaId) -> list[tuple[int, Session]]:
+        """What is open to a server in old processes, those that end sooner first."""
+        found = []
+        for pid in (await self._haproxy.workers()).old:
+            reading = await self._old.read(pid)
+            if reading is not None and replica in reading.servers:
+                place = (reading.servers[replica].backend, replica)
+                found += [(pid, s) for s in await self._old.sessions(pid) if (s.backend, s.server) == place]
+        return found
 
     async def _gaps(self) -> tuple[Gap, ...]:
         with contextlib.suppress(StepFailed):  # HAProxy serves on without its parent; what is known of gaps stands

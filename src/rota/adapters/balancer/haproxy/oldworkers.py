@@ -11,9 +11,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 
+from rota.adapters.balancer.haproxy.sessions import Session, in_full, listed
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.socket import NotAnswering, call
-from rota.adapters.balancer.haproxy.stats import ROWS, Reading, Session, answered_of, read_stat, sessions
+from rota.adapters.balancer.haproxy.stats import ROWS, Reading, read_stat
 from rota.adapters.balancer.haproxy.succession import NEXT, PASSED_KEY, PASSED_MAP
 from rota.adapters.balancer.haproxy.worker import process_id
 
@@ -53,11 +54,13 @@ class OldWorkers:
                 return Reading(servers, backends, pid=pid, sends=sends) if backends else None
         return None
 
-    async def cut(self, pid: int, backend: str, server: str) -> None:
-        """Ends a server's connections in it, one by one. A worker that has ended is no error. Raises NotAnswering."""
-        for session in await self._sessions(pid):
-            if (session.backend, session.server) == (backend, server):
-                await self._ask(pid, f"shutdown session {session.id}")
+    async def sessions(self, pid: int) -> list[Session]:
+        """All that is open in it; nothing once it has ended. Raises NotAnswering."""
+        return in_full(await self._ask(pid, "show sess all"))
+
+    async def end(self, pid: int, session: Session) -> None:
+        """Ends one. A worker that has ended is no error. Raises NotAnswering."""
+        await self._ask(pid, f"shutdown session {session.id}")
 
     def forget(self, living: Iterable[int]) -> None:
         """Keeps nothing of workers that are no more."""
@@ -67,20 +70,16 @@ class OldWorkers:
 
     async def _sends(self, pid: int, process: str) -> frozenset[str] | None:
         """None: to any, as one request has no backend yet."""
-        listed = [session for session in await self._sessions(pid) if not session.passed]
+        own = [session for session in listed(await self._ask(pid, "show sess")) if not session.passed]
         answered = self._answered.get(process, frozenset())
-        if any(session.id not in answered for session in listed):
-            # In full, with what is answered, only when a new one is there: it is 1.4 kB a session.
-            answered = answered_of(await self._ask(pid, "show sess all"))
+        if any(session.id not in answered for session in own):
+            answered = frozenset(session.id for session in await self.sessions(pid) if session.status)
         # A new session may take the address, and so the id, of one that has ended, but never its backend any more.
-        self._answered[process] = answered & {session.id for session in listed}
-        waiting = [session for session in listed if session.id not in answered]
+        self._answered[process] = answered & {session.id for session in own}
+        waiting = [session for session in own if session.id not in answered]
         if any(session.backend is None for session in waiting):
             return None
         return frozenset(session.backend for session in waiting if session.backend is not None)
-
-    async def _sessions(self, pid: int) -> list[Session]:
-        return sessions(await self._ask(pid, "show sess"))
 
     async def _ask(self, pid: int, line: str) -> str:
         return await call(self._settings.master_socket, f"@!{pid} {line}", _DEADLINE)

@@ -3,7 +3,6 @@ worker.py. Field names are those of HAProxy's management guide, sections 9.1 and
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
@@ -28,8 +27,6 @@ _CHECKS = {
 }
 _NO_FAILURES = frozenset({"", "UNK", "INI", "L4OK", "L6OK", "L7OK", "L7OKC"})
 _OF_BACKEND = slice(2, 7)
-_OWN = "GLOBAL"  # the frontend of the command line
-_ANSWER = re.compile(r"\s+txn=.* status=(-?\d+)")
 _ENTRY_COLUMNS = ("be_name", "srv_name", "srv_admin_state", "srv_op_state", "srv_addr", "srv_port")
 
 
@@ -87,19 +84,6 @@ class Entry:
     state: ServerState
     up: bool
     address: tuple[str, int]
-
-
-@dataclass(frozen=True)
-class Session:
-    """One request or connection under way; ``backend`` None while that is not chosen yet."""
-
-    id: str
-    backend: str | None
-    server: str
-
-    @property
-    def passed(self) -> bool:
-        return self.backend == NEXT
 
 
 @dataclass(frozen=True)
@@ -203,30 +187,6 @@ def read_proc(text: str) -> Workers:
         elif part.startswith("old workers") and line.strip():
             old.append(int(line.split()[0]))
     return Workers(current, tuple(old))
-
-
-def sessions(text: str) -> list[Session]:
-    """``show sess``: the users' sessions, not those of rota itself."""
-    listed = []
-    for line in text.splitlines():
-        name, _, rest = line.partition(": ")
-        words = dict(word.split("=", 1) for word in rest.split() if "=" in word)
-        if name.startswith("0x") and words.get("fe", _OWN) != _OWN:
-            backend = words.get("be", "")
-            chosen = backend != words["fe"] and not backend.startswith("<")
-            listed.append(Session(name, backend if chosen else None, words.get("srv", "")))
-    return listed
-
-
-def answered_of(text: str) -> frozenset[str]:
-    """``show sess all``: the ids of those whose answer has begun."""
-    found, name = set(), ""
-    for line in text.splitlines():
-        if line.startswith("0x"):
-            name = line.partition(":")[0]
-        elif match := _ANSWER.match(line):
-            found |= {name} if int(match[1]) > 0 else set()
-    return frozenset(found)
 
 
 def number(info: str, key: str) -> int:

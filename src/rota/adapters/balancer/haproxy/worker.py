@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from rota.adapters.balancer.haproxy.sessions import Session
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.socket import Conversation, NotAnswering, call
 from rota.adapters.balancer.haproxy.stats import (
@@ -46,6 +47,11 @@ class Haproxy:
         if not reading.pid:
             raise NotAnswering("HAProxy's answer was cut short")
         return reading
+
+    async def end(self, sessions: Sequence[Session]) -> None:
+        """Ends some of the current worker's sessions. Raises NotAnswering."""
+        if sessions:
+            await self.tell(";".join(f"shutdown session {session.id}" for session in sessions), accept=("",))
 
     async def entries(self) -> dict[str, Entry]:
         """The current worker's servers without their counts, a tenth of the cost. Raises NotAnswering."""
