@@ -113,6 +113,8 @@ async def test_statistics_are_measured_between_two_readings(
     assert (first["cpu"]["percent"], first["cpu"]["limit_percent"]) == (50.0, 200.0)
     assert first["cpu"]["seconds"] >= statistics.LEAST_INTERVAL
     assert (first["requests"], first["app_errors"], first["open"]) == (10, 3, 2)
+    assert first["connections"] == {"requests": 2, "answers": 0, "websockets": 0, "tcp": 0}
+    assert (view["old_processes"], view["let_go"]) == (0, 0)
     assert second["requests"] == 0
     (backend,) = view["backends"]
     assert (backend["requests"], backend["app_errors"], backend["open"]) == (10, 3, 2)

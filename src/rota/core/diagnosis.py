@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from rota.core import repair
 from rota.core.names import ReplicaId
 from rota.core.notice import Letter
+from rota.core.observation import Connections
 from rota.core.quantities import written_seconds
 from rota.core.receipt import by_replica
 from rota.core.redaction import shown
@@ -19,6 +20,8 @@ from rota.core.situation import Member, ReplicaPhase, Situation
 SETTLED_FOR = 30.0  # seconds in rotation before a replica's share says anything
 LEAST_REQUESTS = 100  # of the busiest one
 UNEVEN = 2.0  # times as many requests a second as another: round-robin keeps it near 1
+
+MANY_OLD = 4  # HAProxy processes: each takes some MB, and there may be twice as many
 
 _WENT_WRONG = frozenset({Phase.PAUSED, Phase.ROLLED_BACK, Phase.FAILED})
 
@@ -57,6 +60,19 @@ def of_letters(unsent: Sequence[Letter]) -> tuple[Finding, ...]:
         Finding(Level.PROBLEM, "notices", f"{len(waiting)} could not be sent to {shown(url)}: {waiting[0].failure}")
         for url, waiting in by_url.items()
     )
+
+
+def of_connections(seen: Connections) -> tuple[Finding, ...]:
+    """HAProxy's old processes, and what had to end with some of them."""
+    found = []
+    if seen.old_processes:
+        said = f"{seen.old_processes} from before the last reload serve on until what is open in them ends"
+        level = Level.WARNING if seen.old_processes >= MANY_OLD else Level.OK
+        found.append(Finding(level, "old HAProxy processes", said))
+    for app, count in sorted(seen.let_go.items()):
+        said = f"{count} long connections were ended, as the old HAProxy process that held them had to make room"
+        found.append(Finding(Level.WARNING, app, f"{said}; reloads come with new apps and other check settings"))
+    return tuple(found)
 
 
 def _of_app(here: Situation) -> Iterable[Finding]:

@@ -170,6 +170,35 @@ class ObservedServer:
 
 
 @dataclass(frozen=True)
+class Open:
+    """What is open to one replica over all HAProxy processes: ``requests`` that wait for an answer, ``answers`` under
+    way (a download, server-sent events), ``websockets``, and plain ``tcp`` connections."""
+
+    requests: int = 0
+    answers: int = 0
+    websockets: int = 0
+    tcp: int = 0
+
+    def __add__(self, other: Open) -> Open:
+        return Open(
+            self.requests + other.requests,
+            self.answers + other.answers,
+            self.websockets + other.websockets,
+            self.tcp + other.tcp,
+        )
+
+
+@dataclass(frozen=True)
+class Connections:
+    """What is open at this moment, by replica. ``old_processes`` of HAProxy live still after a reload; ``let_go``
+    counts, by app, the long connections that were ended because their old process had to make room for another."""
+
+    open: Mapping[ReplicaId, Open] = field(default_factory=dict)
+    old_processes: int = 0
+    let_go: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Gap:
     """A stretch of time in which nobody was served; ``until`` is None while it lasts."""
 

@@ -12,7 +12,7 @@ from rota.core import diagnosis, steering
 from rota.core.admission import admit
 from rota.core.capacity import Amount, Room, demand_of
 from rota.core.diagnosis import Finding
-from rota.core.errors import Conflict, Missing, NotFound, Problem, SpecError, UsageError
+from rota.core.errors import Conflict, Missing, NotFound, Problem, SpecError, StepFailed, UsageError
 from rota.core.events import EventKind
 from rota.core.fitness import RuntimeKind, misfits
 from rota.core.order import Deploy, Order
@@ -135,8 +135,15 @@ class Engine:
             found += diagnosis.of_app(views.situation(known.state, known.observation, self._clock.now()))
         if app is None:
             found += diagnosis.of_letters(await self._store.unsent())
+            found += await self._of_connections()
             found += await asyncio.to_thread(self._examine)
         return {"findings": [{"level": one.level.value, "about": one.about, "said": one.said} for one in found]}
+
+    async def _of_connections(self) -> tuple[Finding, ...]:
+        try:
+            return diagnosis.of_connections(await self._balancer.connections())
+        except StepFailed:
+            return ()  # that HAProxy does not answer is said of every app
 
     async def ready(self) -> None:
         """Raises Missing or StepFailed naming what does not answer."""

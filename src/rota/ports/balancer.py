@@ -7,7 +7,7 @@ from typing import Protocol
 
 from rota.core.backend import Backend
 from rota.core.names import ReplicaId
-from rota.core.observation import Address, ObservedBalancer
+from rota.core.observation import Address, Connections, ObservedBalancer
 
 
 class Balancer(Protocol):
@@ -17,6 +17,10 @@ class Balancer(Protocol):
     async def observe(self) -> Mapping[str, ObservedBalancer]:
         """Each app's part, by name; an app that is not there has no entry. When HAProxy does not answer, every known
         app is shown with ``process`` None."""
+        ...
+
+    async def connections(self) -> Connections:
+        """What is open now, session by session: dearer than ``observe``, for people who ask. Raises StepFailed."""
         ...
 
     async def answering(self) -> str | None:

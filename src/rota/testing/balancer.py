@@ -12,10 +12,12 @@ from rota.core.errors import StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import (
     Address,
+    Connections,
     Counters,
     Gap,
     ObservedBalancer,
     ObservedServer,
+    Open,
     Row,
     ServerState,
 )
@@ -104,6 +106,10 @@ class FakeBalancer:
 
     async def observe(self) -> Mapping[str, ObservedBalancer]:
         return {name: self._observed(name, app) for name, app in self.apps.items()}
+
+    async def connections(self) -> Connections:
+        servers = (server for app in self.apps.values() for server in app.servers.values())
+        return Connections({server.replica: Open(requests=server.open) for server in servers if server.open})
 
     async def answering(self) -> str | None:
         return self.process_name if self._answers else None

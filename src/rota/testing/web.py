@@ -23,7 +23,8 @@ _ACCEPTED = (
 
 
 class WebServer:
-    """One replica's stand-in on 127.0.0.1. What a path does: ``/slow/S`` answers after S seconds, ``/status/N`` with
+    """One replica's stand-in on 127.0.0.1. What a path does: ``/slow/S`` answers after S seconds, ``/trickle/S``
+    begins its answer and ends it then, ``/status/N`` with
     that code, ``/empty`` closes without an answer, ``/half`` breaks its answer off, ``/socket`` upgrades, echoes and
     ends at ``bye``."""
 
@@ -74,6 +75,12 @@ class WebServer:
             case ["slow", seconds]:
                 await asyncio.sleep(float(seconds))
                 await self._reply(writer, 200)
+            case ["trickle", seconds]:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1")
+                await writer.drain()
+                await asyncio.sleep(float(seconds))
+                writer.write(b"2")
+                await writer.drain()
             case ["status", code]:
                 await self._reply(writer, int(code))
             case ["empty"]:

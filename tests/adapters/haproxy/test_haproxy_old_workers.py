@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
+from rota.adapters.balancer.haproxy import connections, reloads
 from rota.core.names import ReplicaId
-from rota.core.observation import Counters
+from rota.core.observation import Counters, Open
 from rota.testing.haproxy import APP, HOST, Rig, pool, until
 from rota.testing.web import Load, web_socket
 
@@ -122,3 +123,46 @@ async def test_long_connections_end_share_by_share_over_all_processes(rig: Rig) 
 
 async def _open(rig: Rig, count: int) -> bool:
     return (await rig.see()).servers[A].open == count
+
+
+async def test_what_is_open_is_told_by_kind_over_all_processes(rig: Rig) -> None:
+    await rig.ready(1, pool())
+    sockets = [await web_socket(rig.port, HOST) for _ in range(2)]
+    await rig.balancer.prepare(pool("/health/2"), (HOST,))
+    sockets += [await web_socket(rig.port, HOST)]
+    waiting = asyncio.create_task(rig.client().ask("/slow/1"))
+    answering = asyncio.create_task(rig.client().ask("/trickle/1"))
+    await until(lambda: _open(rig, 5), 2)
+    await until(lambda: _answering(rig), 2)
+    seen = await rig.balancer.connections()
+    assert seen.open == {A: Open(requests=1, answers=1, websockets=3)}
+    assert seen.old_processes == 1
+    await asyncio.gather(waiting, answering)
+    for _, writer in sockets:
+        writer.close()
+
+
+async def _answering(rig: Rig) -> bool:
+    return bool((await rig.balancer.connections()).open[A].answers)
+
+
+async def test_the_oldest_process_makes_room_and_what_ends_with_it_is_counted(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reloads, "_MOST_OLD", 1)
+    monkeypatch.setattr(reloads, "_PATIENCE", 0.0)
+    monkeypatch.setattr(connections, "_LEAST_AGE", 0)
+    monkeypatch.setattr(connections, "_EVERY", 0.0)
+    await rig.ready(1, pool())
+    first, second = [await web_socket(rig.port, HOST) for _ in range(3)], []
+    await rig.balancer.prepare(pool("/health/2"), (HOST,))
+    second = [await web_socket(rig.port, HOST)]
+    await rig.balancer.prepare(pool("/health/3"), (HOST,))
+    for reader, _ in first:
+        async with asyncio.timeout(2):
+            assert await reader.read() == b""
+    assert (await rig.balancer.connections()).let_go == {APP: 3}
+    assert (await (await rig.another_daemon()).connections()).let_go == {APP: 3}
+    assert (await rig.see()).servers[A].open == 1
+    for _, writer in first + second:
+        writer.close()

@@ -9,19 +9,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from rota.adapters.balancer.haproxy.backends import server_words
+from rota.adapters.balancer.haproxy.connections import Connections
 from rota.adapters.balancer.haproxy.disk import Disk
 from rota.adapters.balancer.haproxy.launcher import Launcher
 from rota.adapters.balancer.haproxy.maps import HOSTS_MAP, ROUTES_MAP, hosts_map, routes_map
 from rota.adapters.balancer.haproxy.oldworkers import OldWorkers
 from rota.adapters.balancer.haproxy.reloads import Ended, Reloads
-from rota.adapters.balancer.haproxy.sessions import Session, listed
 from rota.adapters.balancer.haproxy.settings import Settings, can_bind
 from rota.adapters.balancer.haproxy.socket import NotAnswering
 from rota.adapters.balancer.haproxy.state import App, Server, State
-from rota.adapters.balancer.haproxy.stats import Entry, Reading, Workers
+from rota.adapters.balancer.haproxy.stats import Entry, Reading
 from rota.adapters.balancer.haproxy.view import View, app_of, gaps_of
+from rota.adapters.balancer.haproxy.watch import Watch
 from rota.adapters.balancer.haproxy.words import word
 from rota.adapters.balancer.haproxy.worker import Haproxy, process_id
+from rota.core import observation
 from rota.core.backend import Backend
 from rota.core.errors import StepFailed
 from rota.core.names import ReplicaId
@@ -30,8 +32,6 @@ from rota.core.observation import Address, Gap, ObservedBalancer, ServerState
 _START_DEADLINE = 5.0
 _REMOVE_DEADLINE = 5.0
 _POLL = 0.01
-_WATCH = 1.0
-_WATCH_LOST = 0.05
 _STATE_SAID = ("no need to change", "IP changed", "port changed")
 _GONE = ("No such server", "No such backend", "Can't find")
 
@@ -45,14 +45,15 @@ class HaproxyBalancer:
         self._launcher = launcher
         self._haproxy = Haproxy(settings)
         self._old = OldWorkers(settings)
+        self._connections = Connections(self._haproxy, self._old)
         self._disk = Disk(settings, binary)
         self._state = State()
         self._known_gaps: tuple[Gap, ...] = ()
         self._lock = asyncio.Lock()
         self._ended = Ended(self._wake_all)
-        self._reloads = Reloads(self._haproxy, settings.reload_interval, self._carry_out_reload)
+        self._reloads = Reloads(self._haproxy, settings.reload_interval, self._carry_out_reload, self._let_go)
         self._wakes: list[Callable[[str], None]] = []
-        self._lost = asyncio.Event()
+        self._watch = Watch(self._haproxy, self._wake_all, self._wake, self._saw_old)
         self._old_workers = True  # until the master has said that there are none; then not before the next reload
         self._watcher: asyncio.Task[None] | None = None
 
@@ -63,11 +64,11 @@ class HaproxyBalancer:
             await self._disk.check(self._state)
             outdated = await self.answering() is not None and self._disk.differs(self._state)
             self._disk.write(self._state)
-            self._launcher.on_exit(self._lost.set)
+            self._launcher.on_exit(self._watch.lost)
             await self._launcher.ensure(self._argv)
             await self._until_started()
             await self._agree(reload=outdated)
-        self._watcher = asyncio.create_task(self._watch())
+        self._watcher = asyncio.create_task(self._watch.run())
 
     async def close(self) -> None:
         """Ends the adapter's own tasks; HAProxy goes on."""
@@ -82,6 +83,11 @@ class HaproxyBalancer:
     async def observe(self) -> Mapping[str, ObservedBalancer]:
         async with self._lock:  # not in the middle of a reload, when two workers answer
             return await self._observe(await self._gaps())
+
+    async def connections(self) -> observation.Connections:
+        counted = await self._connections.counted()
+        old = (await self._haproxy.workers()).old
+        return observation.Connections(counted, len(old), self._state.let_go)
 
     async def answering(self) -> str | None:
         try:
@@ -142,14 +148,10 @@ class HaproxyBalancer:
     async def cut(self, replica: ReplicaId, leave: int = 0) -> None:
         async with self._lock:
             path = await self._path(replica)
-            there = await self._open_at(path) if path is not None and leave else []
             if path is not None and not leave:
                 await self._haproxy.tell(f"shutdown sessions server {path}", accept=_GONE)
-            old = await self._open_in_old(replica)
-            surplus = len(there) + len(old) - leave
-            for pid, session in old[: max(0, surplus)]:
-                await self._old.end(pid, session)
-            await self._haproxy.end(there[: max(0, surplus - len(old))])
+            if path is not None:
+                await self._connections.cut(path, leave)
 
     async def remove(self, replica: ReplicaId) -> None:
         async with self._lock:
@@ -178,20 +180,6 @@ class HaproxyBalancer:
                 await self._haproxy.tell(f"shutdown sessions server {path}", accept=_GONE)
         for name, backend in left.items():
             await self._delete(ReplicaId(name), backend)
-
-    async def _open_at(self, path: str) -> list[Session]:
-        found = listed(await self._haproxy.tell("show sess", accept=("",)))
-        return [session for session in found if f"{session.backend}/{session.server}" == path]
-
-    async def _open_in_old(self, replica: ReplicaId) -> list[tuple[int, Session]]:
-        """What is open to a server in old processes, those that end sooner first."""
-        found = []
-        for pid in (await self._haproxy.workers()).old:
-            reading = await self._old.read(pid)
-            if reading is not None and replica in reading.servers:
-                place = (reading.servers[replica].backend, replica)
-                found += [(pid, s) for s in await self._old.sessions(pid) if (s.backend, s.server) == place]
-        return found
 
     async def _gaps(self) -> tuple[Gap, ...]:
         with contextlib.suppress(StepFailed):  # HAProxy serves on without its parent; what is known of gaps stands
@@ -314,6 +302,13 @@ class HaproxyBalancer:
                 if server.replica not in entries:
                     await self._put(app, server, entries)
 
+    async def _let_go(self, pid: int) -> None:
+        await self._connections.let_go(pid, self._note_let_go)
+
+    async def _note_let_go(self, ended: Mapping[str, int]) -> None:
+        async with self._lock:
+            self._write(self._state.with_let_go({app_of(backend): count for backend, count in ended.items()}))
+
     async def _carry_out_reload(self) -> None:
         async with self._lock:
             self._reloads.begin()
@@ -356,48 +351,15 @@ class HaproxyBalancer:
         return readings
 
     def _wake_all(self) -> None:
+        for app in self._state.apps:
+            self._wake(app)
+
+    def _wake(self, app: str) -> None:
         for wake in self._wakes:
-            for app in self._state.apps:
-                wake(app)
+            wake(app)
 
-    async def _watch(self) -> None:
-        """Wakes the engine when HAProxy is lost or back, an old process has ended, or a server's checks have turned it
-        down or up; asks now and then in case nobody said so."""
-        before: Workers | None = None
-        healthy: dict[str, bool] = {}
-        while True:
-            try:
-                async with asyncio.timeout(_WATCH if before is not None and before.current else _WATCH_LOST):
-                    await self._lost.wait()
-            except TimeoutError:
-                pass
-            lost = self._lost.is_set()
-            self._lost.clear()
-            now = await self._workers()
-            self._old_workers = self._old_workers or bool(now.old)
-            if lost or (before is not None and now != before):
-                self._wake_all()
-            before = now
-            healthy = await self._tell_health(healthy)
-
-    async def _tell_health(self, before: Mapping[str, bool]) -> dict[str, bool]:
-        """Wakes the apps that have a server whose checks say something else than ``before``; returns what they say."""
-        try:
-            entries = await self._haproxy.entries()
-        except NotAnswering:
-            return {}
-        after = {name: entry.up for name, entry in entries.items() if entry.state is ServerState.READY}
-        changed = {app_of(entries[name].backend) for name, up in after.items() if before.get(name, True) != up}
-        for app in changed:
-            for wake in self._wakes:
-                wake(app)
-        return after
-
-    async def _workers(self) -> Workers:
-        try:
-            return await self._haproxy.workers() if await self._haproxy.pid() else Workers(None, ())
-        except NotAnswering:
-            return Workers(None, ())
+    def _saw_old(self, old: tuple[int, ...]) -> None:
+        self._old_workers = self._old_workers or bool(old)
 
 
 def _unanswered(app: App, gaps: tuple[Gap, ...]) -> ObservedBalancer:

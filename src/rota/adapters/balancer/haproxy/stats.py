@@ -88,6 +88,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Workers:
+    """``old`` ones oldest first."""
+
     current: int | None
     old: tuple[int, ...]
 
@@ -178,15 +180,17 @@ def read_all(text: str) -> Reading:
 
 def read_proc(text: str) -> Workers:
     """``show proc`` on the master socket."""
-    part, current, old = "", None, []
+    part, current = "", None
+    old: list[tuple[int, int]] = []
     for line in text.splitlines():
         if line.startswith("#"):
             part = line[1:].strip()
         elif part.startswith("workers") and line.strip():
             current = int(line.split()[0])
         elif part.startswith("old workers") and line.strip():
-            old.append(int(line.split()[0]))
-    return Workers(current, tuple(old))
+            pid, _, reloads = line.split()[:3]
+            old.append((-int(reloads), int(pid)))
+    return Workers(current, tuple(pid for _, pid in sorted(old)))
 
 
 def number(info: str, key: str) -> int:

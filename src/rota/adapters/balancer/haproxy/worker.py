@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rota.adapters.balancer.haproxy.sessions import Session
+from rota.adapters.balancer.haproxy.sessions import Session, in_full
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.socket import Conversation, NotAnswering, call
 from rota.adapters.balancer.haproxy.stats import (
@@ -47,6 +47,10 @@ class Haproxy:
         if not reading.pid:
             raise NotAnswering("HAProxy's answer was cut short")
         return reading
+
+    async def sessions(self) -> list[Session]:
+        """All that is open in the current worker. Raises NotAnswering."""
+        return in_full(await call(self._settings.stats_socket, "show sess all"))
 
     async def end(self, sessions: Sequence[Session]) -> None:
         """Ends some of the current worker's sessions. Raises NotAnswering."""
