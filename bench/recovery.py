@@ -1,7 +1,8 @@
 """How soon what was killed is back: .venv/bin/python bench/recovery.py
 
 The daemon by SIGKILL: until the next one is in charge (/readyz), its start included. HAProxy's master by SIGKILL, with
-the daemon alive and dead: until a user gets an answer again. Limits: 2 s in charge, 500 ms serving."""
+the daemon alive and dead: until a user gets an answer again. With --rolling all of it in the middle of a restart.
+Limits: 2 s in charge, 500 ms serving."""
 
 from __future__ import annotations
 
@@ -29,26 +30,37 @@ LIMITS_MS = {"daemon in charge": 2000.0, "HAProxy, daemon alive": 500.0, "HAProx
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=5)
+    parser.add_argument("--rolling", action="store_true", help="while a sequential restart is under way")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args()
-    results = asyncio.run(_measure(given.times))
+    results = asyncio.run(_measure(given.times, given.rolling))
     print(json.dumps(results) if given.json else _report(results))
     return 0
 
 
-async def _measure(times: int) -> dict[str, Any]:
+async def _measure(times: int, rolling: bool) -> dict[str, Any]:
     taken: dict[str, list[float]] = {name: [] for name in LIMITS_MS}
     async with RunningServer() as server:
         source = server.directory / "hello"
         shutil.copytree(HELLO, source)
         await server.ok("deploy", cwd=source)
         for _ in range(times):
+            if rolling:
+                await _in_hand(server)
             taken["HAProxy, daemon alive"].append(await _served_again(server))
             await server.kill()
             taken["HAProxy, daemon dead"].append(await _served_again(server))
             taken["daemon in charge"].append(1000 * await server.start())
             await _rested(server)
     return {name: asdict(Spread.of(values)) | {"limit_ms": LIMITS_MS[name]} for name, values in taken.items()}
+
+
+async def _in_hand(server: RunningServer) -> None:
+    """A restart whose pauses outlast what is measured, with a replica neither ready nor gone."""
+    await server.ok("restart", "hello", "--delay", "5s", "--detach", "--supersede")
+    async with asyncio.timeout(PATIENCE):
+        while all(replica["phase"] == "ready" for replica in await server.replicas("hello")):
+            await asyncio.sleep(LOOK)
 
 
 async def _served_again(server: RunningServer) -> float:

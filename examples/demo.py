@@ -34,11 +34,12 @@ async def _show(keep: bool) -> int:
         if not keep:
             await server.end()
     sys.stdout.write(f"demo: {requests} requests, {lost} lost\n")
-    return 1 if lost else 0
+    return 1 if lost or not requests else 0
 
 
 async def _roll(server: RunningServer) -> tuple[int, int]:
-    """A deploy, then under load a rolling restart and a rolling deploy; returns what was lost, and of how many."""
+    """A deploy, then under load a rolling restart and a rolling deploy; returns what was lost, by the users' count or
+    by the receipts', whichever is more, and of how many."""
     source = server.directory / "hello"
     shutil.copytree(HELLO, source)
     _head("rota deploy, the first release with 3 replicas")
@@ -55,7 +56,9 @@ async def _roll(server: RunningServer) -> tuple[int, int]:
         report = await load.stop()
     _head("what the users' side counted")
     sys.stdout.write(f"{report.summary()}\n\n")
-    return report.lost, report.requests
+    rollouts = (await server.get("/api/v1/rollouts?app=hello&limit=10"))["rollouts"]
+    failed = sum(rollout["receipt"]["failed"] for rollout in rollouts)
+    return max(report.lost, failed), report.requests
 
 
 def _head(text: str) -> None:

@@ -16,6 +16,7 @@ MAX_HEAD_BYTES = 32 * 1024
 MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_FRAME_BYTES = 1024 * 1024
 MAX_SLOW_SECONDS = 600.0
+MAX_HELD_MIB = 16 * 1024
 WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 REASONS = {
     200: "OK",
@@ -44,6 +45,7 @@ class App:
         self.always_unhealthy = environ.get("HELLO_UNHEALTHY") == "1"
         self.access_log = environ.get("HELLO_ACCESS_LOG") == "1"
         self.healthy = True
+        self.held = b""
         self.connections: set[Connection] = set()
         self.stopping = asyncio.Event()
         self.empty = asyncio.Event()
@@ -229,6 +231,18 @@ class Connection(asyncio.Protocol):
         self.transport.resume_reading()
         self._read_requests()
 
+    def _memory(self, query: str, headers: dict[str, str], body: bytes) -> None:
+        try:
+            mebibytes = int(query.removeprefix("mib="))
+        except ValueError:
+            mebibytes = -1
+        if not 0 <= mebibytes <= MAX_HELD_MIB:
+            self._respond(400, f"mib must be 0 to {MAX_HELD_MIB}\n".encode())
+            return
+        self.app.held = b""  # first, so that it never holds both
+        self.app.held = b"x" * (mebibytes * 2**20)
+        self._respond(200, b"held\n")
+
     def _crash(self, query: str, headers: dict[str, str], body: bytes) -> None:
         complain("crash: asked to")
         os._exit(1)
@@ -326,6 +340,7 @@ class Connection(asyncio.Protocol):
         ("POST", "/health/on"): _health_on,
         ("GET", "/slow"): _slow,
         ("POST", "/echo"): _echo,
+        ("POST", "/memory"): _memory,
         ("POST", "/crash"): _crash,
         ("GET", "/sse"): _sse,
         ("GET", "/ws"): _upgrade,

@@ -34,6 +34,7 @@ from rota.adapters.disk import DirectoryDisk
 from rota.adapters.dns.views import DnsViews
 from rota.adapters.keeper.client import Children
 from rota.adapters.notifier import AppriseNotifier
+from rota.adapters.prober.connections import SocketConnections
 from rota.adapters.prober.prober import SocketProber
 from rota.adapters.runtime.process.layout import account
 from rota.adapters.runtime.process.runtime import ProcessRuntime
@@ -217,6 +218,7 @@ class _Server:
             runtime=self._runtime,
             balancer=self._balancer,
             prober=SocketProber(self._runtime.pids_of, self._runtime.namespace_of),
+            connections=SocketConnections(self._runtime.namespace_of, self._balancer.pids),
             logs=self._runtime.logs,
             store=store,
             clock=self._clock,

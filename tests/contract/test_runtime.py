@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 import pytest_asyncio
 
-from rota.core.errors import StartFailed, StepFailed
+from rota.core.errors import LimitsRefused, StartFailed, StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import Artefact, ArtefactState, ObservedReplica, RunState
 from rota.core.spec import AppSpec, Limits
@@ -199,6 +200,12 @@ async def test_two_replicas_have_two_addresses_and_two_runs(bench: Bench) -> Non
     assert first.run != second.run
 
 
+async def test_one_apps_replicas_are_looked_at_alone(bench: Bench) -> None:
+    seen = await bench.started(bench.app())
+    assert (await bench.runtime.observe("web"))[0] == {WEB_1: seen}
+    assert (await bench.runtime.observe("other"))[0] == {}
+
+
 async def test_what_cannot_be_started_fails_in_words_and_leaves_nothing(bench: Bench) -> None:
     app = bench.app("not-a-program")
     await bench.prepared(app)
@@ -274,6 +281,25 @@ async def test_limits_of_a_running_replica_change_live_and_back(bench: Bench) ->
         seen = await bench.replica()
         assert seen is not None
         assert (seen.limits, seen.run) == (limits, first.run)
+
+
+async def test_a_limit_below_what_is_used_is_refused_and_changes_nothing(
+    bench: Bench, request: pytest.FixtureRequest, component: Callable[[str], Path]
+) -> None:
+    if request.node.callspec.params["bench"] == "process":
+        component("cgroups")
+    await bench.started(
+        bench.app("sh", "-c", "x=$(head -c 20000000 /dev/zero | tr '\\0' x); while :; do sleep 1; done")
+    )
+
+    async def used() -> bool:
+        return (await bench.runtime.usage([WEB_1]))[WEB_1].memory > 16 * 2**20
+
+    await bench.until(used)
+    before = await bench.replica()
+    with pytest.raises(LimitsRefused, match=r"uses .* 16 MiB.* while it runs"):
+        await bench.runtime.update_limits(WEB_1, Limits(memory=16 * 2**20))
+    assert await bench.replica() == before
 
 
 async def test_a_running_replica_is_not_removed_and_an_exited_one_is_gone_for_good(bench: Bench) -> None:

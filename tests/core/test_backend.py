@@ -28,9 +28,16 @@ def test_another_check_needs_another_pool() -> None:
 def test_a_sticky_app_needs_a_pool_for_its_cookie() -> None:
     names = [
         backend_of(spec(**changes)).name
-        for changes in ({}, {"sticky": True}, {"sticky": {"cookie": "seat"}}, {"sticky": {"max_age": "1h"}})
+        for changes in (
+            {},
+            {"sticky": True},
+            {"sticky": {"cookie": "seat"}},
+            {"sticky": {"max_age": "1h"}},
+            {"sticky": {"secure": True}},
+            {"sticky": {"same_site": "strict"}},
+        )
     ]
-    assert len(set(names)) == 4
+    assert len(set(names)) == 6
     assert backend_of(spec(sticky=False)).name == names[0]
 
 
@@ -45,5 +52,5 @@ def test_a_name_does_not_change_with_the_settings_that_a_later_version_has() -> 
 
 def test_another_way_to_choose_a_replica_needs_another_pool() -> None:
     assert backend_of(spec()).name == backend_of(spec(balance="round-robin")).name
-    names = {backend_of(spec(balance=way)).name for way in ("round-robin", "leastconn", "random", "source")}
-    assert len(names) == 4
+    ways = ("round-robin", "leastconn", "random", "source", {"header": "X-User"}, {"header": "X-Tenant"})
+    assert len({backend_of(spec(balance=way)).name for way in ways}) == len(ways)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.core.scenario import deployed, options, releases, running, serving, settled, told
+from tests.core.scenario import deployed, empty, options, releases, running, serving, settled, told
 
 from rota.core import order as o
 from rota.core import steering
@@ -225,6 +225,23 @@ def test_a_superseding_deploy_switches_past_what_it_found() -> None:
     app.run(30.0)
     assert app.rollout.phase is Phase.SUCCEEDED
     assert releases(app).count(3) == 3
+    settled(app)
+
+
+def test_replicas_of_a_switch_that_was_given_up_are_not_restarted_in_place_for_ever() -> None:
+    """They are in another pool than their slots: those get new ones."""
+    app = empty()
+    app.runtime.faults = lambda order: Faults(stop_takes=None if order.replica == "web-1" else 0.0)
+    app.order(o.Deploy(spec=blue_green(stop_grace_period=5)))
+    app.run(20.0)
+    app.order(o.Redeploy())
+    app.run(30.0, lambda: "RemoveReplica web-3" in app.kinds())
+    assert app.rollout.phase is Phase.PROGRESSING
+    app.steps.clear()
+    app.order(o.Restart(policy=options(mode="simultaneous", order="in-place"), supersede=True))
+    app.run(30.0)
+    assert app.rollout.phase is Phase.SUCCEEDED
+    assert len(told(app, "RestartReplica")) <= 3
     settled(app)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.core.scenario import deployed, empty, options, releases, running, serving, settled, told
@@ -162,6 +163,16 @@ def test_some_failures_are_allowed_by_max_failure_ratio_and_no_more() -> None:
     app.order(o.Deploy(spec=spec_of(replicas=5, min_ready_seconds=0.5), policy=options(max_failure_ratio=0.2)))
     app.run(10.0)
     assert app.rollout.cause is Cause.CRASHED
+
+
+@pytest.mark.parametrize("section", [{"max_failure_ratio": 0.4}, {"failure_action": "continue"}])
+def test_a_first_deploy_has_nothing_to_leave_a_failed_slot_with(section: dict[str, Any]) -> None:
+    app = empty()
+    app.runtime.faults = lambda order: MOODS["crashing" if order.slot == 2 else "good"]
+    app.order(o.Deploy(spec=spec_of(replicas=3, rollout=section)))
+    app.run(60.0)
+    assert (app.rollout.phase, app.rollout.cause) == (Phase.FAILED, Cause.CRASHED)
+    assert running(app) == []
 
 
 def test_what_a_left_behind_slot_had_does_not_come_up_either() -> None:

@@ -302,6 +302,24 @@ def test_lost_files_of_a_release_are_made_again_for_a_repair() -> None:
     assert serving(app) == 1
 
 
+def test_files_lost_a_moment_after_they_were_made_are_made_again_at_once() -> None:
+    app = deployed(replicas=2)
+    for name in ("web-1", "web-2"):
+        app.runtime.lose_artefact("web", 1, known=True)
+        app.runtime.crash(ReplicaId(name))
+        app.run(1.0)
+        assert serving(app) == 2
+    settled(app)
+
+
+def test_nothing_of_a_removed_app_is_known_any_more() -> None:
+    app = deployed(replicas=1)
+    app.runtime.lose_artefact("web", 1, known=True)
+    app.order(o.Remove())
+    app.run(30.0)
+    assert "forget web []" in app.runtime.calls
+
+
 def test_limits_that_do_not_take_are_asked_for_again() -> None:
     app = deployed(replicas=1)
     app.refuses = lambda step: "before" if app.now < 1062.0 and type(step).__name__ == "UpdateLimits" else ""

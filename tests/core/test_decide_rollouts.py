@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.core.scenario import deployed, empty, options, releases, running, serving, settled, told
 
 from rota.core import order as o
 from rota.core import steering
 from rota.core.rollout import Kind, Phase
+from rota.core.spec import AppSpec, Order
+from rota.testing.runtime import Faults
+from rota.testing.simulation import Simulation
 from rota.testing.simulation_history import spec_of
 
 ARRIVES = ["StartReplica web-4", "EnableServer web-4"]
@@ -96,6 +101,49 @@ def test_the_delay_counts_from_the_hand_back() -> None:
     enabled = [done.at for done in app.steps if type(done.step).__name__ == "EnableServer"]
     taken = [done.at for done in app.steps if type(done.step).__name__ == "TakeSlot"]
     assert taken[1] - enabled[0] == pytest.approx(5.0, abs=0.01)
+
+
+def slow_app(**fields: Any) -> AppSpec:
+    return spec_of(replicas=4, boot_timeout=60, **fields)
+
+
+@pytest.mark.feature("V4", "V9")
+@pytest.mark.parametrize(
+    "order",
+    [
+        o.Restart(policy=options(delay=300)),
+        o.Redeploy(policy=options(delay=300, order="stop-first")),
+        o.Restart(policy=options(delay=300, order="in-place")),
+        o.Deploy(spec=slow_app(min_ready_seconds=10, rollout={"delay": 300})),
+        o.Restart(policy=options(delay=300, parallelism=2)),
+    ],
+    ids=["start-first", "stop-first", "in-place", "slow to be ready", "two at once"],
+)
+def test_the_longest_delay_comes_after_readiness_and_never_instead_of_it(order: o.Order) -> None:
+    """A whole rollout: no slot is taken up before the one before it is ready and in rotation, and 300 s have passed
+    since."""
+    app = deployed(replicas=4, boot_timeout=60)
+    app.runtime.faults = lambda _: Faults(listens_after=20.0, healthy_after=40.0)
+    app.order(order)
+    app.run(3600.0)
+    policy, ready_after = (
+        app.rollout.policy,
+        40.0 + app.here().spec(app.here().desired.current.release).min_ready_seconds,
+    )
+    assert app.rollout.phase is Phase.SUCCEEDED
+    taken, back = times(app, "TakeSlot"), times(app, "EnableServer")
+    started = times(app, "RestartReplica" if policy.order is Order.IN_PLACE else "StartReplica")
+    assert len(taken) == len(started) == len(back) == 4
+    for number in range(4):
+        assert back[number] >= started[number] + ready_after
+        if number >= policy.parallelism:
+            before = back[number // policy.parallelism * policy.parallelism - 1]
+            assert before + 300.0 <= taken[number] <= before + 300.01
+    settled(app)
+
+
+def times(app: Simulation, kind: str) -> list[float]:
+    return [done.at for done in app.steps if type(done.step).__name__ == kind]
 
 
 def test_a_deploy_of_the_same_file_changes_nothing() -> None:

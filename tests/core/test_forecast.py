@@ -75,7 +75,7 @@ def behaves(simulation: Simulation, boot: float, stop: float, drain: float = 0.0
 orders = st.one_of(
     st.builds(lambda policy: o.Restart(policy=policy), policies),
     st.builds(lambda policy: o.Redeploy(policy=policy), policies),
-    st.builds(lambda policy: o.ChangeLimits(memory=8 * 2**20, policy=policy), policies),
+    st.builds(lambda policy: o.ChangeLimits(memory=64 * 2**20, policy=policy), policies),
     st.builds(lambda replicas: o.Scale(replicas=replicas), st.integers(1, 6)),
     st.builds(
         lambda changes, policy: o.Deploy(spec=spec_of(**{"replicas": 3, **changes}), policy=policy),

@@ -27,39 +27,59 @@ options = st.builds(
     failure_action=st.sampled_from([None, None, *FailureAction]),
     max_failure_ratio=st.sampled_from([None, None, 0.4]),
     progress_deadline=st.just(20.0),
+    monitor=st.sampled_from([None, None, 0.0, 5.0]),
     remove_from_dns=st.booleans(),
 )
+monitors = st.sampled_from([None, 0, 5])
 
 
 @st.composite
 def files(draw: st.DrawFn) -> dict[str, Any]:
     wanted: dict[str, Any] = {"replicas": draw(st.integers(1, 5)), "min_ready_seconds": draw(st.sampled_from([0, 1]))}
     wanted["repair"] = {"unhealthy_grace": draw(st.sampled_from([0, 1, 30])), "max_at_once": draw(st.integers(1, 2))}
+    wanted["restart"] = {"attempts": 3, "delay": 0.1, "max_delay": 4.0, "give_up": draw(st.booleans())}
     if draw(st.integers(0, 2)) == 0:
         wanted |= {"sticky": True, "drain": {"timeout": 0.2, "session_timeout": draw(st.sampled_from([None, 0, 0.1]))}}
     strategy = draw(st.sampled_from(["rolling", "rolling", "rolling", "replace", "blue-green", "one generation"]))
-    if strategy != "rolling":
-        wanted["rollout"] = {"progress_deadline": 20, "failure_action": draw(st.sampled_from([None, "pause"]))}
-        if strategy == "one generation":
-            wanted["overlap"] = "forbid"
-        else:
-            wanted |= {"deployment_strategy": strategy, "keep_old": draw(st.sampled_from([0, 3, 40]))}
-    else:
-        order = draw(st.sampled_from([None, "start-first", "stop-first"])) if wanted["replicas"] > 1 else None
-        parallelism = draw(st.sampled_from([None, 1, 2, "100%"]))
-        action = draw(st.sampled_from([None, None, "rollback", "pause", "continue"]))
-        delay = draw(st.sampled_from([None, 0, 2]))
-        wanted["rollout"] = {
-            "order": order,
-            "parallelism": parallelism,
-            "failure_action": action,
-            "delay": delay,
-            "progress_deadline": 20,
-        }
+    if strategy == "one generation":
+        wanted["overlap"] = "forbid"
+    elif strategy != "rolling":
+        wanted |= {"deployment_strategy": strategy, "keep_old": draw(st.sampled_from([0, 3, 40]))}
+    sections = rolling if strategy == "rolling" else whole
+    wanted["rollout"] = {"progress_deadline": 20} | draw(
+        sections(wanted["replicas"], ("rollback", "pause", "continue"))
+    )
+    wanted["rollback"] = draw(st.one_of(st.just({}), sections(wanted["replicas"], ("pause", "continue"))))
     return wanted
 
 
-plain = {"rollout": {"progress_deadline": 20}, "deployment_strategy": "rolling", "overlap": "allow"}
+@st.composite
+def rolling(draw: st.DrawFn, replicas: int, actions: tuple[str, ...]) -> dict[str, Any]:
+    """A section of a file whose replicas are changed one by one. Some of these are refused: a floor of all of them
+    beside stop-first, or one above the count that they are scaled to."""
+    return {
+        "order": draw(st.sampled_from([None, "start-first", "stop-first"])) if replicas > 1 else None,
+        "parallelism": draw(st.sampled_from([None, 1, 2, "100%"])),
+        "failure_action": draw(st.sampled_from([None, None, *actions])),
+        "delay": draw(st.sampled_from([None, 0, 2])),
+        "min_available": draw(st.sampled_from([None, None, *range(replicas + 1)])),
+        "max_failure_ratio": draw(st.sampled_from([None, None, 0.4])),
+        "monitor": draw(monitors),
+    }
+
+
+def whole(replicas: int, actions: tuple[str, ...]) -> st.SearchStrategy[dict[str, Any]]:
+    """Where all of them change or none does, whatever their number: to go on with a part is refused."""
+    possible = [None, *(action for action in actions if action != "continue")]
+    return st.fixed_dictionaries({"failure_action": st.sampled_from(possible), "monitor": monitors})
+
+
+plain = {
+    "rollout": {"progress_deadline": 20},
+    "rollback": {},
+    "deployment_strategy": "rolling",
+    "overlap": "allow",
+}
 changes = st.sampled_from(
     [
         {},
@@ -78,7 +98,7 @@ deeds = st.one_of(
     st.tuples(st.just("restart"), st.tuples(options, st.booleans())),
     st.tuples(st.just("redeploy"), st.none()),
     st.tuples(st.just("rollback"), st.booleans()),
-    st.tuples(st.just("limits"), st.tuples(st.integers(8, 9), options)),
+    st.tuples(st.just("limits"), st.tuples(st.sampled_from([8, 9, 64, 65]), options)),
     st.tuples(st.just("scale"), st.integers(1, 5)),
     st.tuples(st.just("stop"), st.booleans()),
     st.tuples(st.just("start"), st.none()),
@@ -93,7 +113,7 @@ deeds = st.one_of(
     st.tuples(st.just("sicken_all"), st.sampled_from([0.3, 3.0, 90.0])),
     st.tuples(st.just("crash"), st.sampled_from([None, 0, 1, 2])),
     st.tuples(st.just("refuse"), st.integers(1, 6)),
-    st.tuples(st.just("dns"), st.sampled_from(["lose", "restore"])),
+    st.tuples(st.just("dns"), st.sampled_from(["lose", "restore", "tear"])),
     st.tuples(st.just("lose_balancer"), st.sampled_from([0.2, 2.0])),
 )
 waits = st.sampled_from([0.0, 0.05, 0.2, 0.6, 1.7, 5.0, 30.0])

@@ -10,6 +10,7 @@ from tests.core.scenario import deployed, options, releases, running, serving, s
 from rota.core import order as o
 from rota.core import steering
 from rota.core.names import ReplicaId
+from rota.core.notice import Topic
 from rota.core.rollout import Cause, Kind, Phase
 from rota.core.spec import FailureAction, Order
 from rota.testing.runtime import Faults
@@ -41,6 +42,27 @@ def test_a_failure_soon_after_the_success_goes_back_by_itself() -> None:
     assert app.rollouts["web.2"].phase is Phase.SUCCEEDED
     assert releases(app) == [1, 1, 1]
     settled(app)
+
+
+def test_what_was_taken_back_by_itself_is_told_once_with_its_reason_and_its_last_lines() -> None:
+    app = released()
+    app.runtime.write(ReplicaId("web-5"), "Traceback", "boom")
+    kill(app, "web-5")
+    app.run(60.0)
+    (notice,) = app.notices
+    assert (notice.topic, notice.title) == (Topic.ROLLED_BACK, "web: web.2: deploy rolled back: crashed")
+    assert notice.body == (
+        "web-5 crashed: it exited with code 3\nIts last lines:\n  | Traceback\n  | boom\n"
+        "It had succeeded; release 1 is put back in its place.\nMore: rota rollout show web.3"
+    )
+
+
+@pytest.mark.parametrize(("action", "topics"), [("pause", [Topic.PAUSED]), ("continue", [])])
+def test_where_a_person_decides_that_is_what_is_told(action: str, topics: list[Topic]) -> None:
+    app = released(rollout={"failure_action": action})
+    kill(app, "web-5")
+    app.run(60.0)
+    assert [notice.topic for notice in app.notices] == topics
 
 
 def test_after_monitor_a_failure_is_only_repaired() -> None:

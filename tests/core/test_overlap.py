@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.core.scenario import deployed, options, releases, running, serving, settled, told
+from tests.core.scenario import deployed, empty, options, releases, running, serving, settled, told
 
 from rota.core import order as o
 from rota.core import steering
@@ -24,6 +24,15 @@ def worker(mood: str = "good", replicas: int = 3, **fields: Any) -> AppSpec:
 
 def working(**fields: Any) -> Simulation:
     return deployed(3, **{"overlap": "forbid", **fields})
+
+
+def slow_to_stop(replicas: int, seconds: float) -> Simulation:
+    app = empty()
+    app.runtime.faults = lambda order: Faults(stop_takes=seconds)
+    app.order(o.Deploy(spec=worker(replicas=replicas, stop_grace_period=30)))
+    app.run(60.0)
+    app.steps.clear()
+    return app
 
 
 @pytest.mark.parametrize("order", [o.Restart(), o.Redeploy(), o.Deploy(spec=worker(min_ready_seconds=1))])
@@ -151,4 +160,43 @@ def test_the_way_back_to_a_release_that_forbids_it_is_whole_too() -> None:
     app.run(60.0)
     assert app.rollout.phase is Phase.SUCCEEDED
     assert releases(app) == [1, 1, 1]
+    settled(app)
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_an_unhealthy_one_is_stopped_before_its_heir_starts(replicas: int) -> None:
+    """Twice the same scheduler is as bad as two versions of it."""
+    app = slow_to_stop(replicas, 3.0)
+    app.unhealthy[ReplicaId("web-1")] = (app.now, 1e9)
+    app.run(120.0)
+    heir = f"web-{replicas + 1}"
+    assert told(app, "StopReplica", "StartReplica") == ["StopReplica web-1", f"StartReplica {heir}"]
+    assert serving(app) == replicas
+    settled(app)
+
+
+def test_an_unhealthy_one_that_recovers_as_it_goes_holds_up_nothing() -> None:
+    app = deployed(1, overlap="forbid")
+    app.unhealthy[ReplicaId("web-1")] = (app.now, app.now + 30.1)
+    app.refuses = lambda step: "before" if type(step).__name__ == "DisableServer" and app.now < 1090.2 else ""
+    app.run(120.0)
+    assert running(app) == ["web-2"]
+    assert serving(app) == 1
+
+
+def test_one_that_is_too_late_is_gone_before_the_next_try() -> None:
+    app = deployed(1, overlap="forbid", boot_timeout=20.0)
+    app.runtime.faults = lambda order: Faults(listens_after=25.0 if order.replica == "web-2" else 0.0)
+    app.runtime.crash(ReplicaId("web-1"), 1)
+    app.run(120.0)
+    assert running(app) == ["web-3"]
+
+
+def test_an_app_that_is_started_again_waits_for_what_still_stops() -> None:
+    app = slow_to_stop(3, 5.0)
+    app.order(o.Stop())
+    app.run(1.0)
+    app.order(o.Start(supersede=True))
+    app.run(60.0)
+    assert serving(app) == 3
     settled(app)

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from tests.core.scenario import options, running, serving, settled, told
 
+from rota.core import handoff, steering
 from rota.core import order as o
-from rota.core import steering
 from rota.core import steps as s
 from rota.core.begin import begin
 from rota.core.durations import Durations
 from rota.core.forecast import forecast
 from rota.core.names import ReplicaId
-from rota.core.observation import Address, Published
+from rota.core.observation import Address, ObservedDns, Published
 from rota.core.rollout import Cause, Phase
 from rota.testing.dns import FakeDns
 from rota.testing.simulation import Simulation
@@ -60,6 +60,32 @@ def test_what_is_in_rotation_is_named_and_nothing_else() -> None:
     simulation.run(60.0)
     assert named(internal) == named(zone) == {"web-1"}
     assert not told(simulation, "NoteWithdrawn"), "nobody asked for a wait"
+    settled(simulation)
+
+
+@pytest.mark.feature("V5", "R2")
+def test_users_past_the_balancer_are_waited_for_once_no_cache_has_the_name() -> None:
+    simulation = life(*both(), drain={"timeout": "20s"})
+    simulation.stays = lambda replica: {"web-1": 7.0, "web-2": 100.0}.get(replica, 0.0)
+    simulation.order(o.Restart(policy=options(remove_from_dns=True)))
+    simulation.run(300.0)
+    assert simulation.rollout.phase is Phase.SUCCEEDED
+    waited = [
+        at(simulation, s.StopReplica, f"web-{n}") - at(simulation, s.DisableServer, f"web-{n}") for n in (1, 2, 3)
+    ]
+    assert waited == pytest.approx([7.0, 20.0, 0.0], abs=handoff.POLL_DIRECT)
+    assert simulation.rollout.cut == 1, "what was open at the deadline is counted"
+    assert told(simulation, "CutConnections") == ["CutConnections web-2"]
+    settled(simulation)
+
+
+def test_users_past_the_balancer_are_nobody_s_concern_where_dns_is_not_asked() -> None:
+    simulation = life(*both())
+    simulation.stays = lambda replica: 100.0
+    simulation.order(o.Restart(policy=options(remove_from_dns=False)))
+    simulation.run(60.0)
+    assert simulation.rollout.phase is Phase.SUCCEEDED
+    assert simulation.rollout.cut == 0
     settled(simulation)
 
 
@@ -113,6 +139,38 @@ def test_the_last_record_of_a_name_stays() -> None:
     assert True not in empty
     assert named(internal) == {"web-3"}
     settled(simulation)
+
+
+@pytest.mark.feature("V5")
+def test_the_last_record_of_a_type_stays_while_the_name_has_one_of_another() -> None:
+    internal, zone = both()
+    simulation = life(internal, zone, replicas=1)
+    simulation.runtime.host = lambda order: "fd00::1" if order.slot == 2 else "127.0.0.1"
+    simulation.order(o.Scale(replicas=2))
+    simulation.run(60.0)
+    simulation.order(o.Restart(policy=options(remove_from_dns=True)))
+    always: list[bool] = []
+    simulation.run(100.0, lambda: bool(always.append(all("127.0.0.1" in hosts_of(view) for view in (internal, zone)))))
+    assert simulation.rollout.phase is Phase.SUCCEEDED
+    assert set(always) == {True}, "an answer without A"
+    assert "web-1" not in named(internal), "another A took its place"
+    simulation.order(o.Restart(policy=options(order="stop-first", remove_from_dns=True)))
+    simulation.run(100.0, lambda: bool(always.append(all("127.0.0.1" in hosts_of(view) for view in (internal, zone)))))
+    assert set(always) == {True}, "an answer without A"
+    settled(simulation)
+
+
+def hosts_of(view: FakeDns) -> set[str]:
+    return {shown.address.host for shown in view.seen["web"].values()}
+
+
+def test_addresses_of_a_node_are_the_same_for_each_replica() -> None:
+    published = {
+        ReplicaId("web-1"): Published(Address("10.0.0.1", 1)),
+        ReplicaId("web-2"): Published(Address("::1", 1)),
+    }
+    assert [ObservedDns(published).kind(name) for name in published] == ["A", "AAAA"]
+    assert {ObservedDns(published, shared=True).kind(name) for name in published} == {""}
 
 
 def test_a_replica_that_dies_is_named_until_another_serves() -> None:
@@ -310,6 +368,32 @@ def test_a_plan_has_the_waits_in_it() -> None:
         for kind in (s.NoteWithdrawn, s.DisableServer)
     )
     assert disabled == pytest.approx(noted + TTL)
+
+
+def test_a_name_that_was_perhaps_given_takes_nobody_s_place() -> None:
+    internal = FakeDns(ttl=TTL)
+    simulation = life(internal, replicas=1)
+    simulation.order(o.Restart(policy=options(remove_from_dns=True)))
+    internal.tear()
+    simulation.run(100.0)
+    published = [done.at for done in simulation.steps if isinstance(done.step, s.PublishRecords)]
+    assert len(published) == 2, "it is given again"
+    assert at(simulation, s.WithdrawRecords, "web-1") >= published[1]
+    assert simulation.rollout.phase is Phase.SUCCEEDED
+    settled(simulation)
+
+
+def test_a_name_that_was_perhaps_taken_out_is_waited_for() -> None:
+    internal = FakeDns(ttl=TTL)
+    simulation = life(internal)
+    simulation.order(o.Restart(policy=options(order="stop-first", remove_from_dns=True)))
+    internal.tear()
+    simulation.run(100.0)
+    withdrawn = [done.at for done in simulation.steps if isinstance(done.step, s.WithdrawRecords)]
+    assert len(withdrawn) == 4, "the first one is taken out again"
+    assert at(simulation, s.DisableServer, "web-1") >= withdrawn[1] + TTL
+    assert simulation.rollout.phase is Phase.SUCCEEDED
+    settled(simulation)
 
 
 def test_an_app_that_has_nothing_in_the_zone_has_nothing_to_do_with_it() -> None:

@@ -105,6 +105,31 @@ restart: {give_up: true, delay: 2}
             GOOD + "sticky: 5",
             "rota.yaml:3:9: sticky: true, or a section with cookie and max_age, is expected, not 5",
         ),
+        (
+            GOOD + "sticky: {same_site: None}",
+            "rota.yaml:3:21: sticky.same_site: browsers refuse a cookie with none that is not secure; add secure: true",
+        ),
+        (
+            GOOD + "sticky: {same_site: lux}",
+            'rota.yaml:3:21: sticky.same_site: lax, strict or none is expected, not "lux"',
+        ),
+        (
+            GOOD + "balance: 3",
+            "rota.yaml:3:10: balance: round-robin, leastconn, random, source or a section with header is expected,"
+            " not 3",
+        ),
+        (
+            GOOD + "balance: {heador: X-User}",
+            'rota.yaml:3:19: balance.heador: unknown key "heador"; known here: header',
+        ),
+        (
+            GOOD + "balance: {header: 'X User'}",
+            'rota.yaml:3:19: balance.header: the name of a header is expected, such as X-User, not "X User"',
+        ),
+        (
+            GOOD + "balance: {header: [X]}",
+            "rota.yaml:3:19: balance.header: the name of a header is expected, such as X-User, not a list",
+        ),
         (GOOD + "sticky: {cooky: seat}", 'rota.yaml:3:10: unknown key "cooky"; did you mean "cookie"?'),
         (
             GOOD + "sticky: {max_age: 0}",

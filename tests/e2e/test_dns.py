@@ -16,6 +16,7 @@ import dns.exception
 import dns.message
 import pytest
 import pytest_asyncio
+from tests.e2e.direct import DirectClient
 from tests.e2e.scenario import Hello
 from tests.e2e.site import Processes, ServerAt
 
@@ -49,6 +50,10 @@ class Names:
     async def ports(self) -> frozenset[int]:
         return frozenset(record.port for record in await self.ask(SERVICE, "SRV"))
 
+    async def one_replica(self) -> tuple[str, int]:
+        """Where a client goes that takes the first one."""
+        return "127.0.0.1", (await self.ask(SERVICE, "SRV"))[0].port
+
     async def poll(self, looks: list[Look], over: asyncio.Event) -> None:
         """50 times a second, until it is over."""
         while not over.is_set():
@@ -66,7 +71,8 @@ async def names(component: Callable[[str], Path]) -> Names:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def app(names: Names) -> AsyncIterator[Hello]:
     async with ServerAt(Processes(), "--dns", f"127.0.0.1:{names.port}") as server:
-        hello = Hello(server, replicas=5)
+        # SIGUSR1 ends it at once: what it has not answered is lost.
+        hello = Hello(server, replicas=5, stop_signal="SIGUSR1")
         await hello.deploy_ok()
         await server.until(lambda: all_named(hello, names))
         yield hello
@@ -91,13 +97,16 @@ async def test_a_replica_is_gone_from_every_answer_its_ttl_before_it_is_stopped(
     looks: list[Look] = []
     over = asyncio.Event()
     polling = asyncio.create_task(names.poll(looks, over))
-    losses = asyncio.create_task(requests_to_resolved(names, over))
-    rollout = await app.order("restart", "--remove-from-dns")
+    client = DirectClient(names.one_replica, seconds=1.5 * TTL)
+    asking = asyncio.create_task(client.run(over))
+    rollout = await app.order("restart", "--remove-from-dns", "--parallelism", "2")
     over.set()
     await polling
-    made = await losses
-    assert made["lost"] == []
-    assert made["ok"] > 50
+    await asking
+    assert client.lost == []
+    assert client.answered > 20
+    assert client.reused > 5
+    assert rollout["receipt"]["cut"] == 0
     steps = {(step["step"], step["replica"]): moment(step["at"]) for step in rollout["steps"]}
     for replica, port in before.items():
         last_named = max(look.at for look in looks if port in look.ports)
@@ -109,26 +118,6 @@ async def test_a_replica_is_gone_from_every_answer_its_ttl_before_it_is_stopped(
     assert looks[-1].ports == await ports_of(app)
     stages = [step["step"] for step in rollout["steps"] if step["replica"] == "hello-1"]
     assert stages[:4] == ["WithdrawRecords", "NoteWithdrawn", "DisableServer", "StopReplica"]
-
-
-async def requests_to_resolved(names: Names, over: asyncio.Event) -> dict[str, Any]:
-    """A client that resolves for each request and goes straight to the replica, past HAProxy."""
-    made: dict[str, Any] = {"ok": 0, "lost": []}
-    while not over.is_set():
-        record = (await names.ask(SERVICE, "SRV"))[0]
-        try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", record.port)
-            writer.write(b"GET / HTTP/1.1\r\nHost: hello\r\nConnection: close\r\n\r\n")
-            answer = await reader.read()
-            writer.close()
-        except OSError as error:
-            answer = str(error).encode()
-        if b" 200 " in answer[:20]:
-            made["ok"] += 1
-        else:
-            made["lost"].append((record.port, answer[:60]))
-        await asyncio.sleep(0.01)
-    return made
 
 
 @pytest.mark.feature("J3")

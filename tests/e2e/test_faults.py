@@ -10,6 +10,7 @@ import sqlite3
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,6 +44,14 @@ async def restart_out_of_dns(app: Hello) -> None:
 async def limits(app: Hello) -> None:
     memory = (await app.server.get(f"/api/v1/apps/{app.name}"))["limits"]["memory"]
     await begin(app, "limits", "--memory", "512MiB" if memory != 512 * 2**20 else "256MiB")
+
+
+async def limits_below_use(app: Hello) -> None:
+    """Less than the replicas use by now, and enough for new ones."""
+    await app.server.ok("limits", app.name, "--memory", "256MiB")
+    for replica in await app.server.replicas(app.name):
+        await tell(replica, "/memory?mib=96")
+    await begin(app, "limits", "--memory", "64MiB")
 
 
 async def deploy_other_check(app: Hello) -> None:
@@ -168,6 +177,7 @@ LOSSLESS: Mapping[str, Scenario] = {
     "PauseRollout": pause,
     "AdoptReplica": wait_for_it,
     "NoteHealth": fall_ill,
+    "NoteRefusal": limits_below_use,
     "SettleSlot": wait_for_it,
 }
 KILLING = (kill_replica, deploy_and_crash)
@@ -227,7 +237,11 @@ async def app(server: ServerAt) -> Hello:
 @pytest.mark.feature("R4", "V6")
 @pytest.mark.parametrize("point", POINTS_TRIED)
 @pytest.mark.parametrize("step", steps(LOSSLESS))
-async def test_a_daemon_killed_at_a_step_loses_nothing(step: str, point: str, app: Hello) -> None:
+async def test_a_daemon_killed_at_a_step_loses_nothing(
+    step: str, point: str, app: Hello, component: Callable[[str], Path]
+) -> None:
+    if step == "NoteRefusal":
+        component("cgroups")
     await app.settled(2)
     # A POST that is in a killed replica's hands may not be sent twice: where one is killed, only GETs are sent.
     kinds = {"post_share": 0.0, "slow_share": 0.0} if LOSSLESS[step] in KILLING else {}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.e2e.scenario import FULL, Hello, nothing_lost
+from tests.e2e.scenario import FULL, Hello, nothing_lost, same_on_both, succeeded
 from tests.e2e.site import ServerAt, Site
 
 pytestmark = [pytest.mark.load, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900 if FULL else 120)]
@@ -22,6 +24,10 @@ ORDERS = {
     "scale down": ("",),
 }
 ROUNDS = 20 if FULL else 1
+WIDE_ROUNDS = 3 if FULL else 1
+WIDE = {"2": 5, "50%": 6}
+"""Parallelism, and with how many replicas: two at once, and three."""
+SHORT = {("restart", "stop-first", "2"), ("deploy", "start-first", "50%")}  # the others: --full
 
 
 @dataclass(frozen=True)
@@ -29,9 +35,16 @@ class Cell:
     operation: str
     order: str
     replicas: int
+    parallelism: str = ""
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        order = ("--order", self.order) if self.order else ()
+        return (*order, "--parallelism", self.parallelism) if self.parallelism else order
 
     def __str__(self) -> str:
-        return f"{self.operation}-{self.order or 'any'}-{self.replicas}".replace(" ", "-")
+        words = [self.operation, self.order or "any", str(self.replicas), self.parallelism]
+        return "-".join(word.replace(" ", "-") for word in words if word)
 
 
 def cells() -> list[Cell]:
@@ -42,22 +55,63 @@ def cells() -> list[Cell]:
     return [Cell(operation, order, (3, 5)[turn % 2]) for turn, (operation, order) in enumerate(pairs)]
 
 
+def wide_cells() -> list[Any]:
+    """Several replicas at once, in every operation that takes slots up."""
+    cells = [
+        Cell(operation, order, replicas, parallelism)
+        for operation, orders in ORDERS.items()
+        for order in orders
+        if order
+        for parallelism, replicas in WIDE.items()
+    ]
+    return [pytest.param(cell, id=str(cell), marks=_when(cell)) for cell in cells]
+
+
+def _when(cell: Cell) -> pytest.MarkDecorator:
+    return same_on_both if (cell.operation, cell.order, cell.parallelism) in SHORT else pytest.mark.full
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def apps(site: Site) -> AsyncIterator[dict[int, Hello]]:
     """hello with 3 and with 5 replicas, two releases of each, so that there is one to go back to."""
     async with ServerAt(site) as server:
         found = {replicas: Hello(server, f"hello{replicas}", replicas=replicas) for replicas in (3, 5)}
+        await asyncio.gather(*(app.deploy_ok() for app in found.values()))
         for app in found.values():
-            await app.deploy_ok()
-            assert (await app.deploy_new()).code == 0
+            succeeded(await app.deploy_new())
         yield found
 
 
 @pytest.mark.feature("V2", "V6", "V8", "H4", "S1", "R1", "R2", "R11", "V9")
 @pytest.mark.parametrize("cell", cells(), ids=str)
 async def test_nothing_is_lost(cell: Cell, apps: dict[int, Hello]) -> None:
-    app = apps[cell.replicas]
-    for turn in range(ROUNDS):
+    await lossless(apps[cell.replicas], cell, ROUNDS)
+
+
+@pytest.mark.feature("V2", "V6", "R11", "W6")
+@pytest.mark.parametrize("cell", wide_cells())
+async def test_nothing_is_lost_several_at_once(cell: Cell, apps: dict[int, Hello]) -> None:
+    app = apps[5]
+    await scale(app, cell.replicas)
+    app.keys["replicas"] = cell.replicas
+    await lossless(app, cell, WIDE_ROUNDS)
+    await scale(app, 5)
+    app.keys["replicas"] = 5
+
+
+@pytest.mark.full  # in the short form test_strategies switches there and back
+@pytest.mark.feature("S6", "V6", "R11")
+@pytest.mark.parametrize("operation", ["deploy", "restart", "redeploy", "limits", "rollback", "scale up", "scale down"])
+async def test_nothing_is_lost_in_blue_green(operation: str, apps: dict[int, Hello]) -> None:
+    app = apps[3]
+    if "deployment_strategy" not in app.keys:
+        await app.deploy_ok(deployment_strategy="blue-green", keep_old=0)
+        assert (await app.deploy_new()).code == 0
+    await lossless(app, Cell(operation, "", 3), WIDE_ROUNDS)
+
+
+async def lossless(app: Hello, cell: Cell, rounds: int) -> None:
+    for turn in range(rounds):
         async with app.load() as load:
             receipts = [rollout["receipt"] for rollout in await operate(app, cell, turn)]
             report = await load.stop()
@@ -72,7 +126,7 @@ async def test_nothing_is_lost(cell: Cell, apps: dict[int, Hello]) -> None:
 
 async def operate(app: Hello, cell: Cell, turn: int) -> list[dict]:
     """The cell's operation; scaling goes there and back, and the way in question is made under load as well."""
-    flags = ("--order", cell.order) if cell.order else ()
+    flags = cell.flags
     match cell.operation:
         case "deploy":
             app.version += 1

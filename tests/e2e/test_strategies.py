@@ -7,19 +7,18 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.e2e.scenario import Hello, nothing_lost
-from tests.e2e.site import Processes, ServerAt
+from tests.e2e.scenario import LIGHT, Hello, nothing_lost, same_on_both
+from tests.e2e.site import ServerAt, Site
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
-LIGHT: dict[str, Any] = {"rate": 100.0, "slow_seconds": 0.3}
 BLUE_GREEN = {"deployment_strategy": "blue-green", "overlap": "allow"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def app() -> AsyncIterator[Hello]:
+async def app(site: Site) -> AsyncIterator[Hello]:
     """One app for all: every backend that it needs costs a wait for HAProxy's next reload once."""
-    async with ServerAt(Processes()) as server:
+    async with ServerAt(site) as server:
         hello = Hello(server, "ways", replicas=2, stop_grace_period=2, drain={"timeout": 2}, **BLUE_GREEN)
         await hello.deploy_ok()
         yield hello
@@ -64,6 +63,7 @@ async def test_with_one_new_replica_failing_blue_green_switches_nothing(app: Hel
     assert set(await app.ready()) == before
 
 
+@same_on_both
 @pytest.mark.feature("R5", "V4")
 async def test_a_slot_is_skipped_and_the_pace_changed_while_it_runs(app: Hello) -> None:
     server = app.server
@@ -84,6 +84,7 @@ async def test_a_slot_is_skipped_and_the_pace_changed_while_it_runs(app: Hello) 
     await server.ok("scale", f"{app.name}=2")
 
 
+@same_on_both
 @pytest.mark.feature("R5")
 async def test_what_cannot_be_steered_is_said(app: Hello) -> None:
     rollout = await app.rollout_ended()

@@ -17,6 +17,7 @@ from rota.core.state import AppState
 from rota.engine.supervisor import Supervisor
 from rota.testing.balancer import FakeBalancer
 from rota.testing.clock import FakeClock
+from rota.testing.connections import FakeConnections
 from rota.testing.dns import FakeDns
 from rota.testing.runtime import FakeProber, FakeRuntime
 from rota.testing.store import MemoryStore
@@ -65,6 +66,7 @@ class World:
         self.balancer = FakeBalancer()
         self.store = MemoryStore()
         self.dns: dict[str, FakeDns] = {}
+        self.connections = FakeConnections()
         self.kill = Kill("never")
         self.supervisor: Supervisor | None = None
         self.notify: tuple[str, ...] = ()
@@ -75,6 +77,7 @@ class World:
             runtime=self.runtime,
             balancer=self.balancer,
             prober=FakeProber(self.runtime),
+            connections=self.connections,
             logs=self.runtime,
             store=self.store,
             clock=self.clock,

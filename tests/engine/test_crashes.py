@@ -45,6 +45,10 @@ async def _limits(world: World) -> None:
     await world.order(o.ChangeLimits(memory=2**26))
 
 
+async def _limits_below_use(world: World) -> None:
+    await world.order(o.ChangeLimits(memory=2**23))
+
+
 async def _stop(world: World) -> None:
     await world.order(o.Stop(remove=True))
 
@@ -156,6 +160,7 @@ WHERE: dict[str, Scenario] = {
     "AdoptReplica": _stray,
     "FailReplica": _bad_deploy,
     "NoteHealth": _ill,
+    "NoteRefusal": _limits_below_use,
     "HoldRepair": _all_ill,
     "SettleSlot": _lasting,
     "RecordCounters": _restart_of_the_busy,

@@ -2,10 +2,12 @@
 
 import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -196,6 +198,17 @@ def test_sigterm_finishes_open_requests_and_exits_0(start_hello: StartHello) -> 
         answer = read_until(slow, b"slow: done\n")
         assert b"Connection: close" in answer
     assert hello.process.wait(10) == 0
+
+
+def test_memory_is_held_as_long_as_it_is_told(start_hello: StartHello) -> None:
+    hello = start_hello()
+    held = []
+    for mebibytes in (64, 0):
+        assert ask(hello, "POST", f"/memory?mib={mebibytes}")[:2] == (200, b"held\n")
+        pages = Path(f"/proc/{json.loads(ask(hello, 'GET', '/version')[1])['pid']}/statm").read_text().split()[1]
+        held.append(int(pages) * os.sysconf("SC_PAGE_SIZE"))
+    assert held[0] - held[1] > 60 * 2**20
+    assert ask(hello, "POST", "/memory?mib=many")[0] == 400
 
 
 def test_crash_exits_1_without_an_answer(start_hello: StartHello) -> None:

@@ -40,6 +40,7 @@ _STEPS = {
     "RemoveReplica": "removed",
     "RouteApp": "requests routed anew",
     "NoteHealth": "health",
+    "NoteRefusal": "cannot be limited",
     "HoldRepair": "repair",
     "OpenGap": "no replica in service",
     "CloseGap": "in service again",
@@ -246,5 +247,6 @@ def connections(open_now: int, kinds: Mapping[str, int]) -> str:
 
 def old_processes(count: int, let_go: int) -> list[str]:
     """HAProxy's processes from before its last reload."""
-    said = [f"{count} old HAProxy processes still hold connections"] if count else []
+    processes = "1 old HAProxy process still holds" if count == 1 else f"{count} old HAProxy processes still hold"
+    said = [f"{processes} connections"] if count else []
     return [*said, f"{let_go:,} long connections ended with an old HAProxy process"] if let_go else said

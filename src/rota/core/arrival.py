@@ -25,9 +25,10 @@ def prepared(here: Situation, release: int) -> bool:
         return True
     if artefact is not None and artefact.state is ArtefactState.PREPARING:
         return False
+    failed = artefact is not None and artefact.state is ArtefactState.FAILED
     tried_at = here.recorded.prepared_at.get(release)
     ordered_at = here.rollout.created_at if here.rollout is not None else 0.0
-    if artefact is not None and tried_at is not None and ordered_at <= tried_at and here.now < tried_at + AGAIN_AFTER:
+    if failed and tried_at is not None and ordered_at <= tried_at and here.now < tried_at + AGAIN_AFTER:
         here.draft.wake(tried_at + AGAIN_AFTER)
         return False
     here.draft.add(PrepareRelease(f"release {release} is not on this machine yet", release))
@@ -126,7 +127,7 @@ def fail(here: Situation, member: Member, cause: Cause, detail: str) -> None:
     detail = _with_end(explanation.with_advice(detail, log), here.rollout, restart, attempts)
     failure = Failure(member.id, record.slot, cause, detail, here.now, log)
     until = _served_until(here, member)
-    counted = _counts(here.rollout, member, until) or _counts_late(here, member, until)
+    counted = _speaks(member) and (_counts(here.rollout, member, until) or _counts_late(here, member, until))
     last = not counted and attempts >= restart.attempts
     here.draft.add(FailReplica(member.id, detail, failure, attempts, next_try, counted, last))
 
@@ -149,7 +150,9 @@ def _backoff(here: Situation, member: Member, slot: SlotRecord) -> tuple[int, fl
     if enabled_at is not None:
         lived = _served_until(here, member) - enabled_at
         attempts = 0 if lived >= backoff.RESET_AFTER else slot.attempts
-        if lived >= max(backoff.SHORT_LIFE, spec.min_ready_seconds) or _ended_by_others(member):
+        if _ended_by_others(member):
+            return attempts, min(slot.next_try, here.now)  # no try of the slot's: nothing to wait for, or to count from
+        if lived >= max(backoff.SHORT_LIFE, spec.min_ready_seconds):
             return attempts, here.now
         return attempts + 1, here.now + (backoff.wait(spec.restart, attempts + 1, member.id) if attempts else 0.0)
     attempts = slot.attempts + 1
@@ -162,11 +165,21 @@ def _served_until(here: Situation, member: Member) -> float:
 
 
 def _ended_by_others(member: Member) -> bool:
-    """Removed, or killed by somebody, and not for its memory: that says nothing about how its heir will do."""
+    """Removed, killed by somebody and not for its memory, or ended while nobody watched, as all do with their machine:
+    that says nothing about how its heir will do."""
     if member.seen is None:
         return True
     ended = member.seen.exit
-    return ended is not None and ended.signal in _FROM_OUTSIDE and not ended.oom
+    return ended is not None and not ended.oom and (ended.unwatched or ended.signal in _FROM_OUTSIDE)
+
+
+def _speaks(member: Member) -> bool:
+    """Whether its end says anything about what it was made of. A signal to one that had never been ready does: a
+    program that cannot start may end itself so."""
+    if member.running or not _ended_by_others(member):
+        return True
+    ended = member.seen.exit if member.seen is not None else None
+    return member.record.enabled_at is None and ended is not None and not ended.unwatched
 
 
 def _counts(rollout: Rollout | None, member: Member, now: float) -> bool:
@@ -180,14 +193,12 @@ def _counts(rollout: Rollout | None, member: Member, now: float) -> bool:
 
 
 def _counts_late(here: Situation, member: Member, until: float) -> bool:
-    """Within ``monitor`` after its deploy succeeded a release is still on trial; who ends its replicas is not its
-    fault."""
+    """Within ``monitor`` after its deploy succeeded a release is still on trial."""
     last = here.recorded.rollout
     if here.rollout is not None or last is None or last.kind is not Kind.DEPLOY or last.finished_at is None:
         return False
     on_trial = last.phase is Phase.SUCCEEDED and until < last.finished_at + last.policy.monitor
-    by_itself = member.running or not _ended_by_others(member)
-    return on_trial and by_itself and _made_by(last, member.record.slot, member.record.generation)
+    return on_trial and _made_by(last, member.record.slot, member.record.generation)
 
 
 def _made_by(rollout: Rollout | None, slot: int, generation: int) -> bool:

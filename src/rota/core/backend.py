@@ -8,15 +8,16 @@ import hashlib
 from dataclasses import MISSING, astuple, dataclass, fields, replace
 from functools import cached_property, lru_cache
 
-from rota.core.spec import AppSpec, Balance, HealthCheck
-from rota.core.sticky import Sticky
+from rota.core.balance import Balance, ByHeader, written
+from rota.core.spec import AppSpec, HealthCheck
+from rota.core.sticky import SameSite, Sticky
 
 
 @dataclass(frozen=True)
 class Backend:
     """Times in seconds; ``check_path`` None is a TCP check, ``cookie`` None is no stickiness, ``cookie_age`` None a
-    cookie that ends with the browser. ``balance`` is a Balance's value. ``colour`` tells pools of the same settings
-    apart, between which a blue-green rollout switches."""
+    cookie that ends with the browser. ``balance`` is as core.balance writes it, ``cookie_site`` a SameSite's
+    value. ``colour`` tells pools of the same settings apart, between which a blue-green rollout switches."""
 
     app: str
     check_path: str | None
@@ -29,6 +30,8 @@ class Backend:
     cookie_age: float | None = None
     balance: str = Balance.ROUND_ROBIN.value
     colour: int = 0
+    cookie_secure: bool = False
+    cookie_site: str = SameSite.LAX.value
 
     @cached_property
     def name(self) -> str:
@@ -42,11 +45,19 @@ def backend_of(spec: AppSpec, colour: int = 0) -> Backend:
 
 @lru_cache(maxsize=4096)  # asked several times a decision
 def _backend(
-    app: str, path: str | None, check: HealthCheck, sticky: Sticky | None, balance: Balance, colour: int
+    app: str,
+    path: str | None,
+    check: HealthCheck,
+    sticky: Sticky | None,
+    balance: Balance | ByHeader,
+    colour: int,
 ) -> Backend:
     plain = Backend(app, path, check.interval, check.fast_interval, check.timeout, check.fall, check.rise)
-    plain = replace(plain, balance=balance.value, colour=colour)
-    return replace(plain, cookie=sticky.cookie, cookie_age=sticky.max_age) if sticky else plain
+    plain = replace(plain, balance=written(balance), colour=colour)
+    if sticky is None:
+        return plain
+    cookie = replace(plain, cookie=sticky.cookie, cookie_age=sticky.max_age)
+    return replace(cookie, cookie_secure=sticky.secure, cookie_site=sticky.same_site.value)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -121,8 +121,17 @@ def _restartable(here: Situation, member: Member) -> bool:
     rollout, slot = here.rollout, member.record.slot
     if rollout is None or rollout.policy.order is not Order.IN_PLACE or slot not in rollout.in_hand:
         return False
-    fits = slot in here.slots and member.record.release == here.desired.target(slot).release
-    return fits and member.exited and member.leaving and member.record.failure is None and member.seen is not None
+    target = here.desired.target(slot)
+    # One of a switch that was given up is in another pool than its slot's: it would not fit after its restart either.
+    fits = (member.record.release, member.record.colour) == (target.release, target.colour)
+    return (
+        slot in here.slots
+        and fits
+        and member.exited
+        and member.leaving
+        and member.record.failure is None
+        and member.seen is not None
+    )
 
 
 def _superseded(here: Situation, member: Member) -> bool:
@@ -207,7 +216,7 @@ def _fill(here: Situation, slot: int, staying: frozenset[ReplicaId]) -> None:
     if rollout is not None and slot in rollout.in_hand and _given_up(here, rollout, slot):
         return
     target = here.desired.target(slot)
-    if any(here.overlaps(member, target) for member in here.members.values()):
+    if any(here.overlaps(member, slot, target) for member in here.members.values()):
         return
     if not here.draft.about(f"slot {slot}") and not any(_unexplained(member) for member in members):
         arrival.start(here, slot, _need(members))

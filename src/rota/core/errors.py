@@ -12,7 +12,8 @@ RotaError                  1   failed
 │   └── StalePlan          1   what a plan rests on has changed since
 ├── Missing                1   a component of the machine is not there (HAProxy, Docker, …)
 └── StepFailed             1   a port could not carry out a step; the loop tries again or counts it
-    └── StartFailed        1   a replica could not be started at all
+    ├── StartFailed        1   a replica could not be started at all
+    └── LimitsRefused      1   a replica cannot get these limits while it runs; another is started with them
 """
 
 from __future__ import annotations
@@ -126,3 +127,7 @@ class StepFailed(RotaError):
 
 class StartFailed(StepFailed):
     code = "start-failed"
+
+
+class LimitsRefused(StepFailed):
+    code = "limits-refused"

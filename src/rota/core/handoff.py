@@ -7,14 +7,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from rota.core.names import ReplicaId
 from rota.core.observation import ObservedServer, Row, ServerState
 from rota.core.situation import Member, Situation
 from rota.core.spec import Limits, Mode
+from rota.core.state import AppState
 from rota.core.steps import (
     CutConnections,
     DisableServer,
     DrainServer,
     KillReplica,
+    NoteRefusal,
     RecordCounters,
     RemoveReplica,
     RemoveServer,
@@ -23,6 +26,8 @@ from rota.core.steps import (
 )
 
 POLL = 0.01  # seconds between two looks at a draining server: HAProxy reports no event when its last request ends
+
+POLL_DIRECT = 0.1  # seconds between two looks while only connections past HAProxy are open: reading them costs more
 
 CUT_AGAIN = 1.0  # seconds after which a cut that did not end everything is made again
 CUT_SHARES, CUT_EVERY = 20, 0.5  # what is open ends in so many shares, so many seconds apart: all its users come back
@@ -43,6 +48,16 @@ def retire(here: Situation, member: Member, reason: str) -> None:
         here.draft.add(StopReplica(member.id, reason, member.seen.run))
 
 
+def watched(state: AppState) -> frozenset[ReplicaId]:
+    """Those of which it matters who is connected past the balancer: DNS named them and does no more, and HAProxy sends
+    nobody. Who resolved the name before may still wait for an answer."""
+    return frozenset(
+        ReplicaId(name)
+        for name, entry in state.recorded.replicas.items()
+        if entry.withdrawn_at is not None and entry.disabled_at is not None
+    )
+
+
 def clear_away(here: Situation, member: Member, *, forget: bool, reason: str) -> None:
     """The next step for a replica that has exited: out of HAProxy at once, its counters kept, then forgotten."""
     server = member.server
@@ -57,8 +72,12 @@ def clear_away(here: Situation, member: Member, *, forget: bool, reason: str) ->
 
 
 def adjust(here: Situation, member: Member, limits: Limits) -> None:
-    """Live limits: the one change that needs no new run (V8)."""
-    here.draft.add(UpdateLimits(member.id, f"limits are to be {limits.written()}", limits))
+    """Live limits: the one change that needs no new run (V8), unless the runtime has just refused it."""
+    refusal = here.observed.refusals.get(member.id)
+    if refusal is not None and refusal.limits == limits:
+        here.draft.add(NoteRefusal(member.id, f"{refusal.reason}; another takes its place", limits))
+    else:
+        here.draft.add(UpdateLimits(member.id, f"limits are to be {limits.written()}", limits))
 
 
 def _may_be_sent_to(here: Situation, member: Member) -> bool:
@@ -100,27 +119,31 @@ def _deadline(here: Situation, member: Member, began: float | None) -> float:
 
 def _drained(here: Situation, member: Member) -> bool:
     """Whether nothing is open to it, or its deadline has come; asks for the cut at the deadline."""
-    server = member.server
-    if server is None or (server.open == 0 and server.old_holders == 0):
+    server, direct = member.server, here.observed.direct.get(member.id, 0)
+    if server is None or not (server.open or server.old_holders or direct):
         return True
     deadline = _deadline(here, member, member.record.disabled_at)
     if here.now < deadline:
-        here.draft.wake(min(deadline, here.now + POLL))
+        poll = POLL if server.open or server.old_holders else POLL_DIRECT
+        here.draft.wake(min(deadline, here.now + poll))
         return False
-    return not server.open or _cut(here, member, deadline)
+    # What goes past HAProxy is counted, and ends with the replica: nobody else can cut it.
+    counted = not direct or member.record.cut_at is not None
+    return (counted and not server.open) or _cut(here, member, deadline, direct)
 
 
-def _cut(here: Situation, member: Member, deadline: float) -> bool:
+def _cut(here: Situation, member: Member, deadline: float, direct: int) -> bool:
     """Asks, share by share, for the end of what is open after the deadline; whether that has been tried for long
     enough. A daemon that died between writing a cut down and making it is why it is asked for again, and not counted
-    again."""
+    again. ``direct`` is what goes past HAProxy, counted with the first share."""
     assert member.server is not None  # asked by _drained
     open_now, cut_at, leave = member.server.open, member.record.cut_at, member.record.cut_leave
     if here.now >= deadline + CUT_TIME:
         return True
     if cut_at is None or (open_now <= leave and here.now >= cut_at + CUT_EVERY):
         share = _share(open_now, here.now - deadline)
-        here.draft.add(CutConnections(member.id, "drain.timeout has passed", share, open_now - share))
+        count = share + direct if cut_at is None else share
+        here.draft.add(CutConnections(member.id, "drain.timeout has passed", count, open_now - share))
     elif open_now > leave and here.now >= cut_at + CUT_AGAIN:
         here.draft.add(CutConnections(member.id, "what was to be cut is still open", 0, leave))
     else:

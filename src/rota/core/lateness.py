@@ -37,6 +37,8 @@ def _harmless(here: Situation, member: Member) -> bool:
         return False
     if slot not in here.slots:
         return rollout is not None and rollout.fresh and rollout.back and rollout.cause is not Cause.CANCELLED
+    if here.overlaps(member, slot, here.desired.target(slot)):
+        return False
     return rollout is None or slot not in rollout.in_hand or not _stops_first(rollout)
 
 

@@ -54,6 +54,10 @@ def replica_id(app: str, number: int) -> ReplicaId:
     return ReplicaId(f"{app}-{number}")
 
 
+def replica_number(replica: ReplicaId) -> int:
+    return int(replica.rpartition("-")[2])
+
+
 def rollout_id(app: str, generation: int) -> RolloutId:
     return RolloutId(f"{app}.{generation}")
 

@@ -73,6 +73,8 @@ def of_step(before: AppState, after: AppState, step: s.Step, now: float) -> tupl
     match step:
         case s.FailReplica() if _in_crash_loop(after) and not _in_crash_loop(before):
             return (_crash_loop(after, step, now),)
+        case s.BeginRollback() if before.recorded.rollout is not None and not step.rollout.pause_asked:
+            return (_taken_back(after, before.recorded.rollout, step.rollout, now),)
         case s.SettleSlot() if _in_crash_loop(before) and not _in_crash_loop(after):
             text = f"{step.reason}: the crash loop is over."
             return (_notice(after, Topic.RECOVERED, "recovered", [text], now),)
@@ -116,6 +118,15 @@ def _crash_loop(state: AppState, step: s.FailReplica, now: float) -> Notice:
     tries = f"Slot {step.failure.slot}: {step.attempts} tries in a row brought no replica that lasts; {again}."
     lines = [tries, _failed(step.failure), *_log(step.failure.log)]
     return _notice(state, Topic.CRASH_LOOP, "crash loop", lines, now)
+
+
+def _taken_back(state: AppState, last: Rollout, back: Rollout, now: float) -> Notice:
+    """Of a deploy that had succeeded: told as it begins, when the lines of what failed are at hand."""
+    failure = last.failures[-1]
+    said = f"{last.id}: {last.kind.value} rolled back: {failure.cause.value}"
+    lines = [_failed(failure), *_log(failure.log)]
+    lines.append(f"It had succeeded; release {back.to_release} is put back in its place.")
+    return _notice(state, Topic.ROLLED_BACK, said, [*lines, f"More: rota rollout show {back.id}"], now)
 
 
 def _failed(failure: Failure) -> str:

@@ -27,10 +27,11 @@ class ServerState(enum.Enum):
 
 
 class ArtefactState(enum.Enum):
-    """Where a release's files are on this machine."""
+    """Where a release's files are on this machine. LOST: they were there, and what they were is still known."""
 
     PREPARING = "preparing"
     PREPARED = "prepared"
+    LOST = "lost"
     FAILED = "failed"
 
 
@@ -51,6 +52,10 @@ class Exit:
     code: int | None = None
     signal: int | None = None
     oom: bool = False
+
+    @property
+    def unwatched(self) -> bool:
+        return self.code is None and self.signal is None and not self.oom
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,14 @@ class Artefact:
     release: int
     state: ArtefactState
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Limits that a runtime refused a running replica, and why."""
+
+    limits: Limits
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -235,25 +248,35 @@ class DnsEntry:
 
 @dataclass(frozen=True)
 class Published:
-    """Of one replica as a view shows it; ``hosts`` are those under which it is there whole."""
+    """Of one replica as a view shows it; ``hosts`` are those under which it is there whole. While a change may have
+    been made or not, what it was about is not ``sure``: some answer may name it, and some may not."""
 
     address: Address
     hosts: frozenset[str] = frozenset()
+    sure: bool = True
 
 
 @dataclass(frozen=True)
 class ObservedDns:
-    """One app's part of one view of DNS: rota's own names, or a zone outside. ``published`` has every replica of which
-    there is anything; ``hosts`` are those of the app's hosts that the zone has, None for rota's own names.
-    What it tells is gone from every cache ``ttl`` seconds after it was withdrawn. A hand-off that removes records waits
-    for a view that is ``required`` even while it does not answer; ``trouble`` says why it does not, ``published`` is
-    then what was seen last."""
+    """One app's part of one view of DNS: rota's own names, or a zone outside. ``published`` has every replica of
+    which there is anything; ``hosts`` are those of the app's hosts that the zone has, None for rota's own names;
+    ``shared``: they lead to the same addresses whoever is in rotation, a node's. What it tells is gone from every
+    cache ``ttl`` seconds after it was withdrawn. A hand-off that removes records waits for a view that is
+    ``required`` even while it does not answer; ``trouble`` says why it does not, ``published`` is then what was
+    seen last."""
 
     published: Mapping[ReplicaId, Published] = field(default_factory=dict)
     hosts: frozenset[str] | None = None
     ttl: float = 1.0
     required: bool = False
     trouble: str = ""
+    shared: bool = False
+
+    def kind(self, replica: ReplicaId) -> str:
+        """The type of the records that it has, as far as those of others may be of another type."""
+        if self.shared:
+            return ""
+        return "AAAA" if ":" in self.published[replica].address.host else "A"
 
     @property
     def answering(self) -> bool:
@@ -263,13 +286,16 @@ class ObservedDns:
 @dataclass(frozen=True)
 class Observation:
     """Everything seen of one app at one moment. ``dns`` has each view by its name, none when there is no DNS for the
-    app; ``logs`` has the last lines of replicas that exited or are overdue; ``busy`` the subjects (core.steps) of the
-    steps that were under way when the look began."""
+    app; ``direct`` how many connections past the balancer are open to each replica that ``handoff.watched`` names;
+    ``logs`` has the last lines of replicas that exited or are overdue; ``refusals`` what this daemon was refused;
+    ``busy`` the subjects (core.steps) of the steps that were under way when the look began."""
 
     replicas: Mapping[ReplicaId, ObservedReplica] = field(default_factory=dict)
     artefacts: Mapping[int, Artefact] = field(default_factory=dict)
     balancer: ObservedBalancer = field(default_factory=ObservedBalancer)
     dns: Mapping[str, ObservedDns] = field(default_factory=dict)
+    direct: Mapping[ReplicaId, int] = field(default_factory=dict)
     probes: Mapping[ReplicaId, ProbeHistory] = field(default_factory=dict)
     logs: Mapping[ReplicaId, tuple[str, ...]] = field(default_factory=dict)
+    refusals: Mapping[ReplicaId, Refusal] = field(default_factory=dict)
     busy: frozenset[str] = frozenset()

@@ -103,8 +103,10 @@ def _to_withdraw(here: Situation, name: str, view: ObservedDns, replica: Replica
 
 
 def _others(here: Situation, name: str, view: ObservedDns, replica: ReplicaId) -> bool:
-    """Whether each name that the app is to keep has another record that stays."""
-    staying = [other for other in _staying_records(here, name, view) if other != replica]
+    """Whether each name that the app is to keep has another record that stays, of the same type: who asks for A is
+    not helped by AAAA."""
+    kind = view.kind(replica)
+    staying = [other for other in _staying_records(here, name, view) if other != replica and view.kind(other) == kind]
     if view.hosts is None:
         return bool(staying)
     wanted = frozenset(here.spec(here.newest_target.release).hosts)
@@ -116,7 +118,7 @@ def _staying_records(here: Situation, name: str, view: ObservedDns) -> Iterator[
     for replica in view.published:
         member = here.members.get(replica)
         going = member is None or not member.serving or member.record.withdraw_began_at is not None
-        if not going and not _is_busy(here, name, replica):
+        if view.published[replica].sure and not going and not _is_busy(here, name, replica):
             yield replica
 
 

@@ -119,6 +119,8 @@ def _entry_after(entry: ReplicaRecord, step: s.Step, now: float) -> ReplicaRecor
             return replace(entry, withdraw_began_at=None, withdrawn_at=None)
         case s.WithdrawRecords() if step.going:
             return replace(entry, withdraw_began_at=entry.withdraw_began_at or now, withdrawn_at=None)
+        case s.NoteRefusal():
+            return replace(entry, refused_limits=step.limits)
         case s.NoteWithdrawn():
             return replace(entry, withdrawn_at=now)
         case s.DrainServer():
@@ -147,6 +149,7 @@ def _entry_after(entry: ReplicaRecord, step: s.Step, now: float) -> ReplicaRecor
                 cut_at=None,
                 killed_at=None,
                 unhealthy_since=None,
+                refused_limits=None,
             )
         case _:
             return entry
@@ -163,6 +166,10 @@ def _failed(state: AppState, step: s.FailReplica) -> AppState:
     rollout = recorded.rollout
     if rollout is None or (rollout.phase.ended and not step.counted):
         return state
+    if not step.counted:
+        entry = replicas.get(step.replica)
+        own = entry is not None and entry.generation >= rollout.generation
+        rollout = replace(rollout, lost=rollout.lost | {failure.slot}) if own else rollout
     return _with_rollout(state, _with_failure(rollout, failure) if step.counted else _explained(rollout, failure))
 
 
@@ -294,13 +301,16 @@ def _progressed(before: AppState, after: AppState, step: s.Step, now: float) -> 
 
 def _advances(recorded: Recorded, step: s.Step) -> bool:
     """Whether the rollout gets on: by what happens once, so that no call that is refused for ever, and no replica
-    that is tried for ever, holds up its progress deadline."""
+    that is tried or killed for ever, holds up its progress deadline."""
     entry = recorded.replicas.get(step.replica) if isinstance(step, s.ReplicaStep) else None
+    if entry is not None and _is_another_try(recorded, entry.slot, entry.generation):
+        return False
     match step:
         case s.BeginRollout() | s.TakeSlot() | s.FinishSlot() | s.TurnBack():
             return True
         case s.StartReplica() | s.RestartReplica():
-            return recorded.slots.get(step.slot, SlotRecord()).attempts == 0
+            again = _is_another_try(recorded, step.slot, step.generation)
+            return not again and recorded.slots.get(step.slot, SlotRecord()).attempts == 0
         case s.EnableServer():
             return entry is not None and entry.enabled_at is None
         case s.DrainServer():
@@ -311,3 +321,9 @@ def _advances(recorded: Recorded, step: s.Step) -> bool:
             return entry is not None and entry.stop_began_at is None
         case _:
             return False
+
+
+def _is_another_try(recorded: Recorded, slot: int, generation: int) -> bool:
+    """The rollout has had a replica in the slot before, and others ended it."""
+    rollout = recorded.rollout
+    return rollout is not None and generation >= rollout.generation and slot in rollout.lost

@@ -36,7 +36,9 @@ def watch(here: Situation, staying: frozenset[ReplicaId]) -> None:
 
 def waits_for_heir(here: Situation, member: Member, staying: frozenset[ReplicaId]) -> bool:
     """Whether a replica that was given up is to stay for now. It may recover before its heir serves, and costs nobody
-    anything: so the heir comes first, unless it cannot be started beside it."""
+    anything: so the heir comes first, unless it cannot be started beside it, or must not be (S8)."""
+    if here.overlaps(member, member.record.slot, here.desired.target(member.record.slot)):
+        return False
     others = here.of_slot(member.record.slot)
     heir = next((other for other in others if other.id in staying), None)
     if heir is not None:

@@ -125,7 +125,7 @@ def _too_many_failures(here: Situation, rollout: Rollout) -> bool:
         return any(spent) and not (rollout.back and _continues(rollout) and _gets_on(here, rollout))
     left = sum(taken.back for slot, taken in rollout.taken.items() if slot not in rollout.skipped)
     failed = len(spent) + left
-    return not _continues(rollout) and failed / max(1, len(here.slots)) > rollout.policy.max_failure_ratio
+    return not _continues(rollout) and failed / max(1, len(here.slots)) > _ratio_allowed(rollout)
 
 
 def _gets_on(here: Situation, rollout: Rollout) -> bool:
@@ -138,6 +138,11 @@ def _gets_on(here: Situation, rollout: Rollout) -> bool:
 def _continues(rollout: Rollout) -> bool:
     """Slots that fail keep what they had, and the others go on. A first deploy has nothing to keep."""
     return rollout.policy.failure_action is FailureAction.CONTINUE and not rollout.fresh
+
+
+def _ratio_allowed(rollout: Rollout) -> float:
+    """Of the slots that may be left behind. A first deploy has nothing to leave them with."""
+    return 0.0 if rollout.fresh else rollout.policy.max_failure_ratio
 
 
 def _leaves_behind(here: Situation, rollout: Rollout, cause: Cause) -> bool:

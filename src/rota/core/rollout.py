@@ -110,10 +110,11 @@ class Taken:
 class Rollout:
     """The durable facts of one rollout. ``target`` is None for the kinds that take no slot up; ``before`` keeps the
     slots' own targets from before it and ``before_current`` everybody's; ``fresh`` says that nothing of the app ran.
-    ``skipped`` are the slots that a person left out; ``way_back`` is the policy from the moment it turns back, None the
-    same one. ``releases`` says of which release each replica was that served meanwhile. ``next_replica`` is the number
-    that the first replica after the order has or would have had. ``planned``: the steps, in words, of the plan that it
-    was ordered with (core.promise). Times are seconds of rota's clock."""
+    ``skipped`` are the slots that a person left out, ``lost`` those in which others ended a replica that it had made;
+    ``way_back`` is the policy from the moment it turns back, None the same one. ``releases`` says of which release each
+    replica was that served meanwhile. ``next_replica`` is the number that the first replica after the order has or
+    would have had. ``planned``: the steps, in words, of the plan that it was ordered with (core.promise). Times are
+    seconds of rota's clock."""
 
     id: RolloutId
     app: str
@@ -138,6 +139,7 @@ class Rollout:
     detail: str = ""
     taken: Mapping[int, Taken] = field(default_factory=dict)
     skipped: frozenset[int] = frozenset()
+    lost: frozenset[int] = frozenset()
     failures: tuple[Failure, ...] = ()
     progress_at: float = 0.0
     baseline: Mapping[str, Row] = field(default_factory=dict)

@@ -72,12 +72,19 @@ class Member:
 
     @property
     def right_version(self) -> bool:
-        """It is of its slot's release and generation, whatever its limits (design.md: "up to date")."""
-        return is_of(self.record, self.target)
+        """It is of its slot's release and generation, whatever its limits (design.md: "up to date"), as long as those
+        can be changed."""
+        return is_of(self.record, self.target) and not self.unlimitable
 
     @property
     def right_limits(self) -> bool:
         return self.target is not None and self.seen is not None and self.seen.limits == self.target.limits
+
+    @property
+    def unlimitable(self) -> bool:
+        """Its slot's limits can only be had by another one in its place (V8)."""
+        refused = self.record.refused_limits
+        return self.target is not None and refused == self.target.limits and not self.right_limits
 
     @property
     def kept(self) -> bool:
@@ -209,18 +216,21 @@ class Situation:
     @property
     def floor(self) -> int:
         """How many replicas are to serve throughout."""
-        if not self.desired.active:
+        if not self.desired.active or (self.rollout is None and self.one_at_a_time(self.desired.current)):
             return 0
         replicas = self.desired.replicas
         return replicas if self.rollout is None else min(self.rollout.policy.min_available, replicas)
 
-    def overlaps(self, member: Member, target: SlotTarget) -> bool:
-        """It runs, or is about to, and is of a generation that may not run at the same time as the target's (S8)."""
-        same = member.record.release == target.release and member.record.generation >= target.min_generation
-        if same or not (member.running or member.busy):
+    def overlaps(self, member: Member, slot: int, target: SlotTarget) -> bool:
+        """It runs, or is about to, and may not run at the same time as the slot's next: as it is of another generation,
+        or its predecessor (S8)."""
+        fellow = member.record.release == target.release and member.record.generation >= target.min_generation
+        if (fellow and member.record.slot != slot) or not (member.running or member.busy):
             return False
-        specs = (self.spec(member.record.release), self.spec(target.release))
-        return any(spec.overlap is Overlap.FORBID for spec in specs)
+        return self.one_at_a_time(target) or self.spec(member.record.release).overlap is Overlap.FORBID
+
+    def one_at_a_time(self, target: SlotTarget) -> bool:
+        return self.spec(target.release).overlap is Overlap.FORBID
 
     @cached_property
     def backend(self) -> Backend:

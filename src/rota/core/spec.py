@@ -5,13 +5,13 @@ has the key (design.md, "File")."""
 
 from __future__ import annotations
 
-import enum
 import re
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from rota.core.balance import Balance, BalanceOrHeader
 from rota.core.container import Container, Image, NetworkName, Volume
 from rota.core.model import Model as Model
 from rota.core.model import Switch, misplaced
@@ -36,15 +36,6 @@ MAX_MIN_READY = 600.0  # H2
 MAX_KEEP_OLD = 86400.0  # a day: each kept replica costs what a serving one does
 
 LEAST_MEMORY = 4 * 2**20  # below it no interpreter starts
-
-
-class Balance(enum.Enum):
-    """How HAProxy chooses the replica of a request that no cookie leads."""
-
-    ROUND_ROBIN = "round-robin"
-    LEASTCONN = "leastconn"
-    RANDOM = "random"
-    SOURCE = "source"
 
 
 def _enough_memory(value: int) -> int:
@@ -236,7 +227,7 @@ class AppSpec(Model):
     update_config: UpdateConfig | None = None
     rollback: RolloutOptions = RolloutOptions()
     rollback_config: UpdateConfig | None = None
-    balance: Balance = Balance.ROUND_ROBIN
+    balance: BalanceOrHeader = Balance.ROUND_ROBIN
     sticky: StickyOrSwitch = None
     drain: Drain = Drain()
     restart: Restart = Restart()

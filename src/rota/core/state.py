@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rota.core.rollout import Failure, Rollout, SlotTarget
-from rota.core.spec import AppSpec
+from rota.core.spec import AppSpec, Limits
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class ReplicaRecord:
     ended for a restart in place; ``generation`` is that of the replica's next or present run; ``colour`` is the pool
     that it was made for. ``unhealthy_since``: when rota saw that HAProxy's check of it fails; None while it passes.
     ``cut_at`` is when the last share of what was open was to be cut, ``cut_leave`` how much that was to leave.
-    ``withdrawn_at``: when every view of DNS was seen to name it no more; the TTL counts from there."""
+    ``withdrawn_at``: when every view of DNS was seen to name it no more; the TTL counts from there.
+    ``refused_limits``: what its runtime would not give it while it runs."""
 
     slot: int
     release: int
@@ -79,6 +80,7 @@ class ReplicaRecord:
     withdrawn_at: float | None = None
     colour: int = 0
     cut_leave: int = 0
+    refused_limits: Limits | None = None
 
 
 @dataclass(frozen=True)

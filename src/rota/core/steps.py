@@ -206,6 +206,13 @@ class NoteHealth(ReplicaStep):
 
 
 @dataclass(frozen=True)
+class NoteRefusal(ReplicaStep):
+    """Its runtime cannot give it these limits while it runs: another one is to take its place under them."""
+
+    limits: Limits
+
+
+@dataclass(frozen=True)
 class HoldRepair(AppStep):
     """Repair waits, as nobody serves; or goes on."""
 
@@ -288,6 +295,7 @@ StoreStep = (
     | FailReplica
     | NoteWithdrawn
     | NoteHealth
+    | NoteRefusal
     | HoldRepair
     | SettleSlot
     | RecordCounters

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
-from rota.core.model import Model
+from rota.core.model import Model, Switch
 from rota.core.quantities import Seconds, quoted
 
 MAX_COOKIE_AGE = 400 * 86400.0  # browsers keep no cookie for longer (RFC 6265bis, section 5.5)
+
+
+class SameSite(enum.Enum):
+    """Whether browsers send the cookie with requests that another site made (RFC 6265bis, section 5.6.7)."""
+
+    LAX = "lax"
+    STRICT = "strict"
+    NONE = "none"
 
 
 def _age(value: float) -> float:
@@ -19,10 +28,25 @@ def _age(value: float) -> float:
 
 
 class Sticky(Model):
-    """The cookie that keeps a user on one replica (W4); without ``max_age`` the browser forgets it when it ends."""
+    """The cookie that keeps a user on one replica (W4); without ``max_age`` the browser forgets it when it ends.
+    ``secure``: browsers send it over https alone, for an app behind a proxy that ends TLS."""
 
     cookie: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)] = "rota"
     max_age: Annotated[Seconds, AfterValidator(_age)] | None = None
+    secure: Switch = False
+    same_site: SameSite = SameSite.LAX
+
+    @field_validator("same_site", mode="before")
+    @classmethod
+    def _any_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value  # Lax, as the header has it
+
+    @field_validator("same_site")
+    @classmethod
+    def _none_is_secure(cls, value: SameSite, read: ValidationInfo) -> SameSite:
+        if value is SameSite.NONE and not read.data.get("secure", True):
+            raise ValueError("browsers refuse a cookie with none that is not secure; add secure: true")
+        return value
 
 
 def _sticky(value: object) -> object:

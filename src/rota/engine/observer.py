@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from rota.core import repair
+from rota.core import handoff, repair
 from rota.core.names import ReplicaId
 from rota.core.observation import (
+    Address,
     Artefact,
     Observation,
     ObservedBalancer,
@@ -24,6 +25,7 @@ from rota.core.state import AppState, ReplicaRecord
 from rota.engine.probing import Probing
 from rota.ports.balancer import Balancer
 from rota.ports.clock import Clock
+from rota.ports.connections import Connections
 from rota.ports.dns import Dns
 from rota.ports.logs import Logs
 from rota.ports.prober import Prober
@@ -41,6 +43,7 @@ class Observer:
         prober: Prober,
         logs: Logs,
         clock: Clock,
+        connections: Connections,
         wake: Callable[[str], None],
     ) -> None:
         self._runtime = runtime
@@ -48,12 +51,12 @@ class Observer:
         self._dns = dns
         self._logs = logs
         self._clock = clock
+        self._connections = connections
         self._probing = Probing(prober, clock, wake)
 
     async def observe(self, state: AppState, busy: frozenset[str]) -> Observation:
         """One look at an app; raises StepFailed when the runtime or the balancer cannot be asked."""
-        replicas, artefacts = await self._runtime.observe()
-        ours = {name: seen for name, seen in replicas.items() if seen.app == state.name}
+        ours, artefacts = await self._runtime.observe(state.name)
         balancer = (await self._balancer.observe()).get(state.name)
         if balancer is None:
             balancer = await self._unknown_to_balancer()
@@ -63,6 +66,7 @@ class Observer:
             artefacts=_of_app(state.name, artefacts),
             balancer=balancer,
             dns=await look_at_dns(self._dns, state),
+            direct=await self._connections.direct(to_watch(state, ours)),
             probes=self._histories(ours),
             logs=await self._last_lines(state, ours),
             busy=busy,
@@ -112,6 +116,13 @@ async def look_at_dns(views: Mapping[str, Dns], state: AppState) -> dict[str, Ob
     hosts = frozenset(host for release in state.releases.values() for host in release.spec.hosts)
     seen = {name: await view.observe(state.name, hosts) for name, view in views.items()}
     return {name: shown for name, shown in seen.items() if shown is not None}
+
+
+def to_watch(state: AppState, replicas: Mapping[ReplicaId, ObservedReplica]) -> dict[ReplicaId, Address]:
+    """Those whose connections past the balancer are to be seen, while they run."""
+    matter = handoff.watched(state)
+    running = (seen for name, seen in replicas.items() if name in matter and seen.state is RunState.RUNNING)
+    return {seen.id: seen.address for seen in running if seen.address is not None}
 
 
 def to_probe(

@@ -13,10 +13,11 @@ from rota.core import steps as s
 from rota.core.arrival import failed_start
 from rota.core.begin import given_way
 from rota.core.decide import Decision, decide
-from rota.core.errors import StepFailed
+from rota.core.errors import LimitsRefused, StepFailed
 from rota.core.events import Event, EventKind, phase_event, step_event
+from rota.core.names import ReplicaId
 from rota.core.notice import Notice, of_phase, of_step
-from rota.core.observation import Observation, RunState
+from rota.core.observation import Observation, Refusal, RunState
 from rota.core.record import record
 from rota.core.state import AppState
 from rota.engine.executor import Executor
@@ -82,6 +83,7 @@ class Reconciler:
         self._woken = asyncio.Event()
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._refused: dict[str, float] = {}
+        self._refusals: dict[ReplicaId, Refusal] = {}
         self._emptied = asyncio.Condition()
 
     def wake(self) -> None:
@@ -122,7 +124,7 @@ class Reconciler:
     async def _turn(self) -> float:
         """One turn; returns when to look again at the latest: the end of each step under way wakes the loop."""
         try:
-            decision = await self._decide(await self._observer.observe(self.state, self._busy()))
+            decision = await self._decide(await self._observed())
         except StepFailed as error:
             log.warning("%s: %s; trying again", self.state.name, error)
             return self._clock.now() + RETRY
@@ -131,6 +133,12 @@ class Reconciler:
                 self._emptied.notify_all()
         limit = self._clock.now() + FULL_OBSERVATION
         return min([limit, *self._refused.values(), *([decision.wake_at] if decision.wake_at is not None else [])])
+
+    async def _observed(self) -> Observation:
+        observed = await self._observer.observe(self.state, self._busy())
+        there = observed.replicas.keys()
+        self._refusals = {replica: one for replica, one in self._refusals.items() if replica in there}
+        return replace(observed, refusals=dict(self._refusals))
 
     async def _decide(self, observed: Observation) -> Decision:
         """Decides, writes down in one commit, and has the steps begun."""
@@ -209,14 +217,18 @@ class Reconciler:
         try:
             await self._executor.carry_out(self.state, step)
         except StepFailed as error:
-            await self._step_failed(step, str(error))
+            await self._step_failed(step, str(error), final=isinstance(error, LimitsRefused))
         self._fault("acted", step)
 
-    async def _step_failed(self, step: s.Step, reason: str) -> None:
-        """A start that failed is a failure of its replica; every other step is decided on again a little later."""
+    async def _step_failed(self, step: s.Step, reason: str, *, final: bool) -> None:
+        """A start that failed is a failure of its replica, limits that were refused are decided on at once; every other
+        step is decided on again a little later."""
         log.warning("%s: %s failed: %s", self.state.name, type(step).__name__, reason)
         if isinstance(step, s.StartReplica | s.RestartReplica):
             await self._start_failed(step, reason)
+            return
+        if isinstance(step, s.UpdateLimits) and final:
+            self._refusals[step.replica] = Refusal(step.limits, reason)
             return
         self._refused[s.subject(step)] = self._clock.now() + RETRY
         event = step_event(self.state, step, self._clock.now())

@@ -17,6 +17,7 @@ from rota.engine.observer import Observer
 from rota.engine.reconciler import Fault, Reconciler, no_fault
 from rota.ports.balancer import Balancer
 from rota.ports.clock import Clock
+from rota.ports.connections import Connections
 from rota.ports.dns import Dns
 from rota.ports.logs import Logs
 from rota.ports.prober import Prober
@@ -33,6 +34,7 @@ class Supervisor:
         runtime: Runtime,
         balancer: Balancer,
         prober: Prober,
+        connections: Connections,
         logs: Logs,
         store: Store,
         clock: Clock,
@@ -44,7 +46,7 @@ class Supervisor:
         self._store = store
         self._clock = clock
         self._fault = fault
-        self._observer = Observer(runtime, balancer, dns or {}, prober, logs, clock, self.wake)
+        self._observer = Observer(runtime, balancer, dns or {}, prober, logs, clock, connections, self.wake)
         self._executor = Executor(runtime, balancer, dns or {})
         self._apps: dict[str, Reconciler] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}

@@ -43,7 +43,7 @@ class Allowance:
 
     def take(self, host: str) -> bool:
         """Whether an unknown client may be given one more answer now."""
-        now, name = self._clock(), _network_of(host)
+        now, name = self._clock(), network_of(host)
         if name not in self._buckets and len(self._buckets) >= MOST_SOURCES:
             self._buckets.clear()
         left = _filled(self._buckets.get(name, (BURST, now)), now, RATE, BURST)
@@ -65,6 +65,7 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def _network_of(host: str) -> str:
+def network_of(host: str) -> str:
+    """What counts as one unknown client: /24, /56."""
     address = _address(host)
     return str(ipaddress.ip_network((address, 24 if address.version == 4 else 56), strict=False))

@@ -13,8 +13,8 @@ from typing import Any
 from .allowance import Allowance
 from .answers import Answers, Elsewhere
 from .forwarding import Forwarder
+from .places import Places
 
-MOST_CONNECTIONS = 128
 IDLE = 5.0  # seconds that a TCP client may take for its next question
 AT_A_TIME = 64  # packets
 LONGEST_PACKET = 4096  # bytes: no question is longer
@@ -29,7 +29,7 @@ class Front:
         self._forwarder = forwarder
         self._allowance = allowance
         self._forwarding: set[asyncio.Task[None]] = set()
-        self._connections = 0
+        self._places = Places(allowance)
 
     def packets(self, line: socket.socket) -> None:
         """Those that have come by UDP, some at a time: the loop has others to serve too. asyncio's own endpoints take
@@ -59,23 +59,26 @@ class Front:
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One TCP client, until it leaves, is silent for too long, or may have no more answers."""
-        self._connections += 1
         host = writer.get_extra_info("peername")[0]
         try:
-            while self._connections <= MOST_CONNECTIONS:
-                async with asyncio.timeout(IDLE):
-                    (length,) = struct.unpack("!H", await reader.readexactly(2))
-                    wire = await reader.readexactly(length)
-                    answer = await self._answer_over_tcp(wire, host)
-                    if answer is None:
-                        return
-                    writer.write(struct.pack("!H", len(answer)) + answer)
-                    await writer.drain()
+            with self._places.place(host) as there_is_one:
+                while there_is_one and await self._one_more_over_tcp(reader, writer, host):
+                    pass
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             pass
         finally:
-            self._connections -= 1
             writer.close()
+
+    async def _one_more_over_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str) -> bool:
+        """Waits for a question and answers it; False when the client is given no answer."""
+        async with asyncio.timeout(IDLE):
+            (length,) = struct.unpack("!H", await reader.readexactly(2))
+            answer = await self._answer_over_tcp(await reader.readexactly(length), host)
+            if answer is None:
+                return False
+            writer.write(struct.pack("!H", len(answer)) + answer)
+            await writer.drain()
+            return True
 
     async def _answer_over_tcp(self, wire: bytes, host: str) -> bytes | None:
         known = self._allowance.is_known(host)

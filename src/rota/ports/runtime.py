@@ -44,8 +44,11 @@ class Runtime(Protocol):
         """Which apps it can run (core.fitness)."""
         ...
 
-    async def observe(self) -> tuple[Mapping[ReplicaId, ObservedReplica], Mapping[tuple[str, int], Artefact]]:
-        """All replicas of all apps, running or exited and not removed yet, and the artefacts by (app, release).
+    async def observe(
+        self, app: str | None = None
+    ) -> tuple[Mapping[ReplicaId, ObservedReplica], Mapping[tuple[str, int], Artefact]]:
+        """All replicas of all apps, or of one, running or exited and not removed yet, and the artefacts of all by (app,
+        release).
 
         Raises StepFailed while the runtime itself cannot be asked."""
         ...

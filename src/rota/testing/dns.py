@@ -25,6 +25,7 @@ class FakeDns:
         """While not empty nothing is changed, and it is what is wrong."""
         self._shown = ObservedDns(ttl=ttl, required=required)
         self._faults: Counter[str] = Counter()
+        self._torn = False
         self._wakes: list[Callable[[str], None]] = []
 
     def fail(self, call: str, times: int = 1) -> None:
@@ -39,6 +40,10 @@ class FakeDns:
         self.trouble = ""
         self._wake_all()
 
+    def tear(self) -> None:
+        """The next call raises StepFailed, and nobody knows whether it changed anything."""
+        self._torn = True
+
     async def observe(self, app: str, hosts: frozenset[str]) -> ObservedDns | None:
         ours = self.ours(hosts)
         if self.zone and not ours:
@@ -51,11 +56,19 @@ class FakeDns:
 
     async def publish(self, app: str, entry: DnsEntry) -> None:
         self._begin("publish", entry.replica)
-        self.seen.setdefault(app, {})[entry.replica] = Published(entry.address, self.ours(entry.hosts))
+        torn = self._tear()
+        shown = Published(entry.address, self.ours(entry.hosts), sure=not torn)
+        self.seen.setdefault(app, {})[entry.replica] = shown
+        if torn:
+            raise StepFailed("DNS did not say what became of it")
 
     async def withdraw(self, app: str, replica: ReplicaId) -> None:
         self._begin("withdraw", replica)
-        self.seen.get(app, {}).pop(replica, None)
+        shown = self.seen.get(app, {}).pop(replica, None)
+        if self._tear():
+            if shown is not None:
+                self.seen[app][replica] = replace(shown, sure=False)
+            raise StepFailed("DNS did not say what became of it")
 
     def _begin(self, call: str, subject: str) -> None:
         self.calls.append((call, subject))
@@ -64,6 +77,10 @@ class FakeDns:
         if self._faults[call] > 0:
             self._faults[call] -= 1
             raise StepFailed("DNS refused")
+
+    def _tear(self) -> bool:
+        torn, self._torn = self._torn, False
+        return torn
 
     def ours(self, hosts: frozenset[str]) -> frozenset[str]:
         """Those that lie in the zone."""

@@ -140,6 +140,10 @@ class Rig:
     async def idle(self, replica: ReplicaId) -> bool:
         return not await self.busy(replica)
 
+    async def settled(self) -> bool:
+        """Whether no process that a reload has replaced is waited for any more."""
+        return not self.balancer._ended.following
+
     async def up(self, replica: ReplicaId) -> bool:
         return (await self.see()).servers[replica].up
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from rota.core.capacity import Amount
-from rota.core.errors import StartFailed, StepFailed
+from rota.core.errors import LimitsRefused, StartFailed, StepFailed
 from rota.core.fitness import RuntimeKind
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, Artefact, ArtefactState, Exit, ObservedReplica, RunState
@@ -67,7 +67,7 @@ class FakeRuntime:
         self.machine = Amount(2**50, 100_000.0)
         """How large the machine is; by default whatever fits."""
         self.memory = 32 * 2**20
-        """Bytes that each replica uses."""
+        """Bytes that each replica uses once it runs; no limit below that can be had live."""
         self.load = 0.5
         """Cores that each replica uses while it runs."""
         self.host: Callable[[StartOrder], str] = lambda order: "127.0.0.1"
@@ -81,9 +81,12 @@ class FakeRuntime:
         self._ports = iter(range(20000, 1_000_000))
         self._pids = iter(range(1000, 10_000_000))
 
-    async def observe(self) -> tuple[Mapping[ReplicaId, ObservedReplica], Mapping[tuple[str, int], Artefact]]:
+    async def observe(
+        self, app: str | None = None
+    ) -> tuple[Mapping[ReplicaId, ObservedReplica], Mapping[tuple[str, int], Artefact]]:
         self._ask("")
-        return {replica: run.seen for replica, run in self._runs.items()}, dict(self._artefacts)
+        ours = {replica: run.seen for replica, run in self._runs.items() if app is None or run.seen.app == app}
+        return ours, dict(self._artefacts)
 
     def on_change(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)
@@ -92,7 +95,7 @@ class FakeRuntime:
         self._ask(f"prepare {order.app} {order.release}")
         key = (order.app, order.release)
         known = self._artefacts.get(key)
-        if known is None or known.state is ArtefactState.FAILED:
+        if known is None or known.state in (ArtefactState.FAILED, ArtefactState.LOST):
             self._set_artefact(key, ArtefactState.PREPARING)
             self.clock.call_at(self.clock.now() + self.prepare_takes, lambda: self._finish_prepare(key))
             if not self.prepare_takes:
@@ -120,6 +123,10 @@ class FakeRuntime:
         run = self._runs.get(replica)
         if run is None:
             raise StepFailed(f"{replica} is gone: there is nothing to limit")
+        if limits.memory is not None and limits.memory < self.memory:
+            raise LimitsRefused(
+                f"{replica} uses more than {limits.memory / 2**20:g} MiB and cannot be limited to it while it runs"
+            )
         if not run.faults.lost_updates:
             self._see(run, replace(run.seen, limits=limits))
 
@@ -187,14 +194,22 @@ class FakeRuntime:
         """Its present run ends now."""
         self._exit(self._runs[replica].seen, code=code if signal is None else None, signal=signal, oom=oom)
 
+    def limit_by_hand(self, replica: ReplicaId, limits: Limits) -> None:
+        """Somebody changes its limits behind rota's back."""
+        run = self._runs[replica]
+        self._see(run, replace(run.seen, limits=limits))
+
     def vanish(self, replica: ReplicaId) -> None:
         """It is gone, as if somebody had removed it behind rota's back."""
         run = self._runs.pop(replica)
         self._kept_lines[replica] = run.lines
         self._wake(run.order.app)
 
-    def lose_artefact(self, app: str, release: int) -> None:
-        """A release's files are gone."""
+    def lose_artefact(self, app: str, release: int, *, known: bool = False) -> None:
+        """A release's files are gone; ``known``: what they were is not."""
+        if known:
+            self._set_artefact((app, release), ArtefactState.LOST)
+            return
         del self._artefacts[app, release]
         self._wake(app)
 

@@ -17,7 +17,7 @@ from rota.core import steps as s
 from rota.core.arrival import failed_start
 from rota.core.begin import begin, given_way
 from rota.core.decide import Decision, decide
-from rota.core.errors import StepFailed
+from rota.core.errors import LimitsRefused, StepFailed
 from rota.core.names import ReplicaId
 from rota.core.notice import Notice, of_phase, of_step
 from rota.core.observation import (
@@ -26,6 +26,7 @@ from rota.core.observation import (
     ObservedBalancer,
     ObservedReplica,
     ProbeHistory,
+    Refusal,
     RunState,
     ServerState,
 )
@@ -43,6 +44,7 @@ from rota.testing.clock import FakeClock
 from rota.testing.dns import FakeDns
 from rota.testing.instant import at_once
 from rota.testing.runtime import FakeRuntime
+from rota.testing.simulation_dns import users_past_haproxy
 
 LEAST_ADVANCE = 1e-4  # seconds: less is lost in rounding
 
@@ -79,8 +81,9 @@ class Crash:
 
 class Simulation:
     """``takes`` says how long a call is under way, ``refuses`` whether it fails ("before" or "after" it had its
-    effect), ``opens`` for how long each of the requests goes on that are open to a server that leaves, ``visits`` for
-    how long the users of one that is drained go on coming. All may be changed at any time; ``dns`` has the views."""
+    effect), ``opens`` for how long each of the requests goes on that are open to a server that leaves, ``stays`` for
+    how long a user past HAProxy keeps a connection to it, ``visits`` for how long the users of one that is drained go
+    on coming. All may be changed at any time; ``dns`` has the views."""
 
     def __init__(self, app: str = "web", rules: Rules | None = None) -> None:
         self.app = app
@@ -96,6 +99,7 @@ class Simulation:
         self.refuses: Callable[[s.Step], str] = lambda step: ""
         self.opens: Callable[[ReplicaId], tuple[float, ...]] = lambda replica: ()
         self.visits: Callable[[ReplicaId], float] = lambda replica: 0.0
+        self.stays: Callable[[ReplicaId], float] = lambda replica: 0.0
         self.old_process_ends_after = 0.0
         self.unhealthy: dict[ReplicaId, tuple[float, float]] = {}
         self.unhealthy_because = ""
@@ -106,6 +110,7 @@ class Simulation:
         self._executor = Executor(self.runtime, self.balancer, self.dns)
         self._under_way: dict[str, tuple[float, s.Step]] = {}
         self._refused: dict[str, float] = {}
+        self._refusals: dict[ReplicaId, Refusal] = {}
         self._looked: dict[ReplicaId, tuple[str, float]] = {}
         self._open: dict[ReplicaId, list[float]] = {}
         self._visited_until: dict[ReplicaId, float] = {}
@@ -143,6 +148,7 @@ class Simulation:
         """What was under way was never done, what was seen is forgotten."""
         self._under_way.clear()
         self._refused.clear()
+        self._refusals.clear()
         self._looked.clear()
 
     def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
@@ -167,9 +173,9 @@ class Simulation:
         self._rules.decided(self, Situation(self.state, observed, now, Draft(observed.busy)), decision)
         self.turns += 1
         self.turns_at_once += 1
-        crash = self.crash if decision.steps else None
-        if crash is not None:
-            self.crash = None
+        crash = None
+        if decision.steps:
+            crash, self.crash = self.crash, None
         if crash is None or crash.acted is not None:
             self._write_down(decision)
             for step in decision.steps[: None if crash is None else crash.acted]:
@@ -190,15 +196,16 @@ class Simulation:
             artefacts={number: artefact for (_, number), artefact in artefacts.items()},
             balancer=balancer,
             dns=at_once(look_at_dns(self.dns, self.state)),
+            direct=users_past_haproxy(self.state, replicas, self.stays, self.now),
             probes=self._probes(to_probe(self.state, dict(replicas), balancer)),
             logs={name: at_once(self.runtime.tail(name, 5)) for name in replicas},
+            refusals=dict(self._refusals),
             busy=frozenset(self._under_way) | frozenset(self._refused),
         )
 
     def here(self) -> Situation:
         assert self.state is not None
-        observed = self.observe()
-        return Situation(self.state, observed, self.now, Draft(observed.busy))
+        return Situation(self.state, observed := self.observe(), self.now, Draft(observed.busy))
 
     def lose_balancer(self) -> None:
         """Its connections go with it."""
@@ -211,8 +218,7 @@ class Simulation:
 
     def seen(self) -> dict[ReplicaId, ObservedReplica]:
         """The replicas as they are."""
-        replicas: dict[ReplicaId, ObservedReplica] = dict(at_once(self.runtime.observe())[0])
-        return replicas
+        return dict(at_once(self.runtime.observe())[0])
 
     def kinds(self) -> list[str]:
         """What was decided, step by step, as ``StartReplica web-1`` or ``TakeSlot 2``."""
@@ -268,15 +274,17 @@ class Simulation:
             if refused:
                 raise StepFailed("it took too long")
         except StepFailed as error:
-            self._step_failed(step, str(error))
+            self._step_failed(step, error)
 
-    def _step_failed(self, step: s.Step, reason: str) -> None:
+    def _step_failed(self, step: s.Step, error: StepFailed) -> None:
         assert self.state is not None
         if isinstance(step, s.StartReplica | s.RestartReplica):
-            failed = failed_start(self.state, step, reason, self.now)
+            failed = failed_start(self.state, step, error.message, self.now)
             after = record(self.state, failed, self.now)
             self.notices += of_step(self.state, after, failed, self.now)
             self._keep(after)
+        elif isinstance(step, s.UpdateLimits) and isinstance(error, LimitsRefused):
+            self._refusals[step.replica] = Refusal(step.limits, error.message)
         else:
             self._refused[s.subject(step)] = self.now + RETRY
 
@@ -294,12 +302,9 @@ class Simulation:
                     self._open[step.replica] = self._ends(step.replica)
                     self.balancer.count(step.replica, Counters(requests=1))
             case s.CutConnections():
-                still = [at for at in self._open.get(step.replica, []) if at > self.now]
-                self._open[step.replica] = still[: step.leave]
+                self._open[step.replica] = sorted(self._open.get(step.replica, []), reverse=True)[: step.leave]
             case s.PrepareBackend():
                 self._old_process_until = self.now + self.old_process_ends_after
-            case _:
-                pass
 
     def _ends(self, replica: ReplicaId) -> list[float]:
         """When the requests that are open to it as it leaves will have ended; a dead one's have."""
@@ -379,8 +384,7 @@ class Simulation:
 
     def _probed_at(self) -> list[float]:
         assert self.state is not None
-        moments: list[float] = []
-        replicas = self.seen()
+        moments, replicas = list[float](), self.seen()
         for name, (_, since) in self._looked.items():
             seen = replicas.get(name)
             if seen is None or seen.state is not RunState.RUNNING:

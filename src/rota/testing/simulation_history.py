@@ -103,6 +103,7 @@ class Life:
         simulation.takes = self._takes
         simulation.refuses = self._refuses
         simulation.opens = self._opens
+        simulation.stays = lambda replica: self._dice("stays", replica).choice([0.0, 0.3, 40.0])
         simulation.visits = lambda replica: self._dice("visits", replica).choice([0.0, 0.05, 0.5])
         simulation.old_process_ends_after = self._dice("old process").choice([0.0, 0.1, 0.5])
         simulation.runtime.prepare_takes = self._dice("prepare").choice([0.0, 0.5])

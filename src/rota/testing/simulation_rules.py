@@ -124,6 +124,8 @@ def floor_of(here: Situation) -> int:
     if not here.desired.active:
         return 0
     rollout = here.rollout
+    if rollout is None and here.spec(here.desired.current.release).overlap is Overlap.FORBID:
+        return 0
     return here.desired.replicas if rollout is None else min(rollout.policy.min_available, here.desired.replicas)
 
 
@@ -175,8 +177,11 @@ def _is_given_up(member: Member) -> bool:
 
 
 def _out(here: Situation, member: Member) -> None:
-    """A replica that was given up, and may recover, goes after its heir serves, or could not be started beside it."""
+    """A replica that was given up, and may recover, goes after its heir serves, or could not be started beside it; but
+    first where overlap is forbidden."""
     rollout, slot = here.rollout, member.record.slot
+    if here.spec(member.record.release).overlap is Overlap.FORBID:
+        return
     stops_first = rollout is not None and slot in rollout.in_hand and rollout.policy.order is not Order.START_FIRST
     if not _is_given_up(member) or slot not in here.slots or stops_first:
         return
@@ -203,6 +208,7 @@ def _stop(here: Situation, member: Member) -> None:
     server, record = member.server, member.record
     if server is None:
         return
+    assert not here.observed.direct.get(member.id) or record.cut_at is not None, "users past HAProxy were not counted"
     assert server.state is ServerState.MAINT, f"{member.id} is stopped while its server is {server.state.value}"
     assert not server.open or record.cut_at is not None, "open requests were not counted as cut"
     if server.old_holders:
@@ -244,6 +250,7 @@ def _one_run_a_slot(simulation: Simulation, step: s.StartReplica) -> None:
         if name == step.replica or seen.state is not RunState.RUNNING or seen.slot != step.slot or record is None:
             continue
         going = record.stop_began_at is not None or record.failure is not None
+        going = going or record.refused_limits == target.limits
         same = (record.release, record.generation, record.colour) == (step.release, step.generation, step.colour)
         assert going or not same, f"{step.replica} is a duplicate of {name}"
 
@@ -258,8 +265,9 @@ def _one_generation(simulation: Simulation, step: s.StartReplica) -> None:
         specs = [state.releases[number].spec for number in (seen.release, step.release) if number in state.releases]
         if name == step.replica or seen.state is not RunState.RUNNING:
             continue
+        forbidden = any(spec.overlap is Overlap.FORBID for spec in specs)
+        assert seen.slot != step.slot or not forbidden, f"{step.replica} is started while {name} runs in its slot"
         low, high = sorted((seen.generation, step.generation))
         bounds = [target.min_generation for target in wanted if target.release == step.release]
         apart = seen.release != step.release or any(low < bound <= high for bound in bounds)
-        forbidden = any(spec.overlap is Overlap.FORBID for spec in specs)
         assert not (apart and forbidden), f"{step.replica} of generation {step.generation} beside {name}, {low}"

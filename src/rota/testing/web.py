@@ -108,10 +108,11 @@ class WebServer:
 
 class Client:
     """One connection after the other to HAProxy, kept alive as long as the other side does. ``cookie`` is sent with
-    each request as it is; ``given`` are the cookies that were set, with their attributes."""
+    each request as it is, and so are ``headers``; ``given`` are the cookies that were set, with their attributes."""
 
     def __init__(self, port: int, host: str) -> None:
         self.cookie = ""
+        self.headers: dict[str, str] = {}
         self.given: list[str] = []
         self._port = port
         self._host = host
@@ -125,7 +126,9 @@ class Client:
             connection = "keep-alive" if keep else "close"
             length = "Content-Length: 0\r\n" if method == "POST" else ""
             cookie = f"Cookie: {self.cookie}\r\n" if self.cookie else ""
-            head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\n{length}{cookie}Connection: {connection}\r\n\r\n"
+            more = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
+            lines = f"Host: {self._host}\r\n{length}{cookie}{more}Connection: {connection}\r\n"
+            head = f"{method} {path} HTTP/1.1\r\n{lines}\r\n"
             writer.write(head.encode())
             status, body, goes_on = await self._read(reader)
         except (OSError, EOFError, ValueError):

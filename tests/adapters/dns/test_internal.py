@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,16 +65,55 @@ async def test_changes_of_one_moment_are_one_version(tmp_path: Path) -> None:
     assert len(server.loaded) == 1
 
 
-async def test_what_the_name_server_did_not_take_is_not_shown(tmp_path: Path) -> None:
+def written(path: Path) -> list[str]:
+    return [row["replica"] for row in json.loads((path / "nameserver/table.json").read_text())["replicas"]]
+
+
+async def test_what_was_written_and_perhaps_not_read_is_shown_as_not_sure_and_can_be_taken_back(tmp_path: Path) -> None:
+    """The name server reads the file at its next start, whatever became of the call."""
     server = Slow()
     view = await opened(tmp_path, server)
     server.failure = "no"
     with pytest.raises(StepFailed):
         await view.publish("web", ONE)
-    assert await names(view) == set()
+    assert await sure(view) == {"web-1": False}
+    server.failure = ""
+    await view.withdraw("web", ONE.replica)
+    assert written(tmp_path) == []
+    assert await sure(view) == {}
+
+
+async def test_what_was_to_be_taken_out_and_perhaps_was_not_is_named_again(tmp_path: Path) -> None:
+    server = Slow()
+    view = await opened(tmp_path, server)
+    await view.publish("web", ONE)
+    server.failure = "no"
+    with pytest.raises(StepFailed):
+        await view.withdraw("web", ONE.replica)
+    assert await sure(view) == {"web-1": False}
     server.failure = ""
     await view.publish("web", ONE)
-    assert await names(view) == {"web-1"}
+    assert written(tmp_path) == ["web-1"]
+    assert await sure(view) == {"web-1": True}
+
+
+async def test_an_address_that_was_perhaps_changed_is_not_sure(tmp_path: Path) -> None:
+    server = Slow()
+    view = await opened(tmp_path, server)
+    await view.publish("web", ONE)
+    server.failure = "no"
+    with pytest.raises(StepFailed):
+        await view.publish("web", replace(ONE, address=TWO.address))
+    assert await sure(view) == {"web-1": False}
+    server.failure = ""
+    await view.publish("web", ONE)
+    assert await sure(view) == {"web-1": True}
+
+
+async def sure(view: InternalDns) -> dict[str, bool]:
+    shown = await view.observe("web", frozenset())
+    assert shown is not None
+    return {str(name): published.sure for name, published in shown.published.items()}
 
 
 async def test_a_table_that_cannot_be_written_is_a_failed_step(tmp_path: Path) -> None:

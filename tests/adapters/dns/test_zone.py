@@ -13,6 +13,7 @@ import dns.tsigkeyring
 import dns.update
 import pytest
 
+from rota.adapters.dns.claims import HostState
 from rota.adapters.dns.rfc2136 import ZoneDns
 from rota.core.errors import StepFailed
 from rota.core.names import ReplicaId
@@ -143,7 +144,58 @@ async def test_a_longer_ttl_set_by_hand_is_waited_for_and_set_right(zone: ZoneSe
         await until(lambda: longer(view))
         assert (await seen(view)).published[ReplicaId("web-1")].hosts == frozenset()
         await view.publish("web", entry(1))
-        assert (await seen(view)).ttl == 1
+        shown = await seen(view)
+        assert shown.published[ReplicaId("web-1")].hosts == {HOST}
+        assert shown.ttl == 120, "caches may have what was answered a moment ago"
+
+
+async def test_a_ttl_that_was_long_is_waited_for_until_caches_are_rid_of_it(zone: ZoneServer) -> None:
+    async with opened(zone) as view:
+        await seen(view)
+        await view.publish("web", entry(1))
+        woken: list[str] = []
+        await by_hand(zone, ("replace", "web", 2, "A", "10.0.0.1"))
+        await view.publish("web", entry(1))
+        assert (await zone.ask("web")).answer[0].ttl == 1
+        assert (await seen(view)).ttl == 2, "it was read, though only for the repair"
+        view.on_change(woken.append)
+
+        async def over() -> bool:
+            return bool(woken) and (await seen(view)).ttl == 1
+
+        await until(over)
+
+
+async def test_a_ttl_beyond_all_bounds_is_not_waited_for(zone: ZoneServer, caplog: pytest.LogCaptureFixture) -> None:
+    async with opened(zone) as view:
+        await seen(view)
+        await view.publish("web", entry(1))
+        await by_hand(zone, ("replace", "web", 86400, "A", "10.0.0.1"))
+        await until(lambda: taken_out(view))
+        assert (await seen(view)).ttl == 300
+        assert f"{HOST} has a TTL of 86400 s: rota waits for 300 s of them" in caplog.text
+
+
+async def test_an_answer_that_nobody_foresaw_does_not_end_the_reading(
+    zone: ZoneServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(zone) as view:
+        await seen(view)
+        await view.publish("web", entry(1))
+
+        async def nonsense(*_: object) -> HostState:
+            raise ValueError("no such thing")
+
+        monkeypatch.setattr(view._zone, "state", nonsense)
+        await until(lambda: in_trouble(view))
+        monkeypatch.undo()
+        await by_hand(zone, ("delete", "web", "A"))
+        await until(lambda: taken_out(view))
+
+
+async def in_trouble(view: ZoneDns) -> bool:
+    found = await view.observe("web", frozenset({HOST}))
+    return found is not None and "cannot be read (ValueError)" in found.trouble
 
 
 async def taken_out(view: ZoneDns) -> bool:

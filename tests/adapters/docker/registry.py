@@ -17,12 +17,14 @@ USER, PASSWORD = "deployer", "s3cret"
 
 
 class Registry:
-    """``put`` moves a tag; ``requests`` counts manifests that were given."""
+    """``put`` moves a tag, what it led to before is still had by its digest; ``requests`` counts manifests that were
+    given."""
 
     def __init__(self) -> None:
         self.requests = 0
         self.blobs: dict[str, bytes] = {}
         self.tags: dict[str, bytes] = {}
+        self.digests: dict[str, bytes] = {}
         self.address = ""
 
     def put(self, tag: str, root: Path, greeting: str, architecture: str = "amd64") -> None:
@@ -43,17 +45,17 @@ class Registry:
             "layers": [self._keep("application/vnd.docker.image.rootfs.diff.tar.gzip", layer)],
         }
         self.tags[tag] = json.dumps(manifest).encode()
+        self.digests[_digest(self.tags[tag])] = self.tags[tag]
 
     def answer(self, path: str) -> tuple[str, bytes] | None:
         kind, _, name = path.removeprefix("/v2/app/").partition("/")
         if kind == "blobs" and name in self.blobs:
             return "application/octet-stream", self.blobs[name]
-        if kind == "manifests":
-            for tag, manifest in self.tags.items():
-                if name in (tag, _digest(manifest)):
-                    self.requests += 1
-                    return _MANIFEST, manifest
-        return None
+        manifest = {**self.tags, **self.digests}.get(name) if kind == "manifests" else None
+        if manifest is None:
+            return None
+        self.requests += 1
+        return _MANIFEST, manifest
 
     def _keep(self, media_type: str, blob: bytes) -> dict[str, object]:
         self.blobs[_digest(blob)] = blob

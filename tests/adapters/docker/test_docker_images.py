@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from tests.adapters.docker.registry import PASSWORD, USER, Registry, running
 
+from rota.core.errors import StartFailed, StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import Artefact, ArtefactState
+from rota.core.spec import AppSpec
 from rota.ports.runtime import ReleaseOrder
 from rota.testing import images
 from rota.testing.dock import Dock, box_spec
@@ -110,9 +112,106 @@ async def test_forgetting_a_release_leaves_what_is_not_rotas(box: Dock) -> None:
     await box.runtime.forget("web", frozenset())
 
 
-async def test_a_tag_removed_behind_rotas_back_is_noticed_by_the_next_daemon(box: Dock) -> None:
+async def test_a_tag_removed_or_moved_behind_rotas_back_is_put_back(box: Dock) -> None:
     await box.prepared(box_spec())
-    await box.engine.cli("rmi", f"rota-{box.server_id[:8]}/web:1")
+    tag = f"rota-{box.server_id[:8]}/web:1"
+    right = await box.engine.cli("inspect", "--format", "{{.Id}}", tag)
+    other = await box.engine.cli("import", str(images.busybox()), tag)
+    assert other != right
+    for remove in (False, True):
+        if remove:
+            await box.engine.cli("rmi", tag)
+        await box.close()
+        await box.open()
+        assert await box.engine.cli("inspect", "--format", "{{.Id}}", tag) == right
+        assert await artefact(box) == Artefact(1, ArtefactState.PREPARED)
+    await box.engine.cli("rmi", other)
+
+
+async def test_an_image_that_is_gone_is_had_again_by_its_digest(box: Dock, registry: Registry) -> None:
+    app = box_spec(command=[], image=image(registry))
+    await moved_on_and_pruned(box, registry, app)
+    await box.runtime.start(start_order(1, app))  # rota has not seen yet that it is gone
+    await prints(box, "web-1", "first")
+    await box.engine.cli("rm", "-f", box.name("web-1"))
+    await pruned(box)
     await box.close()
     await box.open()
+    assert await artefact(box) == Artefact(1, ArtefactState.LOST)
+    await box.prepared(app)
+    await box.runtime.start(start_order(2, app))
+    await prints(box, "web-2", "first")
+
+
+async def test_another_image_never_takes_the_place_of_one_that_is_gone(box: Dock, registry: Registry) -> None:
+    app = box_spec(command=[], image=image(registry))
+    await moved_on_and_pruned(box, registry, app)
+    registry.digests.clear()
+    await box.engine.cli("tag", BUSYBOX, f"{registry.address}/app:1")
+    with pytest.raises(
+        StartFailed, match=r"the image of release 1 \(sha256:[0-9a-f]{12}\) is gone from this engine"
+    ) as gone:
+        await box.runtime.start(start_order(1, app))
+    assert "docker load it, or deploy again with another tag" in gone.value.message
+    assert "cannot be pulled" in gone.value.message
+    await box.close()
+    await box.open()
+    reason = await failure(box, command=[], image=image(registry))
+    assert "is gone from this engine" in reason
+    await box.engine.cli("rmi", f"{registry.address}/app:1")
+
+
+async def test_a_local_image_that_is_gone_is_not_asked_of_a_registry(box: Dock) -> None:
+    await box.engine.cli("import", str(images.busybox()), "test/gone:latest")
+    spec = {"repository": "test/gone"}
+    await box.prepared(box_spec(image=spec))
+    await pruned(box)
+    await box.engine.cli("tag", BUSYBOX, "test/gone:latest")
+    with pytest.raises(StartFailed, match="is gone from this engine, and it came from no registry"):
+        await box.runtime.start(start_order(1, box_spec(image=spec)))
+    await box.engine.cli("rmi", "test/gone:latest")
+
+
+async def test_a_forgotten_release_leaves_its_number_to_another(box: Dock, registry: Registry) -> None:
+    """An app of the same name counts its releases from 1 again."""
+    app = box_spec(command=[], image=image(registry, pull="always"))
+    await moved_on_and_pruned(box, registry, app)
+    await box.close()
+    await box.open()
+    await box.runtime.forget("web", frozenset())
     assert await artefact(box) is None
+    await box.prepared(app)
+    await box.runtime.start(start_order(1, app))
+    await prints(box, "web-1", "second")
+
+
+async def test_a_server_from_before_pins_believes_its_tags(box: Dock, registry: Registry) -> None:
+    registry.put("1", images.busybox(), "first")
+    app = box_spec(command=[], image=image(registry))
+    await box.prepared(app)
+    await box.close()
+    (box.data_dir / "images.json").unlink()
+    await box.open()
+    await pruned(box)
+    await box.runtime.start(start_order(1, app))
+    await prints(box, "web-1", "first")
+
+
+async def test_pins_that_cannot_be_read_are_told(box: Dock) -> None:
+    await box.close()
+    (box.data_dir / "images.json").write_text("{")
+    with pytest.raises(StepFailed, match=r"images\.json cannot be read .* put it back, or remove it"):
+        await box.open()
+
+
+async def moved_on_and_pruned(box: Dock, registry: Registry, app: AppSpec) -> None:
+    """Release 1 is ``first``; its tag leads to ``second`` by now, and nothing of it is left on the engine."""
+    registry.put("1", images.busybox(), "first")
+    await box.prepared(app)
+    registry.put("1", images.busybox(), "second")
+    await pruned(box)
+
+
+async def pruned(box: Dock, release: int = 1) -> None:
+    pinned = await box.engine.cli("inspect", "--format", "{{.Id}}", f"rota-{box.server_id[:8]}/web:{release}")
+    await box.engine.cli("rmi", "-f", pinned)

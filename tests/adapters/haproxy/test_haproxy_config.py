@@ -16,10 +16,10 @@ from rota.adapters.balancer.haproxy.maps import draws, hosts_map, routes_map
 from rota.adapters.balancer.haproxy.state import App, Server, State, read_state
 from rota.adapters.balancer.haproxy.succession import PASSED_MAP
 from rota.core.backend import Backend
+from rota.core.balance import Balance, ByHeader, written
 from rota.core.errors import UsageError
 from rota.core.names import replica_id
 from rota.core.observation import Address
-from rota.core.spec import Balance
 from rota.testing.haproxy import binary_of
 
 APPS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", fullmatch=True)
@@ -27,6 +27,9 @@ HOSTS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?(\.[a-z0-9]{1,8}){0,3}
 PATHS = st.none() | st.from_regex(r"/[!-~]{0,60}", fullmatch=True)
 SECONDS = st.floats(min_value=0.05, max_value=3600)
 COOKIES = st.none() | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True)
+SITES = ["lax", "strict", "none"]
+HEADERS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True)
+BALANCES = (st.sampled_from(Balance) | st.builds(ByHeader, header=HEADERS)).map(written)
 COUNTS = st.integers(min_value=1, max_value=100)
 KEY = "c0ffee"
 IPS = st.ip_addresses().map(str)
@@ -40,7 +43,8 @@ def apps(draw: st.DrawFn) -> App:
     for path in draw(st.lists(PATHS, min_size=1, max_size=2, unique=True)):
         times = (draw(SECONDS) for _ in range(3))
         backend = Backend(name, path, *times, draw(COUNTS), draw(COUNTS), draw(COOKIES), draw(st.none() | SECONDS))
-        backend = replace(backend, balance=draw(st.sampled_from(Balance)).value)
+        backend = replace(backend, balance=draw(BALANCES))
+        backend = replace(backend, cookie_secure=draw(st.booleans()), cookie_site=draw(st.sampled_from(SITES)))
         app = app.prepared(backend, hosts)
         address = Address(draw(IPS), draw(st.integers(1, 65535)))
         replica, pin = replica_id(name, draw(st.integers(1, 9**9))), draw(st.sampled_from(["", "0a1b"]))

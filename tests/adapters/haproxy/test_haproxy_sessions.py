@@ -58,6 +58,13 @@ async def test_the_browser_is_told_how_long_to_keep_it(rig: Rig) -> None:
     assert "Max-Age=3600" in client.given[0].split("; ")
 
 
+async def test_the_browser_is_told_where_the_cookie_may_go(rig: Rig) -> None:
+    await rig.ready(1, replace(STICKY, cookie_secure=True, cookie_site="none"))
+    client = rig.client()
+    await client.ask()
+    assert {"Secure", "HttpOnly", "SameSite=None"} <= set(client.given[0].split("; "))
+
+
 @pytest.mark.parametrize("cookie", ["seat=forged", "seat=", "seat=1; seat=2", 'seat="x', "seat=hello-1", "seat=%00;;="])
 async def test_a_cookie_that_leads_nowhere_is_exchanged(rig: Rig, cookie: str) -> None:
     await rig.ready(2, STICKY)

@@ -48,6 +48,21 @@ async def test_another_way_to_choose_holds_for_servers_added_at_runtime(rig: Rig
     assert (len({body for _, body in answers}) == 1) is (balance == "source")
 
 
+async def test_the_value_of_a_header_chooses(rig: Rig) -> None:
+    await rig.ready(3, pool(balance="header:X-User"))
+    chosen = [await of_user(rig, user) for user in range(40)]
+    assert {chosen.count((200, f"hello-{number}")) > 5 for number in (1, 2, 3)} == {True}
+    await rig.balancer.prepare(pool("/another", balance="header:X-User"), (HOST,))  # by a reload
+    assert [await of_user(rig, user) for user in range(40)] == chosen
+    assert len({await rig.client().ask() for _ in range(9)}) == 3
+
+
+async def of_user(rig: Rig, user: int) -> tuple[int, str]:
+    client = rig.client()
+    client.headers = {"x-user": f"user-{user}"}
+    return await client.ask()
+
+
 async def test_the_one_with_the_least_open_is_chosen(rig: Rig) -> None:
     await rig.ready(2, pool(balance="leastconn"))
     slow = asyncio.create_task(rig.client().ask("/slow/1"))
@@ -182,6 +197,8 @@ async def test_a_killed_haproxy_serves_again_from_the_file(rig: Rig, whom: str) 
 
 async def test_what_the_checks_say_wakes_the_app_and_has_words(rig: Rig) -> None:
     sick, dead = await rig.ready(2, pool(interval=0.1))
+    await until(rig.settled, 5)
+    await rig.another_daemon()  # one that has seen no reload: the end of the process before it would wake, too
     woken: list[str] = []
     rig.balancer.on_change(woken.append)
     sick.healthy = False
@@ -192,7 +209,7 @@ async def test_what_the_checks_say_wakes_the_app_and_has_words(rig: Rig) -> None
     woken.clear()
     sick.healthy = True
     await until(lambda: _said(woken), 5)
-    assert (await rig.see()).servers[A].up
+    await until(lambda: rig.up(A), 5)
     assert (await rig.see()).servers[A].check == ""
     await dead.stop()
     await until(lambda: rig.down(B), 5)

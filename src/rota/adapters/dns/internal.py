@@ -37,7 +37,10 @@ class InternalDns:
         self._path = path
         self._server = server
         self._wanted: dict[ReplicaId, tuple[str, DnsEntry]] = {}
-        self._served: Entries = {}
+        self._some: Entries = {}
+        """Of any table that may be in force: of more than one after a call that failed."""
+        self._all: Entries = {}
+        """Of every such table."""
         self._version = 0
         self._writing = asyncio.Lock()
 
@@ -47,7 +50,7 @@ class InternalDns:
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
             if self._path.exists():
                 self._version, self._wanted = _read(self._path.read_bytes())
-                self._served = dict(self._wanted)
+                self._some = self._all = dict(self._wanted)
             else:
                 await self._write(1, {})
                 self._version = 1
@@ -55,8 +58,12 @@ class InternalDns:
             raise Missing(f"the name server's table {self._path} cannot be kept: {error}; move it away") from error
 
     async def observe(self, app: str, hosts: frozenset[str]) -> ObservedDns | None:
-        ours = {name: entry for name, (owner, entry) in self._served.items() if owner == app}
-        return ObservedDns({name: Published(entry.address) for name, entry in ours.items()}, ttl=TTL)
+        shown = {
+            name: Published(entry.address, sure=name in self._all)
+            for name, (owner, entry) in self._some.items()
+            if owner == app
+        }
+        return ObservedDns(shown, ttl=TTL)
 
     def on_change(self, wake: Callable[[str], None]) -> None:
         """Nobody else changes the table."""
@@ -74,15 +81,18 @@ class InternalDns:
         async with self._writing:
             await asyncio.sleep(0)  # lets in what else is asked for at this moment
             entries, version = dict(self._wanted), self._version + 1
-            if entries == self._served:
+            if entries == self._some == self._all:
                 return
+            # From here on it may be in force, whatever becomes of the calls: a name server that starts reads the file.
+            self._all = {name: entry for name, entry in self._all.items() if entries.get(name) == entry}
+            self._some = {**self._some, **entries}
+            self._version = version
             try:
                 await self._write(version, entries)
             except OSError as error:
                 raise StepFailed(f"the name server's table cannot be written: {error}") from error
-            self._version = version
             await self._server.load(version)
-            self._served = entries
+            self._some = self._all = entries
 
     async def _write(self, version: int, entries: Entries) -> None:
         replicas = [_written(app, entry) for app, entry in entries.values()]

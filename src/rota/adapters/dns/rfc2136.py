@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from dns.update import UpdateMessage
 
+from rota.adapters.dns.caches import LONGEST_TTL, Caches
 from rota.adapters.dns.claims import Claim, HostState
 from rota.adapters.dns.settings import ZoneSettings
 from rota.adapters.dns.zone import Changed, Zone
@@ -38,11 +39,21 @@ class _App:
     hosts: frozenset[str]
     published: Mapping[ReplicaId, Published] = field(default_factory=dict)
     ttl: float = 0.0
+    caches: Caches = field(default_factory=Caches)
     trouble: str = "it has not been read yet"
     failures: int = 0
     due: float = 0.0
     asked: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def saw(self, states: States) -> None:
+        """Caches may have what was there; claims may be of replicas that are gone."""
+        for host, state in states.items():
+            ttls = [state.ttls[record] for claim in state.claims for record in claim.records if record in state.ttls]
+            for ttl in ttls:
+                self.caches.saw(ttl)
+            if max(ttls, default=0.0) > LONGEST_TTL:
+                log.warning("%s has a TTL of %g s: rota waits for %g s of them", host, max(ttls), LONGEST_TTL)
 
 
 class ZoneDns:
@@ -85,8 +96,10 @@ class ZoneDns:
         known.asked = asyncio.get_running_loop().time()
         if not ours and not known.published:
             return None
-        ttl, required = max(known.ttl, self._settings.ttl), self._settings.failure == "block"
-        return ObservedDns(dict(known.published), ours, ttl, required, known.trouble)
+        ttl = max(known.ttl, known.caches.longest, self._settings.ttl)
+        required = self._settings.failure == "block"
+        shared = bool(self._settings.addresses)
+        return ObservedDns(dict(known.published), ours, ttl, required, known.trouble, shared)
 
     def on_change(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)
@@ -107,13 +120,13 @@ class ZoneDns:
                 self._pretend(known, replica, wanted)
                 return
             try:
-                self._show(known, app, await self._changed(known.hosts | set(wanted), replica, wanted))
+                self._show(known, app, await self._changed(known, known.hosts | set(wanted), replica, wanted))
             except StepFailed as error:
                 self._failed(known, str(error))
                 raise
             known.failures = 0
 
-    async def _changed(self, hosts: frozenset[str], replica: ReplicaId, wanted: Wanted) -> States:
+    async def _changed(self, known: _App, hosts: frozenset[str], replica: ReplicaId, wanted: Wanted) -> States:
         for _ in range(_TRIES):
             states = await self._states(hosts)
             update = self._zone.update()
@@ -124,6 +137,8 @@ class ZoneDns:
                 await self._zone.send(update)
             except Changed:
                 continue
+            finally:
+                known.saw(states)  # answers had these TTLs until now
             after = await self._states(hosts)
             for host, claim in wanted.items():
                 if not self._is_whole(after[host], claim):
@@ -170,7 +185,11 @@ class ZoneDns:
             self._apps = {app: known for app, known in self._apps.items() if known.asked > forgotten}
             for app in [app for app, known in self._apps.items() if known.due <= loop.time()]:
                 await self._read(app, self._apps[app])
-            due = min((known.due for known in self._apps.values()), default=loop.time() + self._look_again)
+            for app, known in self._apps.items():
+                if known.caches.forget():
+                    self._wake(app)
+            moments = [min(known.due, known.caches.changes_at) for known in self._apps.values()]
+            due = min(moments, default=loop.time() + self._look_again)
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(due):
                     await self._new.wait()
@@ -185,9 +204,15 @@ class ZoneDns:
                     self._show(known, app, await self._states(known.hosts))
             except StepFailed as error:
                 self._failed(known, str(error))
+            except Exception as error:  # whatever a server answers must not end the repair of what others change
+                log.exception("%s: what it has of %s cannot be read", self.name, app)
+                self._failed(known, f"{self.name} gave an answer that cannot be read ({type(error).__name__})")
         if (known.published, known.trouble) != before:
-            for wake in self._wakes:
-                wake(app)
+            self._wake(app)
+
+    def _wake(self, app: str) -> None:
+        for wake in self._wakes:
+            wake(app)
 
     def _show(self, known: _App, app: str, states: States) -> None:
         found: dict[ReplicaId, Published] = {}
@@ -199,7 +224,8 @@ class ZoneDns:
                     whole = {host} if self._is_whole(state, claim) else set()
                     found[claim.replica] = Published(claim.address, hosts | whole)
                     ttls += [state.ttls[record] for record in claim.records if record in state.ttls]
-        known.published, known.ttl, known.trouble = found, max(ttls), ""
+        known.saw(states)
+        known.published, known.ttl, known.trouble = found, min(max(ttls), LONGEST_TTL), ""
         known.due = asyncio.get_running_loop().time() + self._look_again
 
     def _failed(self, known: _App, trouble: str) -> None:

@@ -13,11 +13,11 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from rota.adapters.dns.caches import LONGEST_TTL
 from rota.core.errors import UsageError
 from rota.core.names import DomainName
 from rota.core.quantities import Seconds, between
 
-LONGEST_TTL = 300.0  # seconds: a hand-off waits for it
 MOST_BYTES = 2**20
 
 

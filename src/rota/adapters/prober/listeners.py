@@ -128,7 +128,7 @@ def _listed(table: str) -> Iterator[Listener]:
                 # The listening ones come first (the kernel's proc_net_tcp document); thousands of others may follow.
                 return
             host, _, port = fields[1].rpartition(":")
-            yield Listener(_host(host), int(port, 16), int(fields[9]))
+            yield Listener(host_of(host), int(port, 16), int(fields[9]))
 
 
 def _links(pid: int) -> Iterator[str]:
@@ -140,7 +140,7 @@ def _links(pid: int) -> Iterator[str]:
                 yield os.readlink(f"{directory}/{entry}")
 
 
-def _host(text: str) -> str:
+def host_of(text: str) -> str:
     """/proc prints an address as 32-bit words in the machine's byte order."""
     raw = bytes.fromhex(text)
     if sys.byteorder == "little":

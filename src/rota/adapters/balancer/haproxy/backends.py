@@ -7,17 +7,20 @@ import re
 from rota.adapters.balancer.haproxy.state import App, Pool, Server
 from rota.adapters.balancer.haproxy.words import cookie_name, ms, quoted, word, written
 from rota.core.backend import Backend
-from rota.core.names import domain_name
-from rota.core.observation import Address
+from rota.core.balance import Balance, header_of
+from rota.core.names import domain_name, replica_number
+from rota.core.sticky import SameSite
 
 WEIGHT = 100
 """Given to every server, in the file and over the socket: a dynamic server's own default is 1 (measured)."""
 
+# Consistent: else a server can be added by a reload only. Avalanche: values that are alike spread better.
+_CONSISTENT = "  hash-type consistent sdbm avalanche"
 _BALANCE = {
     "round-robin": ("  balance roundrobin",),
     "leastconn": ("  balance leastconn",),
     "random": ("  balance random",),
-    "source": ("  balance source", "  hash-type consistent"),  # else a server can be added by a reload only
+    "source": ("  balance source", _CONSISTENT),
 }
 _CHECK_PATH = re.compile(r"/[!-~]*", re.ASCII)
 
@@ -26,7 +29,7 @@ def backend_section(app: App, pool: Pool, key: str) -> str:
     servers = [_server(pool, server) for _, server in sorted(app.servers.items()) if server.backend == pool.name]
     lines = [
         f"backend {word(pool.name)}",
-        *_BALANCE[pool.backend.balance],
+        *_balance(pool.backend),
         "  http-request disable-l7-retry unless { method GET HEAD OPTIONS }",
         f"  timeout check {ms(pool.backend.timeout)}",
         *_check(pool.backend, pool.host),
@@ -35,17 +38,31 @@ def backend_section(app: App, pool: Pool, key: str) -> str:
     return "\n".join([*lines, *servers])
 
 
-def server_words(pool: Pool, address: Address) -> str:
+def _balance(backend: Backend) -> tuple[str, ...]:
+    header = header_of(backend.balance)
+    return _BALANCE[backend.balance] if header is None else (f"  balance hdr({header})", _CONSISTENT)
+
+
+def server_words(pool: Pool, server: Server) -> str:
     """What follows the server's name in the file and in ``add server``.
+
+    ``id``: where a hash chooses, 2.6 gives all servers that are added at runtime the same place, and only two of them
+    requests (measured); with one of its own each has the same place in every process, so a reload moves nobody.
 
     ``observe layer4``: after 3 refused connections in a row the server counts as failing its last but one check and
     is checked at once, so a dead one is out after one fast check. ``mark-down`` would be faster by that check, but
     a full accept queue under overload would then take out every server together."""
     backend = pool.backend
     return (
-        f"{written(address)} weight {WEIGHT} check inter {ms(backend.interval)} fastinter {ms(backend.fast_interval)}"
-        f" fall {backend.fall} rise {backend.rise} observe layer4 error-limit 3 on-error sudden-death"
+        f"{written(server.address)}{_place(backend, server)} weight {WEIGHT} check inter {ms(backend.interval)}"
+        f" fastinter {ms(backend.fast_interval)} fall {backend.fall} rise {backend.rise}"
+        " observe layer4 error-limit 3 on-error sudden-death"
     )
+
+
+def _place(backend: Backend, server: Server) -> str:
+    hashed = backend.balance == Balance.SOURCE.value or header_of(backend.balance) is not None
+    return f" id {replica_number(server.replica)}" if hashed else ""
 
 
 def _check(backend: Backend, host: str) -> list[str]:
@@ -59,14 +76,15 @@ def _check(backend: Backend, host: str) -> list[str]:
 
 def _cookie(backend: Backend, key: str) -> list[str]:
     """``dynamic``: the value is a hash of the key and a server's address, so it says nothing, is the same in every
-    backend and HAProxy process, and needs no name of a server. A frontend with TLS adds ``secure`` here."""
+    backend and HAProxy process, and needs no name of a server."""
     if backend.cookie is None:
         return []
     age = "" if backend.cookie_age is None else f' attr "Max-Age={round(backend.cookie_age)}"'
     name = cookie_name(backend.cookie)
-    attributes = f'httponly attr "SameSite=Lax"{age}'
+    site = SameSite(backend.cookie_site).value.capitalize()
+    attributes = f'httponly{" secure" * backend.cookie_secure} attr "SameSite={site}"{age}'
     return [f"  dynamic-cookie-key {word(key)}", f"  cookie {name} insert indirect nocache dynamic {attributes}"]
 
 
 def _server(pool: Pool, server: Server) -> str:
-    return f"  server {word(server.replica)} {server_words(pool, server.address)}"
+    return f"  server {word(server.replica)} {server_words(pool, server)}"

@@ -181,6 +181,11 @@ class HaproxyBalancer:
         for name, backend in left.items():
             await self._delete(ReplicaId(name), backend)
 
+    async def pids(self) -> frozenset[int]:
+        """Its processes that may hold connections, old ones too; none while it does not answer."""
+        workers = await self._haproxy.living()
+        return frozenset(pid for pid in (workers.current, *workers.old) if pid is not None)
+
     async def _gaps(self) -> tuple[Gap, ...]:
         with contextlib.suppress(StepFailed):  # HAProxy serves on without its parent; what is known of gaps stands
             self._known_gaps = gaps_of(await self._launcher.runs())
@@ -245,7 +250,7 @@ class HaproxyBalancer:
         cookies = f";enable dynamic-cookie backend {word(server.backend)}" if sticky else ""
         address = (server.address.host, server.address.port)
         if present is None:
-            words = server_words(app.pools[server.backend], server.address)
+            words = server_words(app.pools[server.backend], server)
             enable = f"enable health {path};enable server {path}"
             await self._haproxy.tell(f"add server {path} {words};{enable}{cookies}", accept=["New server registered"])
         elif present.state is not ServerState.READY or present.address != address:

@@ -12,6 +12,7 @@ from rota.adapters.keeper.client import Child, ChildOrder, Children
 
 NAME = "haproxy"
 _STOP_TIMEOUT = 10.0  # seconds
+_LONGEST_START = 5.0  # seconds
 
 
 class KeptHaproxy:
@@ -21,6 +22,7 @@ class KeptHaproxy:
         self._children = children
         self._clock = clock
         self._directory = directory
+        self._serving: dict[str, float] = {}  # by the run's own start, since what begins to serve may end soon
 
     async def ensure(self, argv: Sequence[str]) -> None:
         """Raises StepFailed. A HAProxy that runs stays, whatever binary it was started from: an upgrade of the
@@ -53,5 +55,30 @@ class KeptHaproxy:
         await self._children.forget(NAME)
 
     def _run(self, run: Mapping[str, Any]) -> Run:
-        exited_at = self._clock.at_wall(run["exited_at"]) if run.get("exited_at") else None
-        return Run(run["pid"], self._clock.at_wall(run["started_at"]), exited_at, "HAProxy had ended")
+        begun, exited_at = run["started_at"], run.get("exited_at")
+        started_at = self._clock.at_wall(begun)
+        if exited_at is None and begun not in self._serving:
+            self._look_for_worker(run["pid"], begun, started_at)
+        return Run(
+            run["pid"],
+            started_at,
+            self._clock.at_wall(exited_at) if exited_at else None,
+            "HAProxy had ended",
+            self._serving.get(begun),
+        )
+
+    def _look_for_worker(self, master: int, begun: str, started_at: float) -> None:
+        """A master forks its first worker once it has bound all addresses. Of a HAProxy that was found running, and
+        has reloaded, that one may be gone: a later one says nothing."""
+        first = min(map(self._clock.at_ticks, _children_started(master)), default=None)
+        if first is not None and first < started_at + _LONGEST_START:
+            self._serving[begun] = max(started_at, first)
+
+
+def _children_started(pid: int) -> list[int]:
+    """The start ticks of a process's children (proc(5)); none when it is gone."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[19]) for child in children]
+    except OSError:
+        return []

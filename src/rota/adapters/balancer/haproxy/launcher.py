@@ -9,12 +9,14 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Run:
-    """One life of HAProxy's master; times in seconds of rota's clock, ``exited_at`` None while it lives."""
+    """One life of HAProxy's master; times in seconds of rota's clock, ``exited_at`` None while it lives. It accepts
+    from ``serving_at`` on, after it has read its file and bound its addresses; None where that was not seen."""
 
     pid: int
     started_at: float
     exited_at: float | None = None
     reason: str = ""
+    serving_at: float | None = None
 
 
 class Launcher(Protocol):

@@ -16,7 +16,7 @@ from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.socket import NotAnswering, call
 from rota.adapters.balancer.haproxy.stats import ROWS, Reading, read_stat
 from rota.adapters.balancer.haproxy.succession import NEXT, PASSED_KEY, PASSED_MAP
-from rota.adapters.balancer.haproxy.worker import process_id
+from rota.adapters.balancer.haproxy.worker import process_id, whole
 
 _DEADLINE, _TRIES = 0.25, 20  # seconds: the master says nothing for a worker that ends while it is asked
 
@@ -50,13 +50,13 @@ class OldWorkers:
                 # What may still be sent comes first: a request that moves from server to server meanwhile is seen
                 # where it was, or counted where it is.
                 sends = await self._sends(pid, process) if await self.pass_on(pid) else None
-                servers, backends = read_stat(await self._ask(pid, ROWS))
+                servers, backends = whole(read_stat, await self._ask(pid, ROWS))
                 return Reading(servers, backends, pid=pid, sends=sends) if backends else None
         return None
 
     async def sessions(self, pid: int) -> list[Session]:
         """All that is open in it; nothing once it has ended. Raises NotAnswering."""
-        return in_full(await self._ask(pid, "show sess all"))
+        return whole(in_full, await self._ask(pid, "show sess all"))
 
     async def end(self, pid: int, session: Session) -> None:
         """Ends one. A worker that has ended is no error. Raises NotAnswering."""
@@ -70,7 +70,7 @@ class OldWorkers:
 
     async def _sends(self, pid: int, process: str) -> frozenset[str] | None:
         """None: to any, as one request has no backend yet."""
-        own = [session for session in listed(await self._ask(pid, "show sess")) if not session.passed]
+        own = [session for session in whole(listed, await self._ask(pid, "show sess")) if not session.passed]
         answered = self._answered.get(process, frozenset())
         if any(session.id not in answered for session in own):
             answered = frozenset(session.id for session in await self.sessions(pid) if session.status)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from rota.adapters.balancer.haproxy.socket import Conversation, NotAnswering
 from rota.adapters.balancer.haproxy.stats import Reading, number, read_stat
-from rota.adapters.balancer.haproxy.worker import Haproxy, process_id
+from rota.adapters.balancer.haproxy.worker import Haproxy, process_id, whole
 from rota.core.errors import StepFailed
 
 _GATHER = 0.02  # seconds in which changes of one moment come together
@@ -87,6 +87,11 @@ class Ended:
         """By process, the oldest first."""
         return self._rows
 
+    @property
+    def following(self) -> int:
+        """How many processes are read to their end."""
+        return len(self._tasks)
+
     def note(self, process: str, reading: Reading) -> None:
         """Keeps a reading of a process that may end at any time; a later one takes its place."""
         self._rows.pop(process, None)
@@ -110,7 +115,7 @@ class Ended:
             while process is not None:
                 info = await witness.ask("show info")
                 idle = number(info, "Jobs") - number(info, "Unstoppable Jobs") <= 1  # the one is the witness
-                servers, backends = read_stat(await witness.ask("show stat -1 6 -1"))
+                servers, backends = whole(read_stat, await witness.ask("show stat -1 6 -1"))
                 self.note(process, Reading(servers, backends, pid=pid))
                 if idle:
                     break

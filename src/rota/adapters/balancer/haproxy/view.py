@@ -87,7 +87,8 @@ def gaps_of(runs: Sequence[Run]) -> tuple[Gap, ...]:
     gaps = []
     for run, after in zip(runs, [*runs[1:], None], strict=True):
         if run.exited_at is not None:
-            gaps.append(Gap(run.exited_at, after.started_at if after else None, run.reason or "HAProxy had ended"))
+            until = (after.serving_at or after.started_at) if after else None
+            gaps.append(Gap(run.exited_at, until, run.reason or "HAProxy had ended"))
     return tuple(gaps)
 
 

@@ -48,7 +48,7 @@ class Watch:
                 pass
             lost = self._lost.is_set()
             self._lost.clear()
-            now = await self._workers()
+            now = await self._haproxy.living()
             self._saw(now.old)
             if lost or (before is not None and now != before):
                 self._wake_all()
@@ -65,9 +65,3 @@ class Watch:
         for app in {app_of(entries[name].backend) for name, up in after.items() if before.get(name, True) != up}:
             self._wake(app)
         return after
-
-    async def _workers(self) -> Workers:
-        try:
-            return await self._haproxy.workers() if await self._haproxy.pid() else Workers(None, ())
-        except NotAnswering:
-            return Workers(None, ())

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from rota.adapters.balancer.haproxy.sessions import Session, in_full
 from rota.adapters.balancer.haproxy.settings import Settings
@@ -26,6 +27,17 @@ from rota.core.errors import StepFailed
 _PAYLOAD = 8_000  # bytes of map entries a command: HAProxy takes 16 kB (tune.bufsize) in all
 _POLL = 0.005
 _RELOAD_DEADLINE = 10.0  # seconds; 44 ms measured
+_CUT_SHORT = "HAProxy's answer was cut short"
+
+T = TypeVar("T")
+
+
+def whole(read: Callable[[str], T], answer: str) -> T:
+    """What an answer says. Raises NotAnswering for half of one: HAProxy was killed while it spoke."""
+    try:
+        return read(answer)
+    except (ValueError, IndexError) as error:
+        raise NotAnswering(_CUT_SHORT) from error
 
 
 class Haproxy:
@@ -43,14 +55,14 @@ class Haproxy:
 
     async def read(self) -> Reading:
         """The current worker, all apps, in one call. Raises NotAnswering."""
-        reading = read_all(await call(self._settings.stats_socket, f"{ROWS};show servers state;show info"))
+        reading = whole(read_all, await call(self._settings.stats_socket, f"{ROWS};show servers state;show info"))
         if not reading.pid:
-            raise NotAnswering("HAProxy's answer was cut short")
+            raise NotAnswering(_CUT_SHORT)
         return reading
 
     async def sessions(self) -> list[Session]:
         """All that is open in the current worker. Raises NotAnswering."""
-        return in_full(await call(self._settings.stats_socket, "show sess all"))
+        return whole(in_full, await call(self._settings.stats_socket, "show sess all"))
 
     async def end(self, sessions: Sequence[Session]) -> None:
         """Ends some of the current worker's sessions. Raises NotAnswering."""
@@ -59,11 +71,11 @@ class Haproxy:
 
     async def entries(self) -> dict[str, Entry]:
         """The current worker's servers without their counts, a tenth of the cost. Raises NotAnswering."""
-        return read_entries(await call(self._settings.stats_socket, "show servers state"))
+        return whole(read_entries, await call(self._settings.stats_socket, "show servers state"))
 
     async def cookie(self, backend: str, server: str) -> str:
         """The value that leads to a server in the current worker. Raises NotAnswering."""
-        servers, _ = read_stat(await call(self._settings.stats_socket, f"show stat {backend} 4 -1"))
+        servers, _ = whole(read_stat, await call(self._settings.stats_socket, f"show stat {backend} 4 -1"))
         return servers[server].cookie if server in servers else ""
 
     async def pid(self) -> int:
@@ -78,6 +90,13 @@ class Haproxy:
     async def workers(self) -> Workers:
         """Raises NotAnswering."""
         return read_proc(await call(self._settings.master_socket, "show proc"))
+
+    async def living(self) -> Workers:
+        """The same, none while HAProxy does not answer."""
+        try:
+            return await self.workers() if await self.pid() else Workers(None, ())
+        except NotAnswering:
+            return Workers(None, ())
 
     async def replace_map(self, name: str, text: str) -> None:
         """Exchanges a map's entries in one moment. Raises StepFailed."""

@@ -1,7 +1,8 @@
-"""The images of releases: pulled by the app's policy and pinned by a local tag; driven by the docker runtime.
+"""The images of releases: pulled by the app's policy, pinned by id and digest, kept by a local tag; driven by the
+docker runtime.
 
-What is done is said by the tag alone, which outlives everything: work that a crash interrupted has none and begins
-anew. A registry's tag that moves later changes nothing, since containers are created from the pinned image's id."""
+A release's reference is looked up once; from then on its pin alone says which image it is, and the tag keeps that one
+from being pruned. An image that is gone all the same is had again by its digest, or not at all."""
 
 from __future__ import annotations
 
@@ -14,8 +15,9 @@ from typing import Any
 
 from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
 from rota.adapters.runtime.docker.names import Names
+from rota.adapters.runtime.docker.pins import Key, Pin, Pins
 from rota.core.container import Image, PullPolicy, Registry
-from rota.core.errors import StepFailed
+from rota.core.errors import StartFailed, StepFailed
 from rota.core.observation import Artefact, ArtefactState
 from rota.ports.runtime import ReleaseOrder
 
@@ -26,32 +28,31 @@ _TOLD_EVERY = 5.0  # seconds between two lines about a pull
 class Images:
     """``wake(app)`` is called at each change."""
 
-    def __init__(self, client: Client, names: Names, wake: Callable[[str], None]) -> None:
+    def __init__(self, client: Client, names: Names, pins: Pins, wake: Callable[[str], None]) -> None:
         self._client = client
         self._names = names
+        self._pins = pins
         self._wake = wake
-        self._known: dict[tuple[str, int], Artefact] = {}
-        self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._known: dict[Key, Artefact] = {}
+        self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._platform = ("", "")
+        self._looking = asyncio.Lock()  # what is being forgotten must not be found once more
 
     @property
-    def known(self) -> Mapping[tuple[str, int], Artefact]:
+    def known(self) -> Mapping[Key, Artefact]:
         return self._known
 
     async def look(self, platform: tuple[str, str]) -> None:
-        """Which releases have their tag, and which have lost it; ``platform`` is the engine's (os, architecture).
-        Raises EngineLost, Refused."""
+        """Which releases have their image, and which have lost it; ``platform`` is the engine's (os, architecture).
+        Raises EngineLost, Refused, and StepFailed where a pin cannot be written."""
         self._platform = platform
-        before = {key for key, artefact in self._known.items() if artefact.state is ArtefactState.PREPARED}
-        listed = await self._client.get("images/json", {"filters": json.dumps({"reference": [self._names.images]})})
-        tags = [tag for image in listed for tag in image.get("RepoTags") or ()]
-        found = {key for tag in tags if (key := self._names.release_of(tag)) is not None}
-        for key in found - self._tasks.keys():
-            self._set(key, Artefact(key[1], ArtefactState.PREPARED))
-        for key in before - found - self._tasks.keys():
-            _log.warning("the tag %s was removed behind rota's back", self._names.tag(*key))
-            if self._known.pop(key, None) is not None:
-                self._wake(key[0])
+        async with self._looking:
+            tagged = await self._tagged()
+            for key in tagged.keys() - self._pins.keys - self._tasks.keys():  # an earlier version's
+                if (found := await self._inspected(tagged[key])) is not None:
+                    self._pins.put(key, Pin.of(found))
+            for key in self._pins.keys - self._tasks.keys():
+                await self._look_at(key, tagged.get(key))
 
     async def close(self) -> None:
         for task in list(self._tasks.values()):
@@ -60,38 +61,85 @@ class Images:
 
     def prepare(self, order: ReleaseOrder) -> None:
         """Begins, unless it is done or under way; what has failed is tried again."""
-        key = (order.app, order.release)
-        known, task = self._known.get(key), self._tasks.get(key)
-        if (task is not None and not task.done()) or (known is not None and known.state is ArtefactState.PREPARED):
-            return
-        self._set(key, Artefact(order.release, ArtefactState.PREPARING))
-        task = self._tasks[key] = asyncio.create_task(self._make(order))
-        task.add_done_callback(lambda ended: self._drop(key, ended))
+        known = self._known.get((order.app, order.release))
+        if known is None or known.state is not ArtefactState.PREPARED:
+            self._begin(order)
 
-    async def id_of(self, app: str, release: int) -> str | None:
-        """The image that a release is pinned to; None when it has no tag. Raises EngineLost, Refused."""
-        try:
-            return str((await self._client.get(f"images/{self._names.tag(app, release)}/json"))["Id"])
-        except Refused as refused:
-            if refused.http_status != 404:
-                raise
-            return None
+    async def id_for(self, order: ReleaseOrder) -> str:
+        """The image that a release is pinned to, had again if somebody has removed it a moment ago. Raises StartFailed
+        when that cannot be; EngineLost, Refused."""
+        key = (order.app, order.release)
+        pin = self._pins.of(key)
+        if pin is None:
+            raise StartFailed(f"the files of release {order.release} of {order.app} are not there; deploy again")
+        if await self._inspected(pin.image) is None:
+            await asyncio.wait([self._begin(order)])
+            known, pin = self._known.get(key), self._pins.of(key)
+            if known is not None and known.state is ArtefactState.FAILED:
+                raise StartFailed(known.reason)
+            if known is None or pin is None:
+                raise EngineLost(f"the engine was lost while the image of release {order.release} was fetched")
+        return pin.image
 
     async def forget(self, app: str, keep_releases: frozenset[int]) -> None:
         """Removes the tags of all other releases; an image goes with the last tag that anybody gave it. Raises
         StepFailed."""
-        for key in [key for key in {*self._known, *self._tasks} if key[0] == app and key[1] not in keep_releases]:
-            if (task := self._tasks.get(key)) is not None:
-                task.cancel()
-                await asyncio.wait([task])
-            try:
-                await self._client.delete(f"images/{self._names.tag(*key)}")
-            except Refused as refused:
-                if refused.http_status != 404:
-                    raise StepFailed(f"the image of release {key[1]} of {app} stays: {refused.message}") from refused
-            self._known.pop(key, None)
+        async with self._looking:
+            every = {*self._known, *self._tasks, *self._pins.keys}
+            for key in [key for key in every if key[0] == app and key[1] not in keep_releases]:
+                await self._forget(key)
 
-    def _drop(self, key: tuple[str, int], ended: asyncio.Task[None]) -> None:
+    async def _forget(self, key: Key) -> None:
+        if (task := self._tasks.get(key)) is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        try:
+            await self._client.delete(f"images/{self._names.tag(*key)}")
+        except Refused as refused:
+            if refused.http_status != 404:
+                raise StepFailed(f"the image of release {key[1]} of {key[0]} stays: {refused.message}") from refused
+        self._pins.drop([key])
+        self._known.pop(key, None)
+
+    async def _tagged(self) -> dict[Key, str]:
+        """The image that each release's tag leads to."""
+        listed = await self._client.get("images/json", {"filters": json.dumps({"reference": [self._names.images]})})
+        tags = ((tag, str(image["Id"])) for image in listed for tag in image.get("RepoTags") or ())
+        return {key: image for tag, image in tags if (key := self._names.release_of(tag)) is not None}
+
+    async def _look_at(self, key: Key, tagged: str | None) -> None:
+        pin, known = self._pins.of(key), self._known.get(key)
+        if pin is None:
+            return
+        if tagged != pin.image:
+            _log.warning("the tag %s was removed or moved behind rota's back", self._names.tag(*key))
+            if not await self._tag(key, pin.image):
+                if known is None or known.state is not ArtefactState.FAILED:  # that says why
+                    self._set(key, Artefact(key[1], ArtefactState.LOST))
+                return
+        self._set(key, Artefact(key[1], ArtefactState.PREPARED))
+
+    async def _tag(self, key: Key, image: str) -> bool:
+        """Whether it could be tagged: it is on the engine."""
+        tag, _, release = self._names.tag(*key).rpartition(":")
+        try:
+            await self._client.post(f"images/{image}/tag", {"repo": tag, "tag": release})
+        except Refused as refused:
+            if refused.http_status != 404:
+                raise
+            return False
+        return True
+
+    def _begin(self, order: ReleaseOrder) -> asyncio.Task[None]:
+        key = (order.app, order.release)
+        task = self._tasks.get(key)
+        if task is None or task.done():
+            self._set(key, Artefact(order.release, ArtefactState.PREPARING))
+            task = self._tasks[key] = asyncio.create_task(self._make(order))
+            task.add_done_callback(lambda ended: self._drop(key, ended))
+        return task
+
+    def _drop(self, key: Key, ended: asyncio.Task[None]) -> None:
         if self._tasks.get(key) is ended:  # not the one that was begun since
             del self._tasks[key]
 
@@ -101,11 +149,12 @@ class Images:
             image = order.spec.image
             if image is None:
                 raise StepFailed("this server runs containers, and the file names no image; give image:")
-            await self._fetch(image)
-            found = await self._client.get(f"images/{image.reference}/json")
+            pin = self._pins.of(key)
+            found = await (self._fetched(image) if pin is None else self._had_again(order.release, image, pin))
             self._refuse_other_platform(image, found)
-            tag, _, release = self._names.tag(*key).rpartition(":")
-            await self._client.post(f"images/{found['Id']}/tag", {"repo": tag, "tag": release})
+            self._pins.put(key, Pin.of(found))
+            if not await self._tag(key, str(found["Id"])):
+                raise StepFailed(f"the image {image.reference} was removed while it was being prepared; deploy again")
             self._set(key, Artefact(order.release, ArtefactState.PREPARED))
         except EngineLost as lost:
             _log.warning("release %d of %s is not prepared yet: %s", order.release, order.app, lost)
@@ -115,44 +164,69 @@ class Images:
             _log.warning("release %d of %s cannot be prepared: %s", order.release, order.app, failure)
             self._set(key, Artefact(order.release, ArtefactState.FAILED, failure.message))
 
-    async def _fetch(self, image: Image) -> None:
-        """The image is on the engine, by the app's policy. Raises StepFailed."""
-        if image.pull is PullPolicy.ALWAYS or not await self._is_there(image):
+    async def _fetched(self, image: Image) -> Mapping[str, Any]:
+        """What the reference leads to now, by the app's policy. Raises StepFailed."""
+        found = None if image.pull is PullPolicy.ALWAYS else await self._inspected(image.reference)
+        if found is None:
             if image.pull is PullPolicy.NEVER:
                 raise StepFailed(
                     f"the image {image.reference} is not on this engine, and pull: never asks no registry; "
                     "docker load it, or change pull:"
                 )
-            await self._pull(image)
+            try:
+                found = await self._pulled(image.reference, image.registry)
+            except Refused as refused:
+                raise StepFailed(
+                    f"the image {image.reference} cannot be pulled: {refused.message}; "
+                    "check image:, its registry: and the way there"
+                ) from refused
+        return found
 
-    async def _is_there(self, image: Image) -> bool:
+    async def _had_again(self, release: int, image: Image, pin: Pin) -> Mapping[str, Any]:
+        """The image of a release that was prepared before: this one, and no other that is called the same by now.
+        Raises StepFailed."""
+        found = await self._inspected(pin.image)
+        if found is not None:
+            return found
+        reference = pin.reference_in(image.repository)
+        if image.pull is PullPolicy.NEVER:
+            why = "pull: never asks no registry for it"
+        elif reference is None:
+            why = "it came from no registry"
+        else:
+            try:
+                return await self._pulled(reference, image.registry)
+            except Refused as refused:
+                why = f"{reference} cannot be pulled: {refused.message}"
+        raise StepFailed(
+            f"the image of release {release} ({pin.image[:19]}) is gone from this engine, and {why}; "
+            "docker load it, or deploy again with another tag"
+        )
+
+    async def _inspected(self, name: str) -> Mapping[str, Any] | None:
+        """None when it is not on the engine."""
         try:
-            await self._client.get(f"images/{image.reference}/json")
+            found: Mapping[str, Any] = await self._client.get(f"images/{name}/json")
         except Refused as refused:
             if refused.http_status != 404:
                 raise
-            return False
-        return True
+            return None
+        return found
 
-    async def _pull(self, image: Image) -> None:
-        _log.info("pulling %s", image.reference)
-        try:
-            headers = _credentials(image.registry)
-            params = {"fromImage": image.reference}
-            async with self._client.stream("POST", "images/create", params, headers) as progress:
-                told_at = asyncio.get_running_loop().time()
-                async for line in progress:
-                    if "error" in line:
-                        raise Refused(500, str(line["error"]))
-                    now = asyncio.get_running_loop().time()
-                    if now - told_at >= _TOLD_EVERY:
-                        told_at = now
-                        _log.info("pulling %s: %s %s", image.reference, line.get("status"), line.get("progress", ""))
-        except Refused as refused:
-            raise StepFailed(
-                f"the image {image.reference} cannot be pulled: {refused.message}; "
-                "check image:, its registry: and the way there"
-            ) from refused
+    async def _pulled(self, reference: str, registry: Registry | None) -> Mapping[str, Any]:
+        """Raises Refused, EngineLost."""
+        _log.info("pulling %s", reference)
+        params = {"fromImage": reference}
+        async with self._client.stream("POST", "images/create", params, _credentials(registry)) as progress:
+            told_at = asyncio.get_running_loop().time()
+            async for line in progress:
+                if "error" in line:
+                    raise Refused(500, str(line["error"]))
+                now = asyncio.get_running_loop().time()
+                if now - told_at >= _TOLD_EVERY:
+                    told_at = now
+                    _log.info("pulling %s: %s %s", reference, line.get("status"), line.get("progress", ""))
+        return dict(await self._client.get(f"images/{reference}/json"))
 
     def _refuse_other_platform(self, image: Image, found: Mapping[str, Any]) -> None:
         its = (str(found.get("Os") or ""), str(found.get("Architecture") or ""))
@@ -162,7 +236,7 @@ class Images:
                 "build it for that, or name a digest that is"
             )
 
-    def _set(self, key: tuple[str, int], artefact: Artefact) -> None:
+    def _set(self, key: Key, artefact: Artefact) -> None:
         if self._known.get(key) != artefact:
             self._known[key] = artefact
             self._wake(key[0])

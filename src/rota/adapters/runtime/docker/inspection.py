@@ -106,6 +106,11 @@ class Capability:
     def enforces(self, limits: Limits) -> bool:
         return (limits.memory is None or self.memory) and (limits.cpus is None or self.cpus)
 
+    def seen_as(self, limits: Limits, asked: Limits) -> Limits:
+        """What a kernel cannot do is not in force, and to ask for it once more would change nothing."""
+        memory = limits.memory if self.memory else asked.memory
+        return Limits.model_construct(memory=memory, cpus=limits.cpus if self.cpus else asked.cpus)
+
 
 def observed(
     seen: Inspection,
@@ -120,7 +125,7 @@ def observed(
 ) -> ObservedReplica:
     """The container as the engine sees it. One that runs without its address in the own network has none."""
     reachable = not seen.running or seen.address_in(network) == labels.address
-    limits = in_force(seen.host_config, asked)
+    limits = capability.seen_as(in_force(seen.host_config, asked), asked)
     return ObservedReplica(
         id=labels.replica,
         app=labels.app,

@@ -1,7 +1,8 @@
 """Replicas as containers of a Docker engine; fulfils the Runtime, Usage and Machine ports for the engine.
 
-What is durable is in the engine: labels, images' tags, the containers themselves. Beside it are only the addresses that
-rest and what was started again in place (data directory). observe() reads a table that the watch keeps."""
+What is durable is in the engine: labels, the images, the containers themselves. Beside it are only the addresses that
+rest, what was started again in place and which image each release is (data directory). observe() reads a table that the
+watch keeps."""
 
 from __future__ import annotations
 
@@ -15,18 +16,19 @@ from rota.adapters.cgroupfiles import limits_above
 from rota.adapters.clock import SystemClock
 from rota.adapters.runtime.docker import limits, usage
 from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
-from rota.adapters.runtime.docker.failures import not_started
+from rota.adapters.runtime.docker.failures import ending, not_started
 from rota.adapters.runtime.docker.images import Images
 from rota.adapters.runtime.docker.inspection import Capability, Inspection
 from rota.adapters.runtime.docker.logs import ContainerLogs
 from rota.adapters.runtime.docker.names import Names
 from rota.adapters.runtime.docker.network import OwnNetwork
+from rota.adapters.runtime.docker.pins import Pins
 from rota.adapters.runtime.docker.reruns import Reruns, Standing
 from rota.adapters.runtime.docker.starts import Starts
 from rota.adapters.runtime.docker.table import Entry, Table
 from rota.adapters.runtime.docker.watch import Watch
 from rota.core.capacity import Amount
-from rota.core.errors import StartFailed, StepFailed
+from rota.core.errors import LimitsRefused, StartFailed, StepFailed
 from rota.core.fitness import RuntimeKind
 from rota.core.names import ReplicaId
 from rota.core.observation import Artefact, ObservedReplica
@@ -49,7 +51,8 @@ class DockerRuntime:
         self._names = Names(server_id)
         self._client = Client(host)
         self._network = OwnNetwork(self._client, self._names, data_dir / "addresses.json", clock.now)
-        self._images = Images(self._client, self._names, self._wake)
+        self._pins = Pins(data_dir / "images.json")
+        self._images = Images(self._client, self._names, self._pins, self._wake)
         self._wakes: list[Callable[[str], None]] = []
         self._reruns = Reruns(data_dir / "restarts.json")
         self._table = Table(self._client, self._names, clock, self._reruns, self._wake, self._gone)
@@ -60,6 +63,7 @@ class DockerRuntime:
 
     async def open(self) -> Self:
         """Takes over what runs. Raises Missing when no engine answers, StepFailed when it cannot be worked with."""
+        self._pins.open()
         await self._client.open()
         try:
             await self._network.ensure()
@@ -87,9 +91,11 @@ class DockerRuntime:
         """Whether limits are enforced on the engine's machine."""
         return self._table.capability.memory and self._table.capability.cpus
 
-    async def observe(self) -> tuple[Mapping[ReplicaId, ObservedReplica], Mapping[tuple[str, int], Artefact]]:
+    async def observe(
+        self, app: str | None = None
+    ) -> tuple[Mapping[ReplicaId, ObservedReplica], Mapping[tuple[str, int], Artefact]]:
         self._watch.check()
-        return self._table.replicas(), dict(self._images.known)
+        return self._table.replicas(app), dict(self._images.known)
 
     def on_change(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)
@@ -175,6 +181,8 @@ class DockerRuntime:
         await self._table.refresh(entry.seen.id)
 
     async def _limit(self, entry: Entry, wanted: Limits) -> None:
+        """Raises LimitsRefused for what this container cannot have while it runs."""
+        await self._refuse_less_than_used(entry, wanted)
         body = limits.changed(wanted, entry.seen.host_config, self._table.capability.processors)
         container = entry.seen.id
         self._table.expect(container, entry.replica.limits, wanted)
@@ -183,9 +191,21 @@ class DockerRuntime:
                 await self._client.post(f"containers/{container}/update", body=body)
         except Refused as refused:
             self._table.expect(container, entry.replica.limits)
-            raise StepFailed(f"{entry.labels.replica} cannot get {wanted.written()}: {refused.message}") from refused
+            failure = StepFailed if refused.http_status == 404 or ending(refused.message) else LimitsRefused
+            raise failure(f"{entry.labels.replica} cannot get {wanted.written()}: {refused.message}") from refused
         self._table.expect(container, wanted)
         await self._table.refresh(container)
+
+    async def _refuse_less_than_used(self, entry: Entry, wanted: Limits) -> None:
+        """With control groups of version 2 the kernel would end it, where version 1 says no."""
+        if wanted.memory is None or not entry.seen.running:
+            return
+        reading = (await self.usage([entry.labels.replica])).get(entry.labels.replica)
+        if reading is not None and reading.memory > wanted.memory:
+            raise LimitsRefused(
+                f"{entry.labels.replica} uses {reading.memory / 2**20:.0f} MiB of memory and cannot be limited to "
+                f"{wanted.memory / 2**20:g} MiB while it runs"
+            )
 
     async def _signal(self, entry: Entry, name: str) -> None:
         """One that does not run is no error."""

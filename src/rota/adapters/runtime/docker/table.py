@@ -61,9 +61,10 @@ class Table:
         self._tickets = itertools.count(1)
         self._latest: dict[str, int] = {}
 
-    def replicas(self) -> dict[ReplicaId, ObservedReplica]:
-        """Those that were only created have not begun to be."""
-        return {entry.labels.replica: entry.replica for entry in self._entries.values() if not entry.seen.created_only}
+    def replicas(self, app: str | None = None) -> dict[ReplicaId, ObservedReplica]:
+        """All, or an app's; those that were only created have not begun to be."""
+        begun = (entry for entry in self._entries.values() if not entry.seen.created_only)
+        return {entry.labels.replica: entry.replica for entry in begun if app is None or entry.labels.app == app}
 
     def entry(self, replica: ReplicaId) -> Entry | None:
         return next((entry for entry in self._entries.values() if entry.labels.replica == replica), None)

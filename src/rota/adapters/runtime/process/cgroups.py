@@ -22,7 +22,7 @@ from rota.adapters.cgroupfiles import (
     places,
     read,
 )
-from rota.core.errors import StepFailed
+from rota.core.errors import LimitsRefused
 from rota.core.spec import Limits
 
 _PAGE = 4096
@@ -82,13 +82,13 @@ def find(mount: Path, own: Path, name: str) -> Cgroups:
 
 
 def apply(directories: Sequence[str], limits: Limits) -> bool:
-    """Sets the limits, live; True when all that is asked for is enforced now. Raises StepFailed when the tree uses more
-    memory than that, or the kernel refuses."""
+    """Sets the limits, live; True when all that is asked for is enforced now. Raises LimitsRefused when the tree uses
+    more memory than that, or the kernel refuses."""
     try:
         _set_memory(tuple(directories), limits.memory)
         _set_cpus(tuple(directories), limits.cpus)
     except OSError as error:
-        raise StepFailed(f"the limit of {limits.written()} cannot be set: {error.strerror}") from error
+        raise LimitsRefused(f"the limit of {limits.written()} cannot be set: {error.strerror}") from error
     return enforced(directories, limits)
 
 
@@ -139,10 +139,9 @@ def _set_memory(group: tuple[str, ...], memory: int | None) -> None:
         raise
 
 
-def _in_use(memory: int, used: int) -> StepFailed:
-    return StepFailed(
-        f"it uses {used / 2**20:.0f} MiB of memory and cannot be limited to {memory / 2**20:g} MiB while it runs; "
-        "a rolling change starts new replicas with the limit"
+def _in_use(memory: int, used: int) -> LimitsRefused:
+    return LimitsRefused(
+        f"it uses {used / 2**20:.0f} MiB of memory and cannot be limited to {memory / 2**20:g} MiB while it runs"
     )
 
 

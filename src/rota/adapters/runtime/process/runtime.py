@@ -111,8 +111,10 @@ class ProcessRuntime:
         """Whether replicas are contained, and limited, by control groups on this machine."""
         return bool(self._cgroups.roots)
 
-    async def observe(self) -> tuple[Mapping[ReplicaId, ObservedReplica], Mapping[tuple[str, int], Artefact]]:
-        replicas = {labels.replica: observed(child, labels, self._clock) for child, labels in self._replicas()}
+    async def observe(
+        self, app: str | None = None
+    ) -> tuple[Mapping[ReplicaId, ObservedReplica], Mapping[tuple[str, int], Artefact]]:
+        replicas = {labels.replica: observed(child, labels, self._clock) for child, labels in self._replicas(app)}
         return replicas, dict(self._artefacts.known)
 
     def on_change(self, wake: Callable[[str], None]) -> None:
@@ -270,9 +272,11 @@ class ProcessRuntime:
     def _groups_of(self, replica: ReplicaId) -> tuple[str, ...]:
         return tuple(str(root / replica) for root in self._cgroups.roots)
 
-    def _replicas(self) -> list[tuple[Child, Labels]]:
+    def _replicas(self, app: str | None = None) -> list[tuple[Child, Labels]]:
         found = []
         for child in self._children.known.values():
+            if app is not None and child.meta.get("rota.app") != app:
+                continue
             labels = self._labels(child)
             if labels is not None:
                 found.append((child, labels))
