@@ -63,6 +63,7 @@ class World:
     def __init__(self) -> None:
         self.clock = LoopClock()
         self.runtime = FakeRuntime(self.clock)
+        self.prober = FakeProber(self.runtime)
         self.balancer = FakeBalancer()
         self.store = MemoryStore()
         self.dns: dict[str, FakeDns] = {}
@@ -76,7 +77,7 @@ class World:
         self.supervisor = Supervisor(
             runtime=self.runtime,
             balancer=self.balancer,
-            prober=FakeProber(self.runtime),
+            prober=self.prober,
             connections=self.connections,
             logs=self.runtime,
             store=self.store,

@@ -211,3 +211,11 @@ async def test_without_haproxy_there_is_no_plan(world: World, engine: Engine) ->
     world.balancer.lose()
     with pytest.raises(Missing, match="HAProxy does not answer"):
         await engine.plan("web", o.Deploy(spec=quick()))
+
+
+async def test_a_new_replica_is_asked_by_rota_before_users_come(world: World, engine: Engine) -> None:
+    warm_up = {"requests": 3, "path": "/warm"}
+    await engine.begin("web", o.Deploy(spec=quick(replicas=1, warm_up=warm_up)))
+    await world.until_over()
+    assert world.prober.asked.count("/warm") == 3
+    assert "/warm" not in world.prober.asked[: world.prober.asked.index("/warm")]

@@ -29,6 +29,7 @@ _STEPS = {
     "RestartReplica": "starting again in place",
     "UpdateLimits": "given new limits",
     "EnableServer": "in rotation",
+    "SetWeight": "given another share",
     "PublishRecords": "named in DNS",
     "WithdrawRecords": "leaving DNS",
     "NoteWithdrawn": "out of DNS",

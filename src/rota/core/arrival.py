@@ -10,6 +10,7 @@ from rota.core.observation import ArtefactState
 from rota.core.readiness import Stage
 from rota.core.rollout import Cause, Failure, Kind, Phase, Rollout, SlotTarget
 from rota.core.situation import Member, Situation
+from rota.core.slowstart import first_weight
 from rota.core.spec import Limits, Restart
 from rota.core.state import AppState, SlotRecord
 from rota.core.steps import EnableServer, FailReplica, PrepareRelease, RestartReplica, StartReplica
@@ -81,7 +82,8 @@ def admit(here: Situation, member: Member) -> None:
         assert member.target is not None  # one that is to arrive has a slot
         backend = backend_of(here.spec(member.record.release), member.target.colour).name
         if backend in here.observed.balancer.backends:
-            here.draft.add(EnableServer(member.id, "ready and stable", backend, member.seen.address))
+            weight = first_weight(here, member)
+            here.draft.add(EnableServer(member.id, "ready and stable", backend, member.seen.address, weight))
 
 
 def note_exit(here: Situation, member: Member) -> None:

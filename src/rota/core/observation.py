@@ -101,7 +101,8 @@ class Refusal:
 @dataclass(frozen=True)
 class ProbeHistory:
     """What was seen of one run of a replica that is not in rotation yet. ``passes`` counts the health checks passed
-    in a row, ``healthy_since`` is the time of the first of them, ``since`` is when this daemon began to look."""
+    in a row, ``healthy_since`` is the time of the first of them, ``since`` is when this daemon began to look,
+    ``warmed`` counts the warm-up requests that have ended."""
 
     run: str
     since: float
@@ -109,6 +110,7 @@ class ProbeHistory:
     passes: int = 0
     healthy_since: float | None = None
     last_failure: str = ""
+    warmed: int = 0
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,8 @@ class ObservedServer:
     """One replica's entry in HAProxy. ``open`` counts open and queued requests and connections in every HAProxy
     process, ``old_holders`` the old processes (after a reload) that may still send to it. ``check`` says what the last
     health check saw, when that failed. ``idle`` is for how many seconds it has been sent nothing, at least: HAProxy
-    counts whole ones, and none before its own start."""
+    counts whole ones, and none before its own start. ``weight`` is its share beside the others', ``latency`` in seconds
+    how long its last answers took to begin, about, 0 while there are none."""
 
     replica: ReplicaId
     backend: str
@@ -180,6 +183,8 @@ class ObservedServer:
     old_holders: int = 0
     check: str = ""
     idle: float = 0.0
+    weight: int = 100
+    latency: float = 0.0
 
 
 @dataclass(frozen=True)

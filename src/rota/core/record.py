@@ -111,8 +111,17 @@ def _entry_after(entry: ReplicaRecord, step: s.Step, now: float) -> ReplicaRecor
     match step:
         case s.EnableServer():
             return replace(
-                entry, enabled_at=now, drain_began_at=None, disabled_at=None, cut_at=None, unhealthy_since=None
+                entry,
+                enabled_at=now,
+                drain_began_at=None,
+                disabled_at=None,
+                cut_at=None,
+                unhealthy_since=None,
+                weight=step.weight,
+                weighed_at=now,
             )
+        case s.SetWeight():
+            return replace(entry, weight=step.weight, weighed_at=now)
         case s.NoteHealth():
             return replace(entry, unhealthy_since=None if step.healthy else entry.unhealthy_since or now)
         case s.PublishRecords():
@@ -313,6 +322,8 @@ def _advances(recorded: Recorded, step: s.Step) -> bool:
             return not again and recorded.slots.get(step.slot, SlotRecord()).attempts == 0
         case s.EnableServer():
             return entry is not None and entry.enabled_at is None
+        case s.SetWeight():
+            return entry is not None and entry.weight < step.weight
         case s.DrainServer():
             return entry is not None and entry.drain_began_at is None
         case s.DisableServer():

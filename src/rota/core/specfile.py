@@ -26,7 +26,7 @@ DEFAULT_FILE = "rota.yaml"
 NOT_YET = {
     "": "archive autoscale build canary freezes git hold image_key images migration"
     " placement ports post_deploy pre_deploy preset protected schedule server targets"
-    " warm_up windows",
+    " windows",
     "domains": "aliases",
     "env": "from secret_name",
     "health_check": "command",

@@ -60,6 +60,7 @@ class ReplicaRecord:
     ended for a restart in place; ``generation`` is that of the replica's next or present run; ``colour`` is the pool
     that it was made for. ``unhealthy_since``: when rota saw that HAProxy's check of it fails; None while it passes.
     ``cut_at`` is when the last share of what was open was to be cut, ``cut_leave`` how much that was to leave.
+    ``weight`` is its share in rotation, of 100, since ``weighed_at``.
     ``withdrawn_at``: when every view of DNS was seen to name it no more; the TTL counts from there.
     ``refused_limits``: what its runtime would not give it while it runs."""
 
@@ -80,6 +81,8 @@ class ReplicaRecord:
     withdrawn_at: float | None = None
     colour: int = 0
     cut_leave: int = 0
+    weight: int = 100
+    weighed_at: float | None = None
     refused_limits: Limits | None = None
 
 

@@ -97,6 +97,14 @@ class RouteApp(AppStep):
 class EnableServer(ReplicaStep):
     backend: str
     address: Address
+    weight: int = 100
+
+
+@dataclass(frozen=True)
+class SetWeight(ReplicaStep):
+    """Its share of the requests beside the others', of 100 (J4)."""
+
+    weight: int
 
 
 @dataclass(frozen=True)
@@ -283,7 +291,15 @@ RuntimeStep = (
     | DeleteReleases
 )
 BalancerStep = (
-    PrepareBackend | RouteApp | EnableServer | DrainServer | DisableServer | CutConnections | RemoveServer | UnrouteApp
+    PrepareBackend
+    | RouteApp
+    | EnableServer
+    | SetWeight
+    | DrainServer
+    | DisableServer
+    | CutConnections
+    | RemoveServer
+    | UnrouteApp
 )
 DnsStep = PublishRecords | WithdrawRecords
 StoreStep = (

@@ -62,7 +62,9 @@ class Executor:
     async def _on_server(self, state: AppState, step: s.Step) -> None:
         match step:
             case s.EnableServer():
-                await self._balancer.enable(step.replica, state.name, step.backend, step.address)
+                await self._balancer.enable(step.replica, state.name, step.backend, step.address, step.weight)
+            case s.SetWeight():
+                await self._balancer.weigh(step.replica, step.weight)
             case s.DrainServer():
                 await self._balancer.drain(step.replica)
             case s.DisableServer():

@@ -63,8 +63,10 @@ class Probing:
             await self._check(replica, address, spec)
             healthy = self._seen[replica.id].healthy_since is not None
             check = spec.health_check
-            warmed = self._seen[replica.id].passes >= check.rise
-            await asyncio.sleep(check.interval if healthy and warmed else check.start_interval)
+            risen = self._seen[replica.id].passes >= check.rise
+            if risen and self._seen[replica.id].warmed < spec.warm_up.requests:
+                await self._warm_up(replica, address, spec)
+            await asyncio.sleep(check.interval if healthy and risen else check.start_interval)
 
     async def _until_accepted(self, replica: ObservedReplica, address: Address, spec: AppSpec) -> None:
         while True:
@@ -89,6 +91,14 @@ class Probing:
         self._note(replica, after)
         if (after.passes >= check.rise) != (before.passes >= check.rise):
             self._wake(replica.app)
+
+    async def _warm_up(self, replica: ObservedReplica, address: Address, spec: AppSpec) -> None:
+        """One after the other, whatever the answers: the first ones are to be slow here and not at a user's."""
+        for _ in range(spec.warm_up.requests):
+            await self._prober.healthy(address, spec.warm_up_path, spec.hosts[0], spec.boot_timeout)
+            before = self._seen[replica.id]
+            self._note(replica, replace(before, warmed=before.warmed + 1))
+        self._wake(replica.app)
 
     def _note(self, replica: ObservedReplica, history: ProbeHistory) -> None:
         if replica.id in self._seen:

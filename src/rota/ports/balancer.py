@@ -42,8 +42,13 @@ class Balancer(Protocol):
         """Spreads the app's new requests over its backends by these weights (0 to 100, not all 0), atomically."""
         ...
 
-    async def enable(self, replica: ReplicaId, app: str, backend: str, address: Address) -> None:
-        """Adds the server if it is not there, with its health check, and sends it requests; in the file first."""
+    async def enable(self, replica: ReplicaId, app: str, backend: str, address: Address, weight: int = 100) -> None:
+        """Adds the server if it is not there, with its health check, and sends it requests; in the file first.
+        ``weight``, 1 to 100, is its share beside the others' of the backend."""
+        ...
+
+    async def weigh(self, replica: ReplicaId, weight: int) -> None:
+        """Changes its share; in the file first. A server that is not there is no error."""
         ...
 
     async def drain(self, replica: ReplicaId) -> None:

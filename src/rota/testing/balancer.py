@@ -81,6 +81,7 @@ class FakeBalancer:
         old_holders: int | None = None,
         check: str = "",
         idle: float | None = None,
+        latency: float | None = None,
     ) -> None:
         """What checks say of a server, what is open at it and when it was last used, from now on."""
         app = self._with(replica)
@@ -93,6 +94,7 @@ class FakeBalancer:
             old_holders=server.old_holders if old_holders is None else old_holders,
             check="" if healthy else check,
             idle=server.idle if idle is None else idle,
+            latency=server.latency if latency is None else latency,
         )
         if healthy != server.up:
             self._wake_all()
@@ -134,15 +136,21 @@ class FakeBalancer:
             raise StepFailed(f"{app} cannot be routed there")
         known.routes = {name: share for name, share in shares.items() if share > 0}
 
-    async def enable(self, replica: ReplicaId, app: str, backend: str, address: Address) -> None:
+    async def enable(self, replica: ReplicaId, app: str, backend: str, address: Address, weight: int = 100) -> None:
         self._begin("enable", replica)
         known = self._app(app)
         if backend not in known.backends:
             raise StepFailed(f"{app} has no backend {backend} yet")
         server = known.servers.get(replica, ObservedServer(replica, backend, ServerState.READY, True))
-        known.servers[replica] = replace(server, state=ServerState.READY, up=True)
+        known.servers[replica] = replace(server, state=ServerState.READY, up=True, weight=weight)
         known.addresses[replica] = address
         known.written.add(replica)
+
+    async def weigh(self, replica: ReplicaId, weight: int) -> None:
+        self._begin("weigh", replica)
+        for app in self.apps.values():
+            if replica in app.servers:
+                app.servers[replica] = replace(app.servers[replica], weight=weight)
 
     async def drain(self, replica: ReplicaId) -> None:
         self._begin("drain", replica)
@@ -220,4 +228,4 @@ class FakeBalancer:
 
 
 def _fresh(server: ObservedServer) -> ObservedServer:
-    return ObservedServer(server.replica, server.backend, ServerState.READY, up=True)
+    return ObservedServer(server.replica, server.backend, ServerState.READY, up=True, weight=server.weight)

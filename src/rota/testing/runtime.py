@@ -310,14 +310,16 @@ class FakeRuntime:
 
 
 class FakeProber:
-    """Asks a FakeRuntime instead of the network; fulfils the Prober port."""
+    """Asks a FakeRuntime instead of the network; fulfils the Prober port. ``asked`` are the paths, in order."""
 
     def __init__(self, runtime: FakeRuntime) -> None:
         self._runtime = runtime
+        self.asked: list[str | None] = []
 
     async def accepts(self, replica: ReplicaId, address: Address, timeout: float) -> ProbeResult:
         return self._runtime.answers(replica)
 
     async def healthy(self, address: Address, path: str | None, host: str, timeout: float) -> ProbeResult:
+        self.asked.append(path)
         replica = self._runtime.replica_at(address)
         return self._runtime.is_healthy(replica) if replica is not None else ProbeResult("connection refused")

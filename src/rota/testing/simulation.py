@@ -353,7 +353,7 @@ class Simulation:
         if healthy is None or self.now < healthy or ill[0] <= self.now < ill[1]:
             return ProbeHistory(seen.run, since, accepts, last_failure="HTTP 503")
         passes = int((self.now - healthy) / spec.health_check.start_interval + 1e-6) + 1
-        return ProbeHistory(seen.run, since, accepts, min(passes, spec.health_check.rise), healthy)
+        return ProbeHistory(seen.run, since, accepts, min(passes, spec.health_check.rise), healthy, warmed=1000)
 
     def _moments(self, seen: ObservedReplica, since: float) -> tuple[float | None, float | None]:
         """When a probe that began at ``since`` sees it accept, and pass its first check."""

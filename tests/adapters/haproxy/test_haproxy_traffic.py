@@ -140,6 +140,27 @@ async def test_weights_spread_the_requests(rig: Rig) -> None:
     client.close()
 
 
+@pytest.mark.feature("J4")
+async def test_a_new_replica_gets_the_share_that_it_has_grown_to(rig: Rig) -> None:
+    await rig.ready(1, pool())
+    server = await rig.web("hello-2")
+    await rig.balancer.enable(B, APP, pool().name, server.address, weight=10)
+    client = rig.client()
+    for weight, share in ((10, 10), (50, 37), (100, 55)):
+        await rig.balancer.weigh(B, weight)
+        answers = [(await client.ask(keep=True))[1] for _ in range(110)]
+        assert answers.count("hello-2") == pytest.approx(share, abs=1)
+    client.close()
+    seen = (await rig.see()).servers
+    assert all(0 <= server.latency < 0.5 for server in seen.values())
+
+
+async def test_how_long_answers_take_is_seen(rig: Rig) -> None:
+    await rig.ready(1, pool())
+    await rig.client().ask("/slow/0.2")
+    assert (await rig.see()).servers[A].latency == pytest.approx(0.2, abs=0.1)
+
+
 async def test_changing_weights_under_load_loses_nothing(rig: Rig) -> None:
     old, new = pool(), pool("/health/new")
     await rig.ready(1, old)

@@ -117,7 +117,7 @@ class HaproxyBalancer:
             if self._write(self._state.with_app(known.routed(shares))):
                 await self._send_maps()
 
-    async def enable(self, replica: ReplicaId, app: str, backend: str, address: Address) -> None:
+    async def enable(self, replica: ReplicaId, app: str, backend: str, address: Address, weight: int = 100) -> None:
         async with self._lock:
             known = self._app(app)
             if backend not in known.pools:
@@ -125,10 +125,18 @@ class HaproxyBalancer:
             server = known.servers.get(replica)
             if server is None or (server.backend, server.address) != (backend, address):
                 server = Server(replica, backend, address)
+            server = replace(server, weight=weight)
             await self._change(self._state.with_app(known.with_server(server)))
             await self._put(known, server, await self._haproxy.entries())
             if known.pools[backend].backend.cookie is not None:
                 await self._pin(replica, await self._haproxy.cookie(backend, replica))
+
+    async def weigh(self, replica: ReplicaId, weight: int) -> None:
+        async with self._lock:
+            app = self._state.owner(replica)
+            if app is not None:
+                self._write(self._state.with_app(app.weighed(replica, weight)))
+                await self._haproxy.tell(f"set server {await self._path(replica)} weight {weight}", accept=_GONE)
 
     async def drain(self, replica: ReplicaId) -> None:
         async with self._lock:
@@ -253,9 +261,9 @@ class HaproxyBalancer:
             words = server_words(app.pools[server.backend], server)
             enable = f"enable health {path};enable server {path}"
             await self._haproxy.tell(f"add server {path} {words};{enable}{cookies}", accept=["New server registered"])
-        elif present.state is not ServerState.READY or present.address != address:
+        elif (present.state, present.address, present.weight) != (ServerState.READY, address, server.weight):
             host, port = address
-            move = f"set server {path} addr {host} port {port}"
+            move = f"set server {path} addr {host} port {port};set server {path} weight {server.weight}"
             await self._haproxy.tell(f"{move};set server {path} state ready{cookies}", accept=_STATE_SAID)
 
     async def _set_state(self, path: str | None, state: str) -> None:

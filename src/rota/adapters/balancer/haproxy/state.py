@@ -35,6 +35,7 @@ class Server:
     backend: str
     address: Address
     pin: str = ""
+    weight: int = 100
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,9 @@ class App:
 
     def pinned(self, replica: ReplicaId, pin: str) -> App:
         return replace(self, servers={**self.servers, replica: replace(self.servers[replica], pin=pin)})
+
+    def weighed(self, replica: ReplicaId, weight: int) -> App:
+        return replace(self, servers={**self.servers, replica: replace(self.servers[replica], weight=weight)})
 
     @property
     def pins(self) -> Mapping[str, str]:
@@ -154,14 +158,16 @@ def _written(app: App) -> dict[str, Any]:
 
 def _written_server(server: Server) -> dict[str, Any]:
     address = {"host": server.address.host, "port": server.address.port}
-    return {"backend": server.backend, "address": address, "pin": server.pin}
+    return {"backend": server.backend, "address": address, "pin": server.pin, "weight": server.weight}
 
 
 def _app(kept: Mapping[str, Any]) -> App:
     try:
         pools = {n: Pool(n, Backend(**p["backend"]), p["host"], p["used"]) for n, p in kept["pools"].items()}
         servers = {
-            ReplicaId(n): Server(ReplicaId(n), s["backend"], Address(**s["address"]), s.get("pin", ""))
+            ReplicaId(n): Server(
+                ReplicaId(n), s["backend"], Address(**s["address"]), s.get("pin", ""), s.get("weight", 100)
+            )
             for n, s in kept["servers"].items()
         }
         return App(kept["name"], tuple(kept["hosts"]), pools, dict(kept["shares"]), servers)

@@ -55,6 +55,8 @@ class View:
             up=server.up,
             open=server.open + sum(other.open for other in held),
             old_holders=sum(self._may_get(server, old) for old in self.old.values()),
+            weight=server.weight,
+            latency=server.latency / 1000,
             check="" if server.up else server.check,
             idle=min([idle, *(other.idle for other in held if other.idle is not None)]),
         )
