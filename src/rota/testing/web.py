@@ -54,6 +54,13 @@ class WebServer:
             writer.transport.abort()
         await asyncio.sleep(0)
 
+    async def close_kept(self) -> None:
+        """Closes every connection; all are between two requests."""
+        writers = tuple(self._writers)
+        for writer in writers:
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:

@@ -41,7 +41,7 @@ class HaproxyBalancer:
 
     def __init__(self, settings: Settings, binary: str, launcher: Launcher) -> None:
         self._settings = settings
-        self._argv = settings.argv(binary)
+        self._argv = settings.argv()
         self._launcher = launcher
         self._haproxy = Haproxy(settings)
         self._old = OldWorkers(settings)
@@ -62,7 +62,9 @@ class HaproxyBalancer:
         async with self._lock:
             self._state = self._disk.read()
             await self._disk.check(self._state)
-            outdated = await self.answering() is not None and self._disk.differs(self._state)
+            running = await self._haproxy.version() if await self.answering() is not None else ""
+            renewed = await asyncio.to_thread(self._disk.choose_program, running)
+            outdated = bool(running) and (renewed or self._disk.differs(self._state))
             self._disk.write(self._state)
             self._launcher.on_exit(self._watch.lost)
             await self._launcher.ensure(self._argv)

@@ -9,6 +9,7 @@ import re
 import secrets
 from pathlib import Path
 
+from rota.adapters.balancer.haproxy.binary import full_version_of
 from rota.adapters.balancer.haproxy.config import render
 from rota.adapters.balancer.haproxy.maps import HOSTS_MAP, ROUTES_MAP, hosts_map, routes_map
 from rota.adapters.balancer.haproxy.settings import Settings
@@ -34,6 +35,22 @@ class Disk:
             return read_state(path.read_text()) if path.exists() else State()
         except (OSError, ValueError) as error:
             raise StepFailed(f"{path} cannot be read: {error}; delete it to begin with an empty one") from error
+
+    def choose_program(self, running: str) -> bool:
+        """Leads the link to the configured haproxy, and says whether the one that runs, by its version, is to be
+        reloaded for it. An earlier version waits until HAProxy is next started: a later one's reload expects an
+        answer that it does not give (2.8 to 2.6, measured). Raises Missing."""
+        link, found = self._settings.program, full_version_of(self._binary)
+        if running and _order(found) < _order(running) and link.exists():
+            return False
+        try:
+            new = link.with_name("haproxy.new")
+            new.unlink(missing_ok=True)
+            new.symlink_to(Path(self._binary).absolute())
+            new.rename(link)
+        except OSError as error:
+            raise StepFailed(f"{link} could not be made: {error}") from error
+        return bool(running) and _order(found) > _order(running)
 
     async def check(self, state: State) -> None:
         """Asks ``haproxy -c`` about the file that the state would give. Raises StepFailed with what it says."""
@@ -107,6 +124,11 @@ class Disk:
     def _write_maps(self, state: State) -> bool:
         hosts = _replace(self._settings.directory / HOSTS_MAP, hosts_map(state))
         return _replace(self._settings.directory / ROUTES_MAP, routes_map(state)) or hosts
+
+
+def _order(version: str) -> tuple[int, ...]:
+    """``2.6.12-1+deb12u3`` as numbers to compare."""
+    return tuple(map(int, re.findall(r"\d+", version)[:3]))
 
 
 def _replace(path: Path, text: str) -> bool:

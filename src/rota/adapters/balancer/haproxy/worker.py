@@ -82,6 +82,11 @@ class Haproxy:
         """The process that answers on the socket now. Raises NotAnswering."""
         return number(await call(self._settings.stats_socket, "show info"), "Pid")
 
+    async def version(self) -> str:
+        """The version of the current worker, in full. Raises NotAnswering."""
+        info = await call(self._settings.stats_socket, "show info")
+        return next((line.partition(": ")[2].strip() for line in info.splitlines() if line.startswith("Version: ")), "")
+
     async def backends(self) -> frozenset[str]:
         """The backends that the current worker has. Raises NotAnswering."""
         answer = await call(self._settings.stats_socket, "show backend")
