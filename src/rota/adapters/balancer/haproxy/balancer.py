@@ -129,7 +129,7 @@ class HaproxyBalancer:
                 server = Server(replica, backend, address)
             server = replace(server, weight=weight)
             await self._change(self._state.with_app(known.with_server(server)))
-            await self._put(known, server, await self._haproxy.entries())
+            await self._put(known, server, await self._haproxy.entries(word(backend)))
             if known.pools[backend].backend.cookie is not None:
                 await self._pin(replica, await self._haproxy.cookie(backend, replica))
 

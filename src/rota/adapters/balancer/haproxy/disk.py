@@ -10,7 +10,7 @@ import secrets
 from pathlib import Path
 
 from rota.adapters.balancer.haproxy.binary import full_version_of
-from rota.adapters.balancer.haproxy.config import render
+from rota.adapters.balancer.haproxy.config import Sections, render
 from rota.adapters.balancer.haproxy.maps import HOSTS_MAP, ROUTES_MAP, hosts_map, routes_map
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.state import State, read_state
@@ -25,6 +25,7 @@ class Disk:
         self._settings = settings
         self._binary = binary
         self._key = ""
+        self._sections = Sections()
 
     def read(self) -> State:
         """The state in the file; an empty one when there is no file. Raises StepFailed when it cannot be read."""
@@ -94,7 +95,7 @@ class Disk:
             raise StepFailed(f"HAProxy's file could not be written: {error}") from error
 
     def _render(self, state: State) -> str:
-        return render(state, self._settings, self._key)
+        return render(state, self._settings, self._key, self._sections)
 
     def _read_key(self) -> str:
         """One for good, unless the file is damaged: with another, every sticky user is given another replica."""

@@ -123,14 +123,17 @@ class State:
     def owner(self, replica: ReplicaId) -> App | None:
         return next((app for app in self.apps.values() if replica in app.servers), None)
 
-    def lines(self) -> list[str]:
-        """The state as comment lines of haproxy.cfg."""
-        lines = [_APP + json.dumps(_written(app), sort_keys=True) for _, app in sorted(self.apps.items())]
-        counts = (
+    def notes(self) -> list[str]:
+        """What is kept beside the apps, as comment lines of haproxy.cfg."""
+        return [
             _DELETED + json.dumps(self.deleted, sort_keys=True),
             _LET_GO + json.dumps(self.let_go, sort_keys=True),
-        )
-        return [*lines, *counts]
+        ]
+
+
+def line_of(app: App) -> str:
+    """An app as a comment line of haproxy.cfg."""
+    return _APP + json.dumps(_written(app), sort_keys=True)
 
 
 def read_state(text: str) -> State:
