@@ -100,11 +100,11 @@ class BareReplicas:
         return OwnTimes(*(after - before for before, after in pairwise(marks)))
 
 
-async def accepting(address: Address) -> None:
+async def accepting(address: Address, poll: float = ACCEPT_POLL, patience: float = PATIENCE) -> None:
     """Until a connection is accepted. Raises TimeoutError."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(patience):
         while not (await _PROBER.accepts(_NOBODY, address, 1.0)).passed:
-            await asyncio.sleep(ACCEPT_POLL)
+            await asyncio.sleep(poll)
 
 
 async def ready(address: Address, check: HealthCheck, path: str) -> None:

@@ -1,98 +1,163 @@
-"""Replicas killed under load: .venv/bin/python bench/kill_to_rotation.py [--kills 30]
+"""Replicas killed under load: .venv/bin/python bench/kill_to_rotation.py [--kills 30] [--runtime docker]
+                                  .venv/bin/python bench/kill_to_rotation.py --replicas 5 --every 2 --for 300
 
 From each SIGKILL the time until HAProxy's own table has the server out of rotation, and until a new one is in it.
 The latter is set against the app's own start and readiness, measured bare in between. Limits: out of rotation within
-100 ms (p90, never over 500 ms); replaced within own start + readiness + 200 ms; no GET lost."""
+100 ms (p90, never over 500 ms); replaced within own start + readiness + 200 ms; no GET lost. With ``--every`` the kills
+do not wait for the replacement of the one before, and nothing is measured bare: no GET may be lost."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import socket
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
-from datetime import datetime
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from bare import BareReplicas
+import yaml
+from bare import BareReplicas, OwnTimes
+from bare_containers import BareContainers
 from figures import Spread
 from rollout_overhead import hello, python
 
-from rota.core.backoff import SHORT_LIFE
 from rota.core.spec import HealthCheck
+from rota.testing.docker import HELLO, DockerEngine, docker_engine
 from rota.testing.load import LoadPlan, LoadProcess, LoadReport
 from rota.testing.server import RunningServer
 
+EXAMPLE = Path(__file__).parents[1] / "examples" / "hello"
 POLL = 0.002  # seconds between two looks at HAProxy's table
 PATIENCE = 30.0
-REPLICAS = 3
 _OUT, _DRAIN = 0x01 | 0x04 | 0x20, 0x08 | 0x10  # srv_admin_state (HAProxy's management guide, "show servers state")
+
+
+class Bare(Protocol):
+    async def one(self) -> OwnTimes: ...
+
+
+@dataclass(frozen=True)
+class Site:
+    """A server with the app on it: how to kill one of its replicas, and to have one's own times."""
+
+    server: RunningServer
+    pid: Callable[[str], Awaitable[int]]
+    bare: Callable[[], AbstractAsyncContextManager[Bare]]
+
+    @property
+    def table(self) -> Path:
+        return self.server.directory / "state/haproxy/stats.sock"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("--rate", type=float, default=100.0, help="requests a second meanwhile")
+    parser.add_argument("--kills", type=int, default=30, help="one after the other")
+    parser.add_argument("--every", type=float, help="seconds between two kills, whatever came of the last one")
+    parser.add_argument("--for", type=float, default=300.0, dest="lasts", help="seconds, with --every")
+    parser.add_argument("--replicas", type=int, default=3)
+    parser.add_argument("--runtime", choices=("process", "docker"), default="process")
+    parser.add_argument("--rate", type=float, default=100.0, help="requests a second meanwhile, a fifth of them POST")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args()
-    results = asyncio.run(_measure(given.kills, given.rate))
+    results = asyncio.run(_measure(given))
     print(json.dumps(results) if given.json else _report(results))
     return 0
 
 
-async def _measure(kills: int, rate: float) -> dict[str, Any]:
-    out: list[float] = []
-    back: list[float] = []
-    own: list[float] = []
-    async with RunningServer() as server:
-        source = hello(server.directory, REPLICAS)
-        await server.ok("deploy", cwd=source)
-        table = server.directory / "state/haproxy/stats.sock"
-        plan = LoadPlan(url=server.url, host="hello.localhost", rate=rate, slow_share=0.0)
-        async with (
-            BareReplicas([python(), "app.py"], source, HealthCheck(), "/health") as bare,
-            LoadProcess(plan) as load,
-        ):
+async def _measure(given: argparse.Namespace) -> dict[str, Any]:
+    at = _processes if given.runtime == "process" else _containers
+    async with at(given.replicas) as site:
+        plan = LoadPlan(url=site.server.url, host="hello.localhost", rate=given.rate, slow_share=0.0)
+        async with LoadProcess(plan) as load:
             await load.wait_started()
-            for _ in range(kills):
-                gone, replaced = await _one_kill(server, table)
-                out.append(gone)
-                back.append(replaced)
-                life = await bare.one()
-                own.append(1000 * (life.start + life.readiness))
-            report = await load.stop()
-    return _results(out, back, own, report)
+            if given.every:
+                kills = await _one_every(site, given.every, given.lasts)
+                return {"kills": kills, "every_s": given.every} | _losses(await load.stop())
+            async with site.bare() as bare:
+                times = [await _one_kill(site, given.replicas, bare) for _ in range(given.kills)]
+            return _results(times, await load.stop())
 
 
-async def _one_kill(server: RunningServer, table: Path) -> tuple[float, float]:
-    """Milliseconds until the killed one is out of rotation, and until as many as before are in it. The victim is the
-    oldest, once it has served for longer than what would count as a failed start, after which its slot backs off."""
-    victim = min(await server.replicas("hello"), key=lambda replica: replica["ready_since"])
-    served = time.time() - datetime.fromisoformat(victim["ready_since"]).timestamp()
-    await asyncio.sleep(max(0.0, SHORT_LIFE + 0.5 - served))
-    victim = victim["id"]
-    server.kill_child(victim)
+@contextlib.asynccontextmanager
+async def _processes(replicas: int) -> AsyncIterator[Site]:
+    async with RunningServer() as server:
+        source = hello(server.directory, replicas)
+        await server.ok("deploy", cwd=source)
+
+        async def pid(replica: str) -> int:
+            return int(server.child(replica)["pid"])
+
+        yield Site(server, pid, lambda: BareReplicas([python(), "app.py"], source, HealthCheck(), "/health"))
+
+
+@contextlib.asynccontextmanager
+async def _containers(replicas: int) -> AsyncIterator[Site]:
+    with docker_engine() as engine:
+        engine.import_hello(EXAMPLE)
+        async with RunningServer(None, "--runtime", "docker", "--docker-host", engine.host) as server:
+            spec = {"name": "hello", "image": HELLO, "replicas": replicas, "health_check_path": "/health"}
+            (server.directory / "rota.yaml").write_text(yaml.safe_dump(spec))
+            await server.ok("deploy", cwd=server.directory)
+            like = await _inspected(engine, "label=rota.app=hello")
+
+            async def pid(replica: str) -> int:
+                return int((await _inspected(engine, f"label=rota.replica={replica}"))["State"]["Pid"])
+
+            yield Site(server, pid, lambda: BareContainers(engine.host, like, HealthCheck(), "/health"))
+
+
+async def _inspected(engine: DockerEngine, label: str) -> Mapping[str, Any]:
+    container = (await engine.cli("ps", "-q", "--filter", label)).split()[0]
+    found: Mapping[str, Any] = json.loads(await engine.cli("inspect", container))[0]
+    return found
+
+
+async def _one_kill(site: Site, replicas: int, bare: Bare) -> tuple[float, float, float]:
+    """Milliseconds until the killed one is out of rotation, until as many as before are in it, and one's own times."""
+    victim, pid = await _oldest(site)
+    site.server.kill_pid(pid)
     began = time.monotonic()
-    gone = await asyncio.to_thread(_wait, table, lambda now: victim not in now)
-    replaced = await asyncio.to_thread(_wait, table, lambda now: len(now - {victim}) >= REPLICAS)
-    return 1000 * (gone - began), 1000 * (replaced - began)
+    gone = await asyncio.to_thread(wait_for_table, site.table, lambda now: victim not in now)
+    replaced = await asyncio.to_thread(wait_for_table, site.table, lambda now: len(now - {victim}) >= replicas)
+    life = await bare.one()
+    return 1000 * (gone - began), 1000 * (replaced - began), 1000 * (life.start + life.readiness)
 
 
-def _wait(table: Path, holds: Any) -> float:
+async def _one_every(site: Site, every: float, lasts: float) -> int:
+    """How many were killed."""
+    began, kills = time.monotonic(), 0
+    while time.monotonic() < began + lasts:
+        _, pid = await _oldest(site)
+        site.server.kill_pid(pid)
+        kills += 1
+        await asyncio.sleep(max(0.0, began + kills * every - time.monotonic()))
+    return kills
+
+
+async def _oldest(site: Site) -> tuple[str, int]:
+    """Of those that are ready, and the pid of its main process."""
+    ready = [replica for replica in await site.server.replicas("hello") if replica["phase"] == "ready"]
+    oldest = min(ready, key=lambda replica: str(replica["ready_since"]))["id"]
+    return oldest, await site.pid(oldest)
+
+
+def wait_for_table(table: Path, holds: Any) -> float:
     """When it held. Raises TimeoutError."""
     deadline = time.monotonic() + PATIENCE
-    while not holds(_in_rotation(table)):
+    while not holds(in_rotation(table)):
         if time.monotonic() > deadline:
             raise TimeoutError("HAProxy's table did not change")
         time.sleep(POLL)
     return time.monotonic()
 
 
-def _in_rotation(table: Path) -> frozenset[str]:
+def in_rotation(table: Path) -> frozenset[str]:
     """The servers that HAProxy sends new requests to."""
     with socket.socket(socket.AF_UNIX) as asking:
         asking.settimeout(5)
@@ -108,20 +173,30 @@ def _in_rotation(table: Path) -> frozenset[str]:
     )
 
 
-def _results(out: list[float], back: list[float], own: list[float], report: LoadReport) -> dict[str, Any]:
-    gone, replaced, bare = Spread.of(out), Spread.of(back), Spread.of(own)
+def _results(times: list[tuple[float, float, float]], report: LoadReport) -> dict[str, Any]:
+    gone, replaced, bare = (Spread.of(values) for values in zip(*times, strict=True))
+    beyond = replaced.median - bare.median
+    losses = _losses(report)
     return {
-        "kills": len(out),
+        "kills": len(times),
         "out_of_rotation_ms": asdict(gone),
         "replaced_ms": asdict(replaced),
         "own_start_and_readiness_ms": asdict(bare),
-        "beyond_own_ms": replaced.median - bare.median,
+        "beyond_own_ms": beyond,
+        **losses,
+        "within_limits": losses["within_limits"] and gone.p90 <= 100 and gone.most <= 500 and beyond <= 200,
+    }
+
+
+def _losses(report: LoadReport) -> dict[str, Any]:
+    gets = report.by_method["GET"].lost if "GET" in report.by_method else 0
+    return {
         "requests": report.requests,
         "lost": report.lost,
         "lost_kinds": report.kinds,
-        "lost_gets": report.by_method["GET"].lost if "GET" in report.by_method else 0,
+        "lost_gets": gets,
         "load_valid": report.valid,
-        "within_limits": gone.p90 <= 100 and gone.most <= 500 and replaced.median - bare.median <= 200,
+        "within_limits": gets == 0,
     }
 
 
@@ -130,18 +205,19 @@ def _report(results: Mapping[str, Any]) -> str:
         values = results[key]
         return f"  {name:26} {Spread(*(values[part] for part in ('median', 'p90', 'least', 'most')))}"
 
-    lost = f"{results['lost']} of {results['requests']} requests, {results['lost_gets']} GETs {results['lost_kinds']}"
-    return "\n".join(
-        [
-            f"{results['kills']} kills under load",
+    every = f", one every {results['every_s']:g} s" if "every_s" in results else ""
+    lines = [f"{results['kills']} kills under load{every}"]
+    if "beyond_own_ms" in results:
+        lines += [
             line("out of rotation", "out_of_rotation_ms"),
             line("replaced", "replaced_ms"),
             line("own start and readiness", "own_start_and_readiness_ms"),
             f"  replaced, beyond its own    median {results['beyond_own_ms']:7.1f} ms",
-            f"  lost                       {lost}{'' if results['load_valid'] else ' (INVALID: rate not kept)'}",
-            f"  {'within' if results['within_limits'] else 'OVER'} the limits",
         ]
-    )
+    lost = f"{results['lost']} of {results['requests']} requests, {results['lost_gets']} GETs {results['lost_kinds']}"
+    invalid = "" if results["load_valid"] else " (INVALID: rate not kept)"
+    lines += [f"  lost                       {lost}{invalid}"]
+    return "\n".join([*lines, f"  {'within' if results['within_limits'] else 'OVER'} the limits"])
 
 
 if __name__ == "__main__":

@@ -1,33 +1,65 @@
-"""What a plan predicts beside what then happens: .venv/bin/python bench/plan.py
+"""What a plan predicts beside what then happens: .venv/bin/python bench/plan.py [--runtime docker]
 
-Each round plans and then carries out a restart start-first, stop-first and in place, and a deploy of a new release. The
-first round has nothing but the first deploy, of all replicas at once, to reckon from, and is shown by itself. Limit:
-the prediction is within 20 % of what happens, median of the rounds after the first."""
+Each round plans and then carries out every change: of an app with nothing open at it, of one whose replicas are drained
+of slow requests, and of one that goes blue-green. The first round has nothing but the first deploy, of all replicas at
+once, to reckon from, and is shown by itself. Limit: the prediction is within 20 % of what happens, median of the rounds
+after the first."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import json
+import shutil
 import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 from figures import moment
-from rollout_overhead import hello
+from rollout_overhead import python
 
+from rota.testing.docker import HELLO, docker_engine
+from rota.testing.load import LoadPlan, LoadProcess
 from rota.testing.server import RunningServer
 
+EXAMPLE = Path(__file__).parents[1] / "examples" / "hello"
 LIMIT = 0.2
-CHANGES = {
-    "restart, start-first": ["restart", "hello"],
-    "restart, stop-first": ["restart", "hello", "--order", "stop-first"],
-    "restart, in place": ["restart", "hello", "--order", "in-place"],
-    "deploy": ["deploy"],
-}
+DEPLOY = "deploy"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An app and the changes of it, by their names; its medians are its own. ``slow``: so many requests of a second are
+    begun at it each second."""
+
+    name: str
+    changes: Mapping[str, Sequence[str]]
+    keys: Mapping[str, Any] = field(default_factory=dict)
+    slow: float = 0.0
+
+
+SUBJECTS = (
+    Subject(
+        "hello",
+        {
+            "restart, start-first": ["restart", "hello"],
+            "restart, stop-first": ["restart", "hello", "--order", "stop-first"],
+            "restart, in place": ["restart", "hello", "--order", "in-place"],
+            "restart, delay 2 s": ["restart", "hello", "--delay", "2s"],
+            "restart, simultaneous": ["restart", "hello", "--simultaneous"],
+            "deploy": [DEPLOY],
+        },
+    ),
+    Subject("drained", {"restart, drained": ["restart", "drained"]}, slow=20.0),
+    Subject("teal", {"deploy, blue-green": [DEPLOY]}, {"deployment_strategy": "blue-green", "keep_old": 0}),
+)
+Found = dict[str, list[tuple[float, float]]]
+"""Of each change, round by round, the seconds predicted and those it took."""
 
 
 def main() -> int:
@@ -35,37 +67,59 @@ def main() -> int:
     parser.add_argument("--replicas", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=4, help="the first one included")
     parser.add_argument("--boot", type=float, default=0.0, help="seconds that the app takes beyond its own start")
+    parser.add_argument("--runtime", choices=["process", "docker"], default="process", help="docker: as root")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args()
-    results = _results(asyncio.run(_measure(given.replicas, given.rounds, given.boot)))
+    if given.runtime == "process":
+        keys = {"command": [python(), "app.py"]}
+        found = asyncio.run(_measure(given, keys))
+    else:
+        with docker_engine() as engine:
+            engine.import_hello(EXAMPLE)
+            found = asyncio.run(_measure(given, {"image": HELLO}, "--runtime", "docker", "--docker-host", engine.host))
+    results = _results(found)
     print(json.dumps(results) if given.json else _report(results))
     return 0
 
 
-async def _measure(replicas: int, rounds: int, boot: float) -> dict[str, list[tuple[float, float]]]:
-    """Of each change, round by round, the seconds predicted and those it took."""
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in CHANGES}
-    async with RunningServer() as server:
-        source = hello(server.directory, replicas)
-        _release(source, 0, boot)
-        await server.ok("deploy", cwd=source)
-        for number in range(1, rounds + 1):
-            for name, words in CHANGES.items():
-                if words == ["deploy"]:
-                    _release(source, number, boot)
-                found[name].append(await _one(server, source, words))
+async def _measure(given: argparse.Namespace, keys: Mapping[str, Any], *options: str) -> Found:
+    found: Found = {}
+    async with RunningServer(None, *options) as server:
+        for subject in SUBJECTS:
+            source = server.directory / subject.name
+            shutil.copytree(EXAMPLE, source)
+            spec = {"name": subject.name, "replicas": given.replicas, "health_check_path": "/health"}
+            spec |= {**keys, **subject.keys}
+            _release(source, spec, 0, given.boot)
+            await server.ok("deploy", cwd=source)
+            async with _slow(server, subject):
+                for number in range(1, given.rounds + 1):
+                    for name, words in subject.changes.items():
+                        if words == [DEPLOY]:
+                            _release(source, spec, number, given.boot)
+                        found.setdefault(name, []).append(await _one(server, source, words))
     return found
 
 
-def _release(source: Path, number: int, boot: float) -> None:
-    spec = yaml.safe_load((source / "rota.yaml").read_text())
+@asynccontextmanager
+async def _slow(server: RunningServer, subject: Subject) -> AsyncIterator[None]:
+    if not subject.slow:
+        yield
+        return
+    load = {"rate": subject.slow, "slow_share": 1.0, "slow_seconds": 1.0, "post_share": 0.0}
+    async with LoadProcess(LoadPlan(server.url, f"{subject.name}.localhost", **load)) as process:
+        await process.wait_started()
+        yield
+
+
+def _release(source: Path, spec: Mapping[str, Any], number: int, boot: float) -> None:
     values = {"HELLO_VERSION": str(number), "HELLO_BOOT_SECONDS": str(boot)}
-    spec["env"] = [{"name": name, "value": value} for name, value in values.items()]
-    (source / "rota.yaml").write_text(yaml.safe_dump(spec))
+    written = {**spec, "env": [{"name": name, "value": value} for name, value in values.items()]}
+    (source / "rota.yaml").write_text(yaml.safe_dump(written))
 
 
-async def _one(server: RunningServer, source: Path, words: list[str]) -> tuple[float, float]:
-    asked = [] if words == ["deploy"] else words
+async def _one(server: RunningServer, source: Path, words: Sequence[str]) -> tuple[float, float]:
+    asked = [] if words == [DEPLOY] else words
     plan = json.loads((await server.ok("plan", *asked, "--json", cwd=source)).out)
     done = json.loads((await server.ok(*words, "--json", cwd=source)).out)
     return plan["predicted_seconds"], moment(done["finished_at"]) - moment(done["started_at"])

@@ -159,7 +159,7 @@ class _Server:
         self._notifier = AppriseNotifier()
         self._balancer = HaproxyBalancer(settings, program.path, self._haproxy)
         names = options.data_dir / "nameserver"
-        self._dns = DnsViews(children, names, options.dns, options.dns_networks, options.dns_zones)
+        self._dns = DnsViews(children, names, options.dns, options.dns_networks, options.dns_zones, options.dns_ttl)
 
     @classmethod
     async def open(cls, options: Options, stack: contextlib.AsyncExitStack) -> _Server:
@@ -178,12 +178,10 @@ class _Server:
         stack.push_async_callback(server._balancer.close)
         await server._balancer.start()
         stack.push_async_callback(server._dns.close)
-        await server._dns.open()
+        await server._dns.open(server._runtime.bridge)
         store = await SqliteStore.open(options.data_dir / "rota.db")
         stack.push_async_callback(store.close)
-        stack.push_async_callback(server._notifier.close)
-        for url in options.notify:
-            await server._notifier.check(url)
+        await server._notifier.check(*options.notify)
         server._take_over(store)
         stack.push_async_callback(server._supervisor.close)
         await server._supervisor.start()

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rota.adapters.balancer.haproxy.settings import RELOAD_INTERVAL
-from rota.adapters.dns.settings import ZoneSettings, read_zones
+from rota.adapters.dns.internal import LONGEST_TTL, TTL
+from rota.adapters.dns.settings import HostedSettings, ZoneSettings, read_zones
 from rota.adapters.runtime.process.layout import account
 from rota.core.errors import StartFailed, UsageError
 from rota.core.fitness import RuntimeKind
@@ -30,9 +31,10 @@ class Options:
     docker_host: str | None
     dns: str | None = None
     dns_networks: tuple[str, ...] = ()
-    dns_zones: tuple[ZoneSettings, ...] = ()
+    dns_zones: tuple[ZoneSettings | HostedSettings, ...] = ()
     notify: tuple[str, ...] = ()
     reload_interval: float = RELOAD_INTERVAL
+    dns_ttl: int = 1
 
 
 def read_options(argv: Sequence[str]) -> Options:
@@ -54,7 +56,9 @@ def read_options(argv: Sequence[str]) -> Options:
     add("--dns", metavar="ADDRESS", help="answer for rota.internal there, e.g. 127.0.0.1:5353 (default: no DNS)")
     allow = "a network that may ask --dns for other names too, beside the loopback; may be given again"
     add("--dns-allow", action="append", default=[], metavar="NETWORK", help=allow)
-    add("--dns-zones", type=Path, metavar="FILE", help="zones outside to keep records in, by RFC 2136 updates")
+    ttl = "for how long the answers of --dns may be kept, 1s to 5s (default: %(default)s)"
+    add("--dns-ttl", default="1s", metavar="TIME", help=ttl)
+    add("--dns-zones", type=Path, metavar="FILE", help="zones outside to keep records in")
     add("--notify", action="append", default=[], metavar="URL", help="where notices go (apprise URL; may be repeated)")
     pace = "the shortest time between two reloads of HAProxy; new apps wait for the next (default: 10s)"
     add("--reload-interval", default=RELOAD_INTERVAL, metavar="TIME", help=pace)
@@ -72,6 +76,7 @@ def read_options(argv: Sequence[str]) -> Options:
         read_zones(given.dns_zones) if given.dns_zones is not None else (),
         tuple(given.notify),
         _reload_interval(given.reload_interval),
+        _dns_ttl(given.dns_ttl),
     )
 
 
@@ -125,6 +130,13 @@ def _dns_address(text: str | None) -> str | None:
     if not right:
         raise UsageError(f"--dns {text}: write it as 127.0.0.1:5353 or [::1]:5353")
     return text
+
+
+def _dns_ttl(text: str) -> int:
+    seconds = text.removesuffix("s")
+    if not (seconds.isascii() and seconds.isdigit() and TTL <= int(seconds[:3]) <= LONGEST_TTL):
+        raise UsageError(f"--dns-ttl {text}: write it as 1s, at most {LONGEST_TTL}s")
+    return int(seconds)
 
 
 def _networks(texts: Sequence[str]) -> tuple[str, ...]:

@@ -72,6 +72,7 @@ class ScriptedEngine:
         self.failure: BaseException | None = None
         self.not_ready: RotaError | None = None
         self.runtime = "process"
+        self.dns_state = "published"
         self.streams = 0
         self.shutdowns: list[bool] = []
         self.pid: int | None = None
@@ -101,7 +102,7 @@ class ScriptedEngine:
 
     def dns(self) -> View:
         records = [
-            {"app": "hello", "view": "internal", "replica": f"hello-{number}", "state": "published"}
+            {"app": "hello", "view": "internal", "replica": f"hello-{number}", "state": self.dns_state}
             | {"address": f"127.0.0.1:2000{number}", "names": ["hello.rota.internal"]}
             for number in (1, 2)
         ]
@@ -170,7 +171,7 @@ class ScriptedEngine:
 
     def finish(self, id: str) -> None:
         view = self._rollouts[id]
-        view.update({"finished_at": "2026-11-22T12:00:04.200Z", "progress": {"done": 3, "of": 3}} | self.ending)
+        view.update({"finished_at": "2026-11-22T12:00:04.200Z", "progress": progress(3)} | self.ending)
         self.record(view, "phase", phase=view["phase"], reason=view["reason"])
 
     async def pause(self, rollout: str) -> View:
@@ -327,13 +328,17 @@ def rollout_view(app: str, number: int, kind: str) -> View:
         "policy": {},
         "started_at": "2026-11-22T12:00:00.000Z",
         "finished_at": None,
-        "progress": {"done": 0, "of": 3},
+        "progress": progress(0),
         "failures": [],
         "steps": [
             {"at": "2026-11-22T12:00:01.000Z", "step": "StartReplica", "replica": "hello-4", "reason": "slot 1 is due"}
         ],
         "receipt": RECEIPT,
     }
+
+
+def progress(done: int) -> View:
+    return {"done": done, "of": 3, "seconds_left": None if done == 3 else 125.0}
 
 
 def plan_view(app: str, order: Order) -> View:
@@ -367,6 +372,7 @@ def plan_view(app: str, order: Order) -> View:
         "peak": {"replicas": 3, "memory": 3 * 2**26, "cpus": None, "free": {"memory": 2**30, "cpus": 2.0}},
         "open": [{"replica": "hello-1", "open": 2}, {"replica": "hello-2", "open": 0}],
         "drain_timeout": 30.0,
+        "dns": {"ttl": 30.0, "meaning": "each replica leaves DNS 30 s before"} if order_removes(order) else None,
         "durations": {name: {"seconds": 0.5, "of": 0} for name in ("drain", "prepare", "reload", "enable", "call")}
         | {
             "boot": {"1": {"seconds": 1.4, "of": 3}, "2": {"seconds": 2.0, "of": 2}},
@@ -379,6 +385,10 @@ def plan_view(app: str, order: Order) -> View:
         "order": order.model_dump(mode="json", exclude_unset=True, exclude={"spec", "plan"}),
         "basis": {"app": app, "kind": order.kind},
     }
+
+
+def order_removes(order: Order) -> bool:
+    return bool(getattr(getattr(order, "policy", None), "remove_from_dns", None))
 
 
 class Served:

@@ -72,6 +72,21 @@ def test_dns_is_listed_with_its_troubles(rota: RotaCommand) -> None:
     assert "DNS" in rota("ps", "hello").out.splitlines()[0]
 
 
+def test_each_change_of_a_record_is_a_line(rota: RotaCommand, engine: ScriptedEngine) -> None:
+    for flags, change in (
+        ((), "hello-1 in internal: published, now leaving"),
+        (("--json",), '"replica": "hello-1", "view": "internal", "was": "published", "state": "leaving"}'),
+    ):
+        engine.dns_state = "published"
+        watching = rota.start("dns", "ls", "--watch", *flags)
+        assert watching.stdout is not None
+        assert any("example.org" in line for line in iter(watching.stdout.readline, ""))
+        engine.dns_state = "leaving"
+        assert change in watching.stdout.readline()
+        watching.terminate()
+        watching.communicate(timeout=20)
+
+
 def test_the_records_may_be_kept_by_flag(rota: RotaCommand, engine: ScriptedEngine) -> None:
     rota("restart", "hello", "--keep-in-dns")
     [(_, order)] = engine.orders

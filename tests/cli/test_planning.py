@@ -54,6 +54,10 @@ def test_a_person_is_told_what_happens_when(rota: RotaCommand) -> None:
     ]
 
 
+def test_a_person_is_told_how_long_caches_are_waited_for(rota: RotaCommand) -> None:
+    assert "each replica leaves DNS 30 s before" in rota("plan", "restart", "hello", "--remove-from-dns").out
+
+
 def test_a_deploy_is_planned_without_uploading(rota: RotaCommand, engine: ScriptedEngine, app: Path) -> None:
     assert rota("plan", "--delay", "5s").code == 0
     [(_, order)] = engine.planned

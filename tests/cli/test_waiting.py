@@ -144,6 +144,7 @@ def test_a_terminal_sees_a_bar_and_the_replicas(rota: RotaCommand, engine: Scrip
     assert process.returncode == 0
     assert out.startswith("hello.1 restart succeeded")
     assert b"hello-4 in rotation" in seen
+    assert b"about 2 min 5 s left" in seen
     assert b"Traceback" not in seen
 
 

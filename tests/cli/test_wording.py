@@ -24,11 +24,31 @@ def said(**fields: Any) -> str | None:
         ({"kind": "phase", "phase": "cancelled", "reason": "cancelled"}, "hello.2 cancelled"),
         ({"step": "OpenGap", "reason": "no replica is in service"}, "hello.2 no replica in service"),
         ({"step": "TakeSlot", "reason": "its turn"}, None),
+        ({"kind": "progress", "progress": {"done": 1, "of": 3, "seconds_left": 4.0}}, None),
+        (
+            {"kind": "preparing", "reason": "pulling ghcr.io/me/app:2: 1.0 of 9.0 MiB"},
+            "hello.2 release being made ready: pulling ghcr.io/me/app:2: 1.0 of 9.0 MiB",
+        ),
         ({"step": "PrepareBackend", "reason": "waiting for it"}, "hello.2 routes being made: waiting for it"),
     ],
 )
 def test_an_event_is_said_once_or_not_at_all(fields: dict[str, Any], text: str | None) -> None:
     assert said(**fields) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, ""),
+        (0.0, "about 1 s left"),
+        (11.6, "about 12 s left"),
+        (59.8, "about 1 min 0 s left"),
+        (190.2, "about 3 min 10 s left"),
+    ],
+)
+def test_the_time_left_is_said_in_whole_seconds(seconds: float | None, text: str) -> None:
+    assert wording.time_left({"done": 1, "of": 3, "seconds_left": seconds}) == text
+    assert wording.time_left(None) == ""
 
 
 ROLLOUT = {"id": "hello.2", "kind": "deploy", "phase": "progressing", "from_release": 1, "to_release": 2}

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from rota.adapters.dns.internal import InternalDns
-from rota.adapters.dns.rfc2136 import ZoneDns
+from rota.adapters.dns.outside import ZoneDns
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, DnsEntry, ObservedDns
 from rota.ports.dns import Dns
 from rota.testing.dns import FakeDns
+from rota.testing.hosted import SHORTEST_TTL, hosted_zone
 from rota.testing.machine import until
 from rota.testing.zones import ZONE, running_zone
 
@@ -25,7 +26,7 @@ class NobodyToTell:
         pass
 
 
-@pytest.fixture(params=["fake", "internal", "bind", "knot"])
+@pytest.fixture(params=["fake", "internal", "bind", "knot", "hosted"])
 async def view(request: pytest.FixtureRequest, component: Callable[[str], Path], tmp_path: Path) -> AsyncIterator[Dns]:
     if request.param == "fake":
         yield FakeDns(ZONE)
@@ -33,6 +34,14 @@ async def view(request: pytest.FixtureRequest, component: Callable[[str], Path],
         internal = InternalDns(tmp_path / "nameserver" / "table.json", NobodyToTell())
         await internal.open()
         yield internal
+    elif request.param == "hosted":
+        with hosted_zone() as server:
+            made = ZoneDns(server.settings(), "owner-1")
+            made.open()
+            try:
+                yield made
+            finally:
+                await made.close()
     else:
         async with running_zone(request.param, component(request.param)) as zone:
             made = ZoneDns(zone.settings(), "owner-1")
@@ -70,7 +79,7 @@ async def test_what_is_published_is_seen_until_it_is_withdrawn(view: Dns) -> Non
     shown = await seen(view)
     assert await addresses(view) == {"web-1": "10.0.0.1", "web-2": "10.0.0.2"}
     assert {one.hosts for one in shown.published.values()} == {shown.hosts or frozenset()}
-    assert 1 <= shown.ttl <= 5
+    assert 1 <= shown.ttl <= SHORTEST_TTL
     await view.withdraw("web", ReplicaId("web-1"))
     assert await addresses(view) == {"web-2": "10.0.0.2"}
     await view.withdraw("web", ReplicaId("web-2"))

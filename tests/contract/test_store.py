@@ -162,28 +162,39 @@ def letter(url: str = "json://a.example", at: float = 10.0) -> Letter:
 
 async def test_letters_are_kept_with_the_events_they_tell_of(store: Store) -> None:
     await store.save(app_in_rollout(), (), [letter(), letter("json://b.example", 9.0)])
-    assert await store.due_letters(8.9, 10) == ()
-    assert await store.next_letter() == 9.0
-    first, second = await store.due_letters(10.0, 10)
+    assert await store.due_letters(8.9) == ()
+    assert await store.next_letter(0.0) == 9.0
+    assert await store.next_letter(9.0) == 10.0
+    first, second = await store.due_letters(10.0)
     assert (replace(first, number=0), first.number) == (letter("json://b.example", 9.0), 2)
     assert replace(second, number=0) == letter()
-    assert await store.due_letters(10.0, 1) == (first,)
+
+
+async def test_of_each_address_the_letter_that_has_waited_longest_is_due(store: Store) -> None:
+    await store.save(app_in_rollout(), (), [letter(at=12.0), letter("json://b.example", 11.0), letter(at=10.0)])
+    first, other = await store.due_letters(99.0)
+    assert [(one.url, one.next_try) for one in (first, other)] == [
+        ("json://a.example", 10.0),
+        ("json://b.example", 11.0),
+    ]
+    await store.drop_letter(first.number)
+    assert [one.next_try for one in await store.due_letters(99.0)] == [11.0, 12.0]
 
 
 async def test_a_letter_that_was_taken_is_gone_and_one_put_off_waits(store: Store) -> None:
     await store.save(app_in_rollout(), (), [letter(), letter("json://b.example")])
-    first, second = await store.due_letters(10.0, 10)
+    first, second = await store.due_letters(10.0)
     assert await store.unsent() == ()
     await store.drop_letter(first.number)
     await store.drop_letter(first.number)
     late = replace(second, attempts=1, next_try=20.0, failure="refused")
     await store.put_off(late)
-    assert await store.due_letters(19.0, 10) == ()
-    assert await store.due_letters(20.0, 10) == (late,)
+    assert await store.due_letters(19.0) == ()
+    assert await store.due_letters(20.0) == (late,)
     assert await store.unsent() == (late,)
     await store.put_off(replace(late, next_try=None))
-    assert await store.due_letters(1e12, 10) == ()
-    assert await store.next_letter() is None
+    assert await store.due_letters(1e12) == ()
+    assert await store.next_letter(0.0) is None
     assert await store.unsent() == (replace(late, next_try=None),)
 
 
@@ -192,6 +203,6 @@ async def test_an_incident_lasts_until_it_is_over(store: Store) -> None:
     await store.keep_incident("disk-short", True, [letter()])
     await store.keep_incident("disk-short", True, [])
     assert await store.incident("disk-short")
-    await store.keep_incident("disk-short", False, [letter(at=11.0)])
+    await store.keep_incident("disk-short", False, [letter("json://b.example", 11.0)])
     assert not await store.incident("disk-short")
-    assert [kept.next_try for kept in await store.due_letters(99.0, 10)] == [10.0, 11.0]
+    assert [kept.next_try for kept in await store.due_letters(99.0)] == [10.0, 11.0]

@@ -30,6 +30,13 @@ def test_a_domain_of_another_app_is_refused() -> None:
         begin(None, o.Deploy(spec=spec), "web", 0.0, {"example.org": "shop"})
 
 
+def test_a_way_back_that_cannot_be_is_refused_at_the_first_deploy() -> None:
+    """Not at the first restart, by which time the app serves."""
+    spec = spec_of(replicas=5, rollback={"order": "stop-first", "min_available": 5})
+    with pytest.raises(UsageError, match="stop-first cannot keep all 5 replicas serving"):
+        begin(None, o.Deploy(spec=spec), "web", 0.0, {})
+
+
 def test_a_second_rollout_is_refused_and_names_the_first() -> None:
     app = deployed()
     app.order(o.Restart())

@@ -15,7 +15,7 @@ from rota.core.situation import ReplicaPhase
 from rota.core.state import AppState
 from rota.testing.runtime import Faults
 from rota.testing.simulation import Simulation
-from rota.testing.simulation_history import MOODS, mood_of, spec_of
+from rota.testing.simulation_history import MOODS, Deed, History, Life, mood_of, spec_of
 
 REASONS = [
     ("deaf", Cause.TIMEOUT),
@@ -260,6 +260,22 @@ def test_no_progress_within_the_deadline_turns_back() -> None:
     app.run(120.0)
     assert (app.rollout.phase, app.rollout.cause) == (Phase.ROLLED_BACK, Cause.PROGRESS_DEADLINE)
     settled(app)
+
+
+@pytest.mark.parametrize("section", [{"delay": 2, "min_available": 0}, {}])
+def test_replicas_that_die_again_and_again_once_they_serve_hold_up_neither_delay_nor_deadline(
+    section: dict[str, Any],
+) -> None:
+    """With no ``monitor`` that is no failure of the rollout's; what they wait, and each new one in rotation, is no
+    progress of it either. What the histories found."""
+    spec: dict[str, Any] = {"sticky": True, "drain": {"timeout": 0.2}, "repair": {"unhealthy_grace": 1}}
+    spec |= {"rollout": {"progress_deadline": 20, "monitor": 0, **section}}
+    first, second = ("good", {"replicas": 4}, False), ("short-lived", {"replicas": 4}, True)
+    deploys = [Deed(0.0, "deploy", deed) for deed in (first, second, ("good", {}, False))]
+    deeds = [*deploys[:2], Deed(0.0, "lose_balancer", 0.2), deploys[2]]
+    life = Life(History({"replicas": 1, **spec}, deeds, seed=0))
+    life.play()
+    assert life.simulation.rollouts["web.2"].phase.ended
 
 
 def test_with_continue_a_slot_that_does_not_get_on_is_left_behind() -> None:

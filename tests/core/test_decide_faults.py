@@ -122,6 +122,34 @@ def test_a_cut_that_a_crash_kept_from_being_made_is_made_again_and_counted_once(
     settled(app)
 
 
+def test_what_a_daemon_finds_open_long_after_the_deadline_is_counted_as_cut() -> None:
+    app = deployed(replicas=1, drain={"timeout": 1})
+    app.opens = lambda replica: (60.0, 60.0)
+    app.order(o.Restart())
+    app.run(60.0, until=lambda: bool(told(app, "DisableServer")))
+    app.clock.advance(20.0)  # no daemon runs
+    app.restart_daemon()
+    app.run(60.0)
+    assert app.rollout.cut == 2
+    settled(app)
+
+
+def test_a_hand_off_that_was_given_up_says_nothing_of_the_next_ones_deadline() -> None:
+    """An unhealthy replica was to go as its heir could not be started; it recovered before HAProxy let it go."""
+    app = deployed(replicas=1, drain={"timeout": 1}, repair={"unhealthy_grace": 0}, restart={"delay": 5})
+    app.runtime.faults = lambda order: Faults(start="no such program" if order.replica == "web-2" else "")
+    app.refuses = lambda step: "before" if type(step).__name__ == "DisableServer" and app.now < ill + 0.3 else ""
+    ill = app.now
+    app.unhealthy[ReplicaId("web-1")] = (ill, ill + 0.2)
+    app.opens = lambda replica: (60.0,)
+    app.run(60.0)
+    (last,) = [done.at for done in app.steps if type(done.step).__name__ == "StopReplica"]
+    disabled = [done.at for done in app.steps if type(done.step).__name__ == "DisableServer"]
+    assert last >= disabled[-1] + 1.0
+    assert told(app, "CutConnections") == ["CutConnections web-1"]
+    settled(app)
+
+
 def test_what_cannot_be_cut_does_not_hold_the_hand_off_for_ever() -> None:
     app = deployed(replicas=1, drain={"timeout": 1})
     app.opens = lambda replica: (600.0,)

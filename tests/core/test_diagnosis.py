@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from tests.core.scenario import deployed, options, running
+import pytest
+from tests.core.scenario import deployed, empty, options, running
 
 from rota.core import order as o
-from rota.core.diagnosis import Finding, Level, of_app, of_connections, of_letters
+from rota.core.diagnosis import Finding, Level, of_app, of_connections, of_dns, of_letters, of_strangers
 from rota.core.names import ReplicaId
 from rota.core.notice import Letter, Notice, Topic
-from rota.core.observation import Connections, Counters
+from rota.core.observation import Connections, Counters, Stranger
+from rota.testing.dns import FakeDns
 from rota.testing.runtime import Faults
 from rota.testing.simulation import Simulation
 from rota.testing.simulation_history import MOODS, spec_of
@@ -69,6 +71,18 @@ def test_unhealthy_ones_and_unenforced_limits_are_named() -> None:
     assert sum("its limits are not enforced" in line for line in found) == 2
 
 
+def test_what_was_done_by_hand_is_named() -> None:
+    app = deployed(replicas=1)
+    app.runtime.alter_by_hand(ReplicaId("web-1"), "container web-1.0 is paused by hand")
+    assert said(app) == ["warning web-1: container web-1.0 is paused by hand"]
+
+
+def test_strangers_are_named_with_the_app_that_they_name() -> None:
+    strangers = (Stranger("web", "container copy …"), Stranger("", "container half …"))
+    assert [(one.about, one.said) for one in of_strangers(strangers, "web")] == [("web", "container copy …")]
+    assert [one.about for one in of_strangers(strangers, None)] == ["web", "runtime"]
+
+
 def test_haproxy_that_does_not_answer_is_the_problem() -> None:
     app = deployed()
     app.lose_balancer()
@@ -127,3 +141,56 @@ def test_old_processes_of_haproxy_are_named_and_what_ended_with_them() -> None:
     assert (many.level, ended.level, ended.about) == (Level.WARNING, Level.WARNING, "chat")
     assert "5 from before the last reload" in many.said
     assert "7 long connections were ended" in ended.said
+
+
+def named_in(view: FakeDns) -> Simulation:
+    app = empty()
+    app.dns["example.org"] = view
+    app.order(o.Deploy(spec=spec_of(replicas=2, domains=[{"domain": "www.example.org"}])))
+    app.run(60.0)
+    return app
+
+
+def test_a_view_of_dns_that_does_not_answer_is_a_problem() -> None:
+    view = FakeDns("example.org")
+    app = named_in(view)
+    assert said(app) == ["ok web: 2 of 2 serve"]
+    view.lose("the update server does not answer")
+    assert said(app) == [
+        "problem web: DNS, example.org: the update server does not answer; it says what it said before"
+    ]
+
+
+def test_updates_that_are_refused_show_after_a_moment() -> None:
+    view = FakeDns("example.org")
+    app = named_in(view)
+    view.fail("publish", 1000)
+    app.runtime.crash(ReplicaId("web-1"))
+    app.run(5.0)
+    assert said(app) == ["ok web: 2 of 2 serve"]
+    app.run(10.0)
+    assert said(app) == [
+        "problem web: DNS, example.org: it does not name web-3: updates fail, and rota events --app web says why"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("about", "level", "words"),
+    [
+        (None, Level.OK, "rota keeps no names; rota serve --dns or --dns-zones has it do so"),
+        (
+            {"listen": "127.0.0.1:53", "pid": 7, "zones": ["example.org"]},
+            Level.OK,
+            "rota.internal at 127.0.0.1:53; zones: example.org",
+        ),
+        ({"listen": None, "pid": None, "zones": ["a.example"]}, Level.OK, "zones: a.example"),
+        (
+            {"listen": "127.0.0.1:53", "pid": None, "zones": []},
+            Level.PROBLEM,
+            "the name server for 127.0.0.1:53 does not run; see nameserver.log",
+        ),
+        ({"listen": "127.0.0.1:53", "pid": 7, "zones": []}, Level.OK, "rota.internal at 127.0.0.1:53"),
+    ],
+)
+def test_the_servers_own_part_in_dns_is_one_line(about: dict[str, object] | None, level: Level, words: str) -> None:
+    assert of_dns(about) == Finding(level, "dns", words)

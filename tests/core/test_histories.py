@@ -55,8 +55,8 @@ def files(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def rolling(draw: st.DrawFn, replicas: int, actions: tuple[str, ...]) -> dict[str, Any]:
-    """A section of a file whose replicas are changed one by one. Some of these are refused: a floor of all of them
-    beside stop-first, or one above the count that they are scaled to."""
+    """A section of a file whose replicas are changed one by one. Some of these are refused when they meet: a floor of
+    all of them with stop-first in the other section, or one above the count that they are scaled to."""
     return {
         "order": draw(st.sampled_from([None, "start-first", "stop-first"])) if replicas > 1 else None,
         "parallelism": draw(st.sampled_from([None, 1, 2, "100%"])),

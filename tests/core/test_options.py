@@ -6,7 +6,7 @@ import pytest
 
 from rota.core.errors import SpecError
 from rota.core.policy import resolve
-from rota.core.spec import AppSpec, FailureAction, Mode, Order, RolloutOptions
+from rota.core.spec import AppSpec, FailureAction, Mode, Order, Overlap, RolloutOptions
 from rota.core.specfile import parse
 
 HEAD = 'name: web\ncommand: ["serve"]\nreplicas: 4\n'
@@ -27,14 +27,45 @@ def test_compose_s_names_mean_what_they_say_there() -> None:
     spec = read(
         "update_config: {parallelism: 2, delay: 10s, order: stop-first, failure_action: pause, monitor: 5s,"
         " max_failure_ratio: 0.3}\n"
-        "rollback_config: {parallelism: 0, failure_action: continue}\n"
+        "rollback_config: {parallelism: 0, failure_action: continue, monitor: 7s}\n"
     )
     there = resolve(spec, 4, RolloutOptions(), same_release=False)
     assert (there.parallelism, there.delay, there.order) == (2, 10.0, Order.STOP_FIRST)
     assert (there.failure_action, there.monitor, there.max_failure_ratio) == (FailureAction.PAUSE, 5.0, 0.3)
     back = resolve(spec, 4, RolloutOptions(), same_release=False, back=True)
     assert (back.parallelism, back.mode, back.order) == (4, Mode.SEQUENTIAL, Order.STOP_FIRST)
-    assert (back.failure_action, back.delay) == (FailureAction.CONTINUE, 10.0)
+    assert (back.failure_action, back.delay, back.monitor) == (FailureAction.CONTINUE, 0.0, 7.0)
+
+
+@pytest.mark.feature("W6")
+def test_what_is_left_out_under_compose_s_names_is_as_it_is_there() -> None:
+    """And not as it is under rota's, nor for the way back as it is for the way there."""
+    spec = read("update_config: {delay: 10s, max_failure_ratio: 0.5}\nrollback_config: {}\n")
+    there = resolve(spec, 4, RolloutOptions(), same_release=False)
+    assert (there.order, there.failure_action, there.monitor) == (Order.STOP_FIRST, FailureAction.PAUSE, 5.0)
+    assert (there.parallelism, there.min_available) == (1, 3)
+    back = resolve(spec, 4, RolloutOptions(), same_release=False, back=True)
+    assert (back.order, back.failure_action, back.monitor) == (Order.STOP_FIRST, FailureAction.PAUSE, 5.0)
+    assert (back.delay, back.max_failure_ratio) == (0.0, 0.0)
+    flagged = resolve(spec, 4, RolloutOptions(order=Order.START_FIRST), same_release=False)
+    assert (flagged.order, flagged.failure_action) == (Order.START_FIRST, FailureAction.PAUSE)
+
+
+@pytest.mark.parametrize(
+    ("text", "order"),
+    [
+        ("replicas: 1\n", Order.START_FIRST),
+        ("replicas: 4\ndeployment_strategy: blue-green\n", Order.START_FIRST),
+        ("replicas: 4\noverlap: forbid\n", Order.STOP_FIRST),
+        ("replicas: 4\ndeployment_strategy: replace\n", Order.STOP_FIRST),
+    ],
+)
+def test_compose_s_order_is_kept_where_there_is_one_to_choose(text: str, order: Order) -> None:
+    spec = parse(f'name: web\ncommand: ["serve"]\n{text}update_config: {{delay: 1s}}\nrollback_config: {{}}\n')
+    one = spec.overlap is Overlap.FORBID
+    for back in (False, True):
+        policy = resolve(spec, spec.replicas, RolloutOptions(), same_release=False, back=back, one_generation=one)
+        assert (policy.order, policy.failure_action) == (order, FailureAction.PAUSE)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from rota.core import order as o
 from rota.core import steering
 from rota.core.errors import UsageError
 from rota.core.names import ReplicaId
-from rota.core.rollout import Phase
+from rota.core.rollout import Cause, Phase
 from rota.core.spec import AppSpec
 from rota.testing.runtime import Faults
 from rota.testing.simulation import Crash, Simulation
@@ -199,4 +199,41 @@ def test_an_app_that_is_started_again_waits_for_what_still_stops() -> None:
     app.order(o.Start(supersede=True))
     app.run(60.0)
     assert serving(app) == 3
+    settled(app)
+
+
+def test_slots_of_a_rollout_that_gave_way_go_back_with_all_others() -> None:
+    """A deploy gives way to another before its success; that one is scaled, fails, and goes back."""
+    app = working()
+    app.order(o.Deploy(spec=worker(min_ready_seconds=1)))
+    app.run(60.0, lambda: "TakeSlot 1" in app.kinds())
+    app.order(o.Deploy(spec=worker("deaf"), supersede=True))
+    app.order(o.Scale(replicas=5))
+    app.run(60.0)
+    assert app.rollout.phase is Phase.ROLLED_BACK
+    assert releases(app) == [1] * 5
+    settled(app)
+
+
+def test_slots_of_a_rollout_that_gave_way_go_back_though_none_was_taken_up() -> None:
+    app = working()
+    app.order(o.Deploy(spec=worker(min_ready_seconds=1)))
+    app.run(60.0, lambda: "TakeSlot 1" in app.kinds())
+    app.runtime.prepare_faults["web", 3] = "the build failed"
+    app.order(o.Deploy(spec=worker(min_ready_seconds=2), supersede=True))
+    app.order(o.Scale(replicas=5))
+    app.run(60.0)
+    assert (app.rollout.phase, app.rollout.cause) == (Phase.ROLLED_BACK, Cause.BUILD_FAILED)
+    assert releases(app) == [1] * 5
+    settled(app)
+
+
+def test_a_release_that_gives_way_is_not_overlapped_either() -> None:
+    app = deployed(2)
+    app.order(o.Deploy(spec=worker(replicas=2)))
+    app.run(60.0, lambda: "StartReplica web-3" in app.kinds())
+    app.order(o.Deploy(spec=spec_of(replicas=2, min_ready_seconds=1), supersede=True))
+    app.run(60.0)
+    assert app.rollout.policy.barrier
+    assert releases(app) == [3, 3]
     settled(app)

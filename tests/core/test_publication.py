@@ -15,6 +15,7 @@ from rota.core.durations import Durations
 from rota.core.forecast import forecast
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, ObservedDns, Published
+from rota.core.plan import plan
 from rota.core.rollout import Cause, Phase
 from rota.testing.dns import FakeDns
 from rota.testing.simulation import Simulation
@@ -394,6 +395,26 @@ def test_a_name_that_was_perhaps_taken_out_is_waited_for() -> None:
     assert at(simulation, s.DisableServer, "web-1") >= withdrawn[1] + TTL
     assert simulation.rollout.phase is Phase.SUCCEEDED
     settled(simulation)
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ({"delay": 2}, "5.0 s before it leaves the balancer, so that no cache has its records, which is longer than"),
+        ({"delay": 9}, "5.0 s before it leaves the balancer, so that no cache has its records"),
+        ({}, "5.0 s before it leaves the balancer, so that no cache has its records"),
+        ({"remove_from_dns": False}, ""),
+    ],
+)
+def test_a_plan_says_how_long_caches_are_waited_for(policy: dict[str, Any], said: str) -> None:
+    simulation = life(*both(required=True))
+    assert simulation.state is not None
+    order = o.Restart(policy=options(**{"remove_from_dns": True, **policy}))
+    made = plan(begin(simulation.state, order, "web", simulation.now, {}), simulation.observe(), Durations(), 0.0)
+    assert said in made.dns
+    assert bool(made.dns) == bool(said)
+    assert ("longer" in made.dns) == ("longer" in said)
+    assert made.ttl == (TTL if said else 0.0)
 
 
 def test_an_app_that_has_nothing_in_the_zone_has_nothing_to_do_with_it() -> None:

@@ -56,7 +56,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 @pytest.fixture(scope="session")
 def docker_engine(component: Callable[[str], Path]) -> Iterator[DockerEngine]:
     """An engine of the tests' own, which has hello's image."""
-    component("dockerd")
+    component("docker-engine")
     with engine_of_its_own() as engine:
         engine.import_hello(EXAMPLE)
         yield engine

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import yaml
 from tests.e2e.site import Processes, Site
 
+from rota.testing.reboot import switch_off
 from rota.testing.server import Answer, RunningServer
 
 T = TypeVar("T")
@@ -45,6 +46,10 @@ class Server:
     def kill(self) -> None:
         """SIGKILL to the daemon alone."""
         self._do(self.running.kill(), 20)
+
+    def switch_off(self) -> None:
+        """All of it ends as with the machine; ``start`` is of the next boot."""
+        self._do(switch_off(self.running), 60)
 
     def end(self) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 from typing import Any, Protocol
 
 from rota.testing.docker import HELLO, DockerEngine
@@ -89,8 +90,8 @@ class Containers:
 class ServerAt(RunningServer):
     """A server of a site, which knows how to reach its replicas from outside."""
 
-    def __init__(self, site: Site, *options: str) -> None:
-        super().__init__(None, *site.options, *options)
+    def __init__(self, site: Site, *options: str, directory: Path | None = None) -> None:
+        super().__init__(directory, *site.options, *options)
         self.site = site
 
     async def kill_replica(self, replica: str) -> None:

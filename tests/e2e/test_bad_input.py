@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.adapters.docker.registry import PASSWORD, USER
+from tests.adapters.docker.registry import running as registry
 from tests.e2e.conftest import new_hello
 from tests.e2e.running import Hello, Server
 
+from rota.testing import images
 from rota.testing.server import Answer, free_port
 
 GOOD = "name: {name}\ncommand: [python3, app.py]\n"
@@ -184,12 +187,7 @@ def test_a_second_rollout_names_the_one_that_runs(victim: Hello) -> None:
 def test_a_command_that_is_not_there(victim: Hello) -> None:
     serving = victim.ids
     victim.write(command=["nosuch", "x"])
-    answer = victim.deploy()
-    assert answer.code == 5, answer
-    assert "cannot start 'nosuch" in answer.out
-    assert "no such program in PATH" in answer.out
-    assert "release 1 serves" in answer.out
-    assert (victim.ids, victim.request().status) == (serving, 200)
+    _rolled_back(victim, "cannot start 'nosuch': no such program in PATH", serving)
 
 
 @pytest.mark.runtime("process")
@@ -200,6 +198,44 @@ def test_a_build_that_fails_shows_its_last_lines(victim: Hello) -> None:
     assert answer.code == 5, answer
     assert "ended with exit code 3" in answer.out
     assert "  | step one\n  | wheel is broken\n" in answer.out
+    assert (victim.ids, victim.request().status) == (serving, 200)
+
+
+@pytest.mark.runtime("docker")
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (
+            {"image": {"repository": "test/none", "pull": "never"}},
+            "the image test/none:latest is not on this engine, and pull: never asks no registry; docker load it",
+        ),
+        ({"image": "127.0.0.1:1/app:2"}, "the image 127.0.0.1:1/app:2 cannot be pulled: "),
+        ({"network": "nowhere"}, "there is no network 'nowhere' on this engine; docker network create nowhere"),
+        ({"volumes": ["/not/there:/x"]}, "the volume /not/there is not there on the engine's machine; create it"),
+    ],
+    ids=["no such image", "no registry", "no network", "no volume"],
+)
+def test_what_cannot_be_a_container_leaves_the_old_ones_serving(victim: Hello, keys: dict[str, Any], said: str) -> None:
+    serving = victim.ids
+    victim.write(**keys)
+    _rolled_back(victim, said, serving)
+
+
+@pytest.mark.runtime("docker")
+def test_an_image_for_another_platform_leaves_the_old_ones_serving(victim: Hello) -> None:
+    serving = victim.ids
+    with registry() as other:
+        other.put("1", images.busybox(), "hello", architecture="s390x")
+        account = {"server": other.address, "username": USER, "password": PASSWORD}
+        victim.write(image={"repository": f"{other.address}/app", "tag": "1", "registry": account})
+        _rolled_back(victim, f"the image {other.address}/app:1 is for linux/s390x, this engine runs linux/", serving)
+
+
+def _rolled_back(victim: Hello, said: str, serving: list[str]) -> None:
+    answer = victim.deploy()
+    assert answer.code == 5, answer
+    assert said in answer.out
+    assert "release 1 serves" in answer.out
     assert (victim.ids, victim.request().status) == (serving, 200)
 
 

@@ -52,7 +52,7 @@ def test_five_broken_apps_and_their_reasons(app: Hello, keys: dict[str, object],
 def test_without_an_app_the_host_and_all_apps_are_looked_over(app: Hello) -> None:
     answer = app.server.rota("doctor", "--json")
     found = {finding["about"]: finding for finding in json.loads(answer.out)["findings"]}
-    assert {app.name, "haproxy", "disk", "open files", "clock", "ports", "cgroups"} <= set(found)
+    assert {app.name, "haproxy", "docker", "dns", "disk", "open files", "clock", "ports", "cgroups"} <= set(found)
     assert "released" in found["haproxy"]["said"]
     assert answer.code == int(any(finding["level"] == "problem" for finding in found.values()))
 

@@ -98,6 +98,14 @@ def test_without_haproxy_the_way_to_one_is_told(data_dir: Path, tmp_path: Path) 
     assert "apt-get install haproxy" in answer.err
 
 
+def test_without_an_engine_the_way_to_one_is_told(data_dir: Path, component: Callable[[str], Path]) -> None:
+    component("haproxy")
+    free = ["--api", f"127.0.0.1:{free_port()}", "--http", f"127.0.0.1:{free_port()}"]
+    answer = serve("--data-dir", str(data_dir), *free, "--runtime", "docker", "--docker-host", "unix:///nowhere.sock")
+    assert answer.code == 1, answer
+    assert "the Docker engine at unix:///nowhere.sock does not run; start it (systemctl start docker)" in answer.err
+
+
 @contextlib.contextmanager
 def small_disk(place: Path) -> Iterator[None]:
     place.mkdir()

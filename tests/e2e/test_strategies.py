@@ -119,7 +119,8 @@ async def test_overlap_forbid_never_runs_two_generations(app: Hello) -> None:
 @pytest.mark.feature("W6", "R8")
 async def test_a_release_that_fails_soon_after_its_success_is_taken_back(app: Hello) -> None:
     """Under Compose's names, and with the policy of the file's own way back."""
-    names = {"update_config": {"monitor": "60s"}, "rollback_config": {"parallelism": 0, "order": "start-first"}}
+    there = {"monitor": "60s", "failure_action": "rollback", "order": "start-first"}
+    names = {"update_config": there, "rollback_config": {"parallelism": 0, "order": "start-first"}}
     app.version += 1
     deployed = await app.deploy_ok(deployment_strategy="rolling", overlap="allow", **names)
     await app.crash((await app.ready())[0])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from tests.engine.daemon import World, quick
@@ -56,7 +57,7 @@ async def test_each_address_is_told_once(world: World) -> None:
         await world.until(lambda: len(notifier.sent) == 2)
     assert {url for url, _, _ in notifier.sent} == {OPS, HOOK}
     assert {title for _, title, _ in notifier.sent} == {"web: web.2: deploy rolled back: crashed"}
-    assert await world.store.next_letter() is None
+    assert await world.store.due_letters(1e12) == ()
 
 
 @pytest.mark.parametrize("point", ["decided:FinishRollout", "recorded:FinishRollout"])
@@ -97,17 +98,85 @@ async def test_a_store_that_cannot_be_written_costs_no_letter(world: World, monk
     assert {url for url, _, _ in notifier.sent} == {OPS, HOOK}
 
 
-async def test_the_waits_double_and_the_tries_are_bounded() -> None:
-    clock, store, notifier = FakeClock(0.0), MemoryStore(), FakeNotifier()
+async def test_a_letter_that_was_taken_and_could_not_be_dropped_is_dropped_and_not_sent_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(delivery, "STORE_AGAIN", 0.01)
+    store, notifier = await with_letters(("a", HOOK)), FakeNotifier()
+    notifier.on_send = lambda: store.fail_next(2)
+    async with at_work(store, notifier):
+        await eventually(lambda: not store._letters)
+    assert len(notifier.sent) == 1
+
+
+async def test_an_address_that_does_not_answer_holds_up_no_other_and_its_own_are_in_order() -> None:
+    store, notifier = await with_letters(("a", HOOK), ("a", OPS), ("b", HOOK), ("b", OPS)), FakeNotifier()
+    notifier.stuck[HOOK] = asyncio.Event()
+    async with at_work(store, notifier):
+        await eventually(lambda: len(notifier.sent) == 2)
+        assert [(url, title) for url, title, _ in notifier.sent] == [(OPS, "a"), (OPS, "b")]
+        notifier.stuck[HOOK].set()
+        await eventually(lambda: len(notifier.sent) == 4)
+    assert [(url, title) for url, title, _ in notifier.sent[2:]] == [(HOOK, "a"), (HOOK, "b")]
+    assert len(set(notifier.names)) == 4
+
+
+async def test_few_are_under_way_at_once() -> None:
+    store, notifier = await with_letters(*(("a", f"json://{number}") for number in range(9))), FakeNotifier()
+    begun: list[int] = []
+    notifier.on_send = lambda: begun.append(1)
+    for number in range(9):
+        notifier.stuck[f"json://{number}"] = asyncio.Event()
+    async with at_work(store, notifier):
+        await eventually(lambda: len(begun) == delivery.AT_ONCE)
+        for event in notifier.stuck.values():
+            event.set()
+        await eventually(lambda: len(notifier.sent) == 9)
+
+
+async def test_what_is_under_way_when_the_daemon_ends_is_the_next_ones() -> None:
+    store, notifier = await with_letters(("a", HOOK)), FakeNotifier()
+    begun = asyncio.Event()
+    notifier.on_send, notifier.stuck[HOOK] = begun.set, asyncio.Event()
+    async with at_work(store, notifier):
+        await begun.wait()
+    assert notifier.sent == []
+    notifier.stuck.clear()
+    async with at_work(store, notifier):
+        await eventually(lambda: not store._letters)
+    assert len(notifier.sent) == 1
+
+
+async def with_letters(*told: tuple[str, str]) -> MemoryStore:
+    store = MemoryStore()
+    for title, url in told:
+        await store.keep_incident("x", True, [Letter(Notice(0.0, "", Topic.DISK_SHORT, title, ""), url)])
+    return store
+
+
+def at_work(store: MemoryStore, notifier: FakeNotifier) -> contextlib.AbstractAsyncContextManager[None]:
+    return running(Delivery(store, notifier, FakeClock(0.0), Journal(store)).run())
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0.001)
+
+
+async def test_the_waits_double_and_the_tries_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, notifier = await with_letters(("a", HOOK)), FakeNotifier()
     notifier.refusals[HOOK] = 1000
-    notice = Notice(0.0, "web", Topic.CRASH_LOOP, "web: crash loop", "")
-    await store.keep_incident("x", True, [Letter(notice, HOOK)])
-    work = Delivery(store, notifier, clock, Journal(store))
-    times = []
-    while (at := await store.next_letter()) is not None:
-        clock.advance(at - clock.now())
-        times.append(at)
-        await work._send_due()
+    times, clock, before = [0.0], FakeClock(0.0), -1.0
+    async with running(Delivery(store, notifier, clock, journal := Journal(store)).run()):
+        while not (await store.unsent() and (await store.unsent())[0].next_try is None):
+            at = await store.next_letter(times[-1])
+            if at is not None and at != before:
+                times.append(at)
+                clock.advance(at - clock.now())
+                journal.letters_written.set()
+                before = at
+            await asyncio.sleep(0)
     assert times[:4] == [0.0, 2.0, 6.0, 14.0]
     assert max(after - before for before, after in itertools.pairwise(times)) == 3600.0
     assert len(times) == delivery.MOST_ATTEMPTS
@@ -129,12 +198,13 @@ async def test_a_short_disk_is_told_once_over_several_daemons() -> None:
     clock, store, disk = FakeClock(5.0), MemoryStore(), Room(2**20)
     for _ in range(3):
         await DiskWatch(disk, store, clock, Journal(store, [OPS])).look()
-    assert [letter.notice.title for letter in await store.due_letters(99.0, 9)] == ["rota: disk short"]
+    (told,) = await store.due_letters(99.0)
+    assert told.notice.title == "rota: disk short"
+    await store.drop_letter(told.number)
     disk.free = 2**39
     for _ in range(2):
         await DiskWatch(disk, store, clock, Journal(store, [OPS])).look()
-    told = [letter.notice.title for letter in await store.due_letters(99.0, 9)]
-    assert told == ["rota: disk short", "rota: disk free again"]
+    assert [letter.notice.title for letter in store._letters.values()] == ["rota: disk free again"]
     assert not await store.incident(INCIDENT)
 
 

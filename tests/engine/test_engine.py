@@ -16,7 +16,9 @@ from rota.core.diagnosis import Finding, Level
 from rota.core.errors import CapacityError, Missing, NotFound, SpecError, StalePlan
 from rota.core.names import ReplicaId
 from rota.core.observation import Counters
-from rota.engine import statistics
+from rota.core.rollout import Phase
+from rota.core.spec import RolloutOptions
+from rota.engine import statistics, time_left
 from rota.engine.engine import Engine
 from rota.engine.statistics import Statistics
 from rota.ports.usage import Reading
@@ -219,3 +221,31 @@ async def test_a_new_replica_is_asked_by_rota_before_users_come(world: World, en
     await world.until_over()
     assert world.prober.asked.count("/warm") == 3
     assert "/warm" not in world.prober.asked[: world.prober.asked.index("/warm")]
+
+
+async def test_who_watches_a_rollout_is_told_how_long_it_still_takes(world: World, engine: Engine) -> None:
+    await engine.begin("web", o.Deploy(spec=quick()))
+    await world.until_over()
+    begun = (await engine.begin("web", o.Restart(policy=RolloutOptions(delay=100.0))))["id"]
+    watched = (await engine.rollout(begun))["progress"]
+    assert (watched["done"], watched["of"]) == (0, 2)
+    assert 100.0 <= watched["seconds_left"] <= 110.0
+    told = await anext(event async for event in engine.follow_events(rollout=begun, after=0) if "seq" not in event)
+    assert (told["kind"], told["rollout"], told["progress"]["of"]) == ("progress", begun, 2)
+    assert told["progress"]["seconds_left"] >= 100.0
+    await engine.pause(begun)
+    await world.until(lambda: world.rollout is not None and world.rollout.phase is Phase.PAUSED)
+    assert (await engine.rollout(begun))["progress"]["seconds_left"] is None
+
+
+async def test_the_end_of_a_rollout_is_not_reckoned_again_for_everybody_who_asks(
+    world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(time_left, "seconds_left", lambda *_: asked.append("") or 50.0)
+    await engine.begin("web", o.Deploy(spec=quick()))
+    await world.until_over()
+    begun = (await engine.begin("web", o.Restart(policy=RolloutOptions(delay=100.0))))["id"]
+    told = [(await engine.rollout(begun))["progress"]["seconds_left"] for _ in range(20)]
+    assert len(asked) <= 2  # once while it is pending, once it has begun
+    assert told[1:] == sorted(told[1:], reverse=True)

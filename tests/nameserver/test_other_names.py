@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dns.message
+import dns.query
 import dns.rcode
 import dns.rrset
 import pytest
@@ -17,6 +18,7 @@ from tests.nameserver.conftest import RunningNameServer
 from rota.nameserver.allowance import ALL_RATE, BURST, RATE, Allowance, parse_networks
 from rota.nameserver.answers import Answers, Elsewhere
 from rota.nameserver.table import Table
+from rota.testing.server import free_port
 
 Run = Callable[..., RunningNameServer]
 
@@ -75,6 +77,14 @@ def test_other_names_are_asked_of_the_host_s_resolvers(
     nameserver = run_nameserver("--resolv-conf", str(path))
     assert nameserver.texts("www.example.org") == ["192.0.2.9"]
     assert nameserver.ask("www.example.org", tcp=True).answer[0][0].to_text() == "192.0.2.9"
+
+
+def test_it_answers_on_each_of_its_addresses(run_nameserver: Run) -> None:
+    port = free_port()
+    run_nameserver("--listen", f"127.0.0.2:{port}")
+    query = dns.message.make_query("rota.internal", "SOA")
+    assert dns.query.udp(query, "127.0.0.2", timeout=5, port=port).answer
+    assert dns.query.tcp(query, "127.0.0.2", timeout=5, port=port).answer
 
 
 def test_with_no_resolver_it_says_that_it_failed(run_nameserver: Run, tmp_path: Path) -> None:

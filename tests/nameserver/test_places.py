@@ -28,7 +28,7 @@ async def name_server() -> AsyncIterator[int]:
     port = free_port()
     allowance = Allowance(parse_networks([f"{OURS}.0/24"]))
     answers = Answers(Table.parse(b'{"version": 1, "ttl": 1, "replicas": []}'))
-    async with listen(("127.0.0.1", port), Front(answers, Forwarder(Path("/dev/null"), ("", 0)), allowance)):
+    async with listen(("127.0.0.1", port), Front(answers, Forwarder(Path("/dev/null"), ()), allowance)):
         yield port
 
 

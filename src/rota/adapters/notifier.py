@@ -1,82 +1,73 @@
 """Notices by apprise, which knows mail, chats, web hooks and some hundred more by URL; fulfils the Notifier port.
 
-apprise blocks and takes half a second to load: it is loaded at the first use, and used in a thread of its own."""
+Each letter is sent by a process of its own (courier), so that no address holds up another, and one that does not answer
+can be given up for good: what is ended takes no letter any more."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-import re
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+import os
+import sys
+from typing import Any
 
 from rota.core.errors import StepFailed, UsageError
 from rota.core.redaction import shown
 
-if TYPE_CHECKING:
-    from apprise import NotifyBase
-
 PATIENCE = 60.0  # seconds: apprise's own timeouts (15 s to connect, and to read, for mail) come first
-_LINE = re.compile(r"^\S+ \S+ - (WARNING|ERROR|DEBUG) - (.*)$")
-_CAUSE = "Socket Exception: "  # the one line for debugging that says why, and holds no secret
+CHECK_PATIENCE = 10.0  # seconds: loading apprise takes half a second, on a busy machine a few
+_COURIER = (sys.executable, "-m", "rota.adapters.courier")
+
+log = logging.getLogger(__name__)
 
 
 class AppriseNotifier:
-    def __init__(self) -> None:
-        # One thread: what apprise logs, the only place where it gives its reasons, is then of one letter.
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rota-notify")
+    def __init__(self, patience: float = PATIENCE, check_patience: float = CHECK_PATIENCE) -> None:
+        self._patience = patience
+        self._check_patience = check_patience
+        self._known: set[str] = set()
 
-    async def check(self, url: str) -> None:
-        await self._run(_service, url)
-
-    async def send(self, url: str, title: str, body: str) -> None:
+    async def check(self, *urls: str) -> None:
+        asked = [url for url in urls if url not in self._known]
+        if not asked:
+            return
         try:
-            async with asyncio.timeout(PATIENCE):
-                await self._run(_send, url, title, body)
+            async with asyncio.timeout(self._check_patience):
+                answer = await _courier({"urls": asked})
+        except (TimeoutError, StepFailed) as error:
+            # The machine's trouble is no reason to refuse a deploy; a wrong address shows when it is written to.
+            log.warning("addresses of notices could not be checked: %s", error or "that took too long")
+            return
+        if "refused" in answer:
+            raise UsageError(answer["refused"])
+        self._known.update(asked)
+
+    async def send(self, url: str, title: str, body: str, name: str) -> None:
+        try:
+            async with asyncio.timeout(self._patience):
+                answer = await _courier({"url": url, "title": title, "body": body, "name": name})
         except TimeoutError:
-            raise StepFailed(f"{shown(url)} did not answer within {PATIENCE:g} s") from None
-        except UsageError as error:
-            raise StepFailed(str(error)) from error
-
-    async def close(self) -> None:
-        """What is under way may still be sent; it stays in the outbox, and is sent again."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
-    async def _run(self, call: Callable[..., object], *given: str) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, call, *given)
+            raise StepFailed(f"{shown(url)} did not answer within {self._patience:g} s") from None
+        if "failed" in answer:
+            raise StepFailed(answer["failed"])
 
 
-def _service(url: str) -> NotifyBase:
-    import apprise
-
-    logging.getLogger("apprise").propagate = False  # its reasons are said once, without secrets, by us
-    with apprise.LogCapture(level=logging.ERROR):  # type: ignore[no-untyped-call]
-        service = apprise.Apprise.instantiate(url)
-    if not isinstance(service, apprise.NotifyBase):
-        raise UsageError(
-            f"{shown(url)} is not an address that notices can be sent to; write it as mailto://…, json://… or another "
-            "of apprise's URLs"
-        )
-    return service
-
-
-def _send(url: str, title: str, body: str) -> None:
-    import apprise
-
-    service = _service(url)
-    with apprise.LogCapture(level=logging.DEBUG) as log:  # type: ignore[no-untyped-call]
-        try:
-            taken = service.notify(body=body, title=title, body_format=apprise.NotifyFormat.TEXT)
-        except TypeError as error:  # its word for a notice without any text
-            raise StepFailed(f"{shown(url)}: {error}") from error
-        said = log.getvalue()
-    if not taken:
-        raise StepFailed(f"{shown(url)}: {_reason(said) or 'it was not taken'}")
-
-
-def _reason(log: str) -> str:
-    """What apprise says of a failure, in one line."""
-    found = [match for match in map(_LINE.match, log.splitlines()) if match is not None]
-    said = [match[2] for match in found if match[1] != "DEBUG" or match[2].startswith(_CAUSE)]
-    return "; ".join(text.removeprefix(_CAUSE).rstrip(".") for text in said)[:500]
+async def _courier(order: dict[str, Any]) -> dict[str, str]:
+    """The order carried out; whoever is not waited for to the end is ended. Raises StepFailed."""
+    pipe, nowhere = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    try:
+        # What goes wrong in there is not shown: its words may hold the address.
+        process = await asyncio.create_subprocess_exec(*_COURIER, stdin=pipe, stdout=pipe, stderr=nowhere)
+    except OSError as error:
+        raise StepFailed(f"no process can be started to send a notice: {error.strerror}") from error
+    try:
+        said, _ = await process.communicate(json.dumps(order | {"parent": os.getpid()}).encode())
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        raise StepFailed(f"the process that sends notices ended with code {process.returncode}")
+    answer: dict[str, str] = json.loads(said.splitlines()[-1])
+    return answer

@@ -20,7 +20,9 @@ LastEventId = Annotated[int, Header(alias="Last-Event-ID", ge=0)]
 
 
 def event_frame(event: dict[str, Any]) -> bytes:
-    return f"id: {event['seq']}\nevent: {event['kind']}\ndata: {json.dumps(event)}\n\n".encode()
+    """What is no event of the record has no number to go on after."""
+    number = f"id: {event['seq']}\n" if "seq" in event else ""
+    return f"{number}event: {event['kind']}\ndata: {json.dumps(event)}\n\n".encode()
 
 
 def line_frame(line: dict[str, Any]) -> bytes:

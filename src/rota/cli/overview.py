@@ -155,7 +155,9 @@ def _last_rollout(rollout: View | str | None) -> list[str]:
     if rollout["phase"] in SETTLED:
         return wording.ending(rollout)
     progress = rollout.get("progress") or {"done": 0, "of": 0}
+    left = wording.time_left(progress)
     return [
-        f"{rollout['id']} {rollout['kind']} {rollout['phase']}, {progress['done']} of {progress['of']} done",
+        f"{rollout['id']} {rollout['kind']} {rollout['phase']}, {progress['done']} of {progress['of']} done"
+        + (f", {left}" if left else ""),
         *wording.receipt(rollout.get("receipt")),
     ]

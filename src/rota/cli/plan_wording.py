@@ -19,7 +19,7 @@ _NEEDS = {  # the durations that are an app's own; those of the server's calls a
 
 
 def plan(view: dict[str, Any]) -> list[str]:
-    told = [*_peak(view), *_open(view), *_durations(view)]
+    told = [*_peak(view), *_open(view), *_dns(view), *_durations(view)]
     return [_headline(view), view["meaning"], "", *_steps(view), "", *_capacity(view), *told]
 
 
@@ -77,6 +77,10 @@ def _open(view: dict[str, Any]) -> list[str]:
     counts = ", ".join(f"{entry['replica']} {entry['open']}" for entry in leaving)
     timeout = wording.duration(view["drain_timeout"])
     return [f"open now: {counts}; what is still open {timeout} after its replica's turn began is cut"]
+
+
+def _dns(view: dict[str, Any]) -> list[str]:
+    return [view["dns"]["meaning"]] if view["dns"] else []
 
 
 def _durations(view: dict[str, Any]) -> list[str]:

@@ -1,5 +1,5 @@
-"""What a person at a terminal sees while a rollout goes on: a bar, the replicas with their phases, and the events above
-them; the one user of rich's live display."""
+"""What a person at a terminal sees while a rollout goes on: a bar with the time left, the replicas with their phases,
+and the events above them; the one user of rich's live display."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ class Progress:
         self._connection = connection
         self._rollout = rollout
         self._console = Console(stderr=True, highlight=False)
-        self._bar = Bar(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._task = self._bar.add_task(f"{rollout['id']} {rollout['kind']}", total=None)
+        left = TextColumn("{task.fields[left]}")
+        self._bar = Bar(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), left)
+        self._task = self._bar.add_task(f"{rollout['id']} {rollout['kind']}", total=None, left="")
         self._live = Live(self._bar, console=self._console, refresh_per_second=8, transient=True)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._refresh, daemon=True)
@@ -60,7 +61,8 @@ class Progress:
         view = self._connection.get(f"/api/v1/rollouts/{quoted(self._rollout['id'])}")
         replicas = self._connection.get(f"/api/v1/apps/{quoted(self._rollout['app'])}/replicas")["replicas"]
         progress = view.get("progress") or {"done": 0, "of": None}
-        self._bar.update(self._task, completed=progress["done"], total=progress["of"])
+        left = wording.time_left(progress)
+        self._bar.update(self._task, completed=progress["done"], total=progress["of"], left=left)
         if not self._ended.is_set():
             self._live.update(Group(self._bar, _replicas(replicas)))
 
@@ -70,6 +72,8 @@ def _replicas(replicas: list[View]) -> Table:
     for replica in sorted(replicas, key=lambda entry: (entry["slot"], entry["id"])):
         phase = replica["phase"]
         requests = f"{replica['open']} open" if phase == "draining" else ""
+        if phase == "ready" and replica.get("dns") == "withdrawn":
+            requests = "out of DNS, waiting for caches"
         colour = _COLOURS.get(phase, "")
         table.add_row(f"  {replica['slot']}", replica["id"], f"[{colour}]{phase}[/]" if colour else phase, requests)
     return table

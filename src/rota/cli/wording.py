@@ -80,6 +80,15 @@ def duration(seconds: float) -> str:
     return f"{int(seconds) // 3600} h {int(seconds) % 3600 // 60} min"
 
 
+def time_left(progress: dict[str, Any] | None) -> str:
+    """``about 12 s left``; empty where nobody can say."""
+    seconds = (progress or {}).get("seconds_left")
+    if seconds is None:
+        return ""
+    whole = max(1, round(seconds))
+    return f"about {whole} s left" if whole < 60 else f"about {duration(whole)} left"
+
+
 def elapsed(since: str | None, until: str | None) -> str:
     start, end = moment(since), moment(until)
     return duration((end - start).total_seconds()) if start and end else "-"
@@ -135,10 +144,12 @@ def _said(view: dict[str, Any]) -> str | None:
         return _STEPS.get(step)
     if view["kind"] == "step-failed":
         return f"{step} failed and is tried again"
+    if view["kind"] == "preparing":
+        return _STEPS["PrepareRelease"]
     if view["kind"] == "failure":
         return "failed"
     phase = str(view.get("phase") or "")
-    return None if phase == "pending" else phase.replace("_", " ")
+    return None if phase in {"", "pending"} else phase.replace("_", " ")
 
 
 def step(view: dict[str, Any], rollout: str) -> str | None:

@@ -236,6 +236,7 @@ def rolling(state: AppState, change: Change, now: float) -> AppState:
 def _policies(state: AppState, change: Change) -> tuple[Policy, Policy | None]:
     """Of the way there and, where that differs, of the way back."""
     numbers = {state.desired.current.release, change.target.release}
+    numbers |= {slot.release for slot in state.desired.slots.values()}  # of a rollout that gives way to this one
     one = any(state.releases[number].spec.overlap is Overlap.FORBID for number in numbers if number in state.releases)
     policy = resolve(
         change.spec,
@@ -247,6 +248,8 @@ def _policies(state: AppState, change: Change) -> tuple[Policy, Policy | None]:
         one_generation=one,
     )
     if not state.desired.running:
+        if change.kind is Kind.DEPLOY:  # a way back that cannot be is refused now, not at the first restart
+            way_back(change.spec, change.replicas, change.options, policy, same_release=False, one_generation=one)
         return replace(policy, parallelism=change.replicas, delay=0.0, barrier=False, switch=False), None
     if change.target.min_generation != state.recorded.next_generation and not change.instant:
         policy = replace(policy, switch=False)  # no replica is replaced, so there is nothing to switch to

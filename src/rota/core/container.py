@@ -128,9 +128,10 @@ to listen below 1024."""
 
 
 class Container(Model):
-    """``container:`` how far a replica is shut in. ``pids`` is the most processes it may have."""
+    """``container:`` how far a replica is shut in. ``pids`` is the most processes it may have; ``init`` None: where the
+    image has none of its own."""
 
-    init: Switch = True
+    init: Switch | None = None
     pids: Whole = Field(default=1024, ge=1, le=4_194_304)
     read_only: Switch = False
     no_new_privileges: Switch = True

@@ -6,11 +6,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from rota.core import repair
+from rota.core import publication, repair
 from rota.core.names import ReplicaId
 from rota.core.notice import Letter
-from rota.core.observation import Connections
+from rota.core.observation import Connections, Stranger
 from rota.core.quantities import written_seconds
 from rota.core.receipt import by_replica
 from rota.core.redaction import shown
@@ -19,6 +20,7 @@ from rota.core.situation import Member, ReplicaPhase, Situation
 
 SETTLED_FOR = 30.0  # seconds in rotation before a replica's share says anything
 LEAST_REQUESTS = 100  # of the busiest one
+NAMED_WITHIN = 10.0  # seconds: an update takes one, and is tried again four times a second
 UNEVEN = 2.0  # times as many requests a second as another: round-robin keeps it near 1
 
 MANY_OLD = 4  # HAProxy processes: each takes some MB, and there may be twice as many
@@ -44,11 +46,17 @@ class Finding:
 def of_app(here: Situation) -> tuple[Finding, ...]:
     """All there is to say of one app; a single ``ok`` when nothing is wrong."""
     found = [*_of_app(here), *(finding for member in here.members.values() for finding in _of_replica(here, member))]
-    found += _uneven(here)
+    found += [*_uneven(here), *_of_names(here)]
     if found:
         return tuple(found)
     said = f"{here.serving} of {len(here.slots)} serve" if here.desired.active else "it is stopped"
     return (Finding(Level.OK, here.state.name, said),)
+
+
+def of_strangers(strangers: Sequence[Stranger], app: str | None) -> tuple[Finding, ...]:
+    """Those that name the app, or all."""
+    asked = (one for one in strangers if app in (None, one.app))
+    return tuple(Finding(Level.WARNING, one.app or "runtime", one.said) for one in asked)
 
 
 def of_letters(unsent: Sequence[Letter]) -> tuple[Finding, ...]:
@@ -73,6 +81,17 @@ def of_connections(seen: Connections) -> tuple[Finding, ...]:
         said = f"{count} long connections were ended, as the old HAProxy process that held them had to make room"
         found.append(Finding(Level.WARNING, app, f"{said}; reloads come with new apps and other check settings"))
     return tuple(found)
+
+
+def of_dns(about: Mapping[str, Any] | None) -> Finding:
+    """Of the server's own part in DNS; what becomes of an app's records is said with the app."""
+    if about is None:
+        return Finding(Level.OK, "dns", "rota keeps no names; rota serve --dns or --dns-zones has it do so")
+    listen, zones = about["listen"], ", ".join(about["zones"])
+    if listen and about["pid"] is None:
+        return Finding(Level.PROBLEM, "dns", f"the name server for {listen} does not run; see nameserver.log")
+    told = [f"rota.internal at {listen}"] if listen else []
+    return Finding(Level.OK, "dns", "; ".join([*told, f"zones: {zones}"] if zones else told))
 
 
 def _of_app(here: Situation) -> Iterable[Finding]:
@@ -105,8 +124,28 @@ def _of_replica(here: Situation, member: Member) -> Iterable[Finding]:
         seen = here.observed.probes.get(member.id)
         last = f"; last: {seen.last_failure}" if seen is not None and seen.last_failure else ""
         yield Finding(Level.WARNING, member.id, f"is {member.phase.value}{last}")
+    for oddity in member.seen.oddities if member.seen is not None else ():
+        yield Finding(Level.WARNING, member.id, oddity)
     if member.running and member.seen is not None and not member.seen.limits_enforced:
         yield Finding(Level.WARNING, member.id, "its limits are not enforced: no cgroup is writable here")
+
+
+def _of_names(here: Situation) -> Iterable[Finding]:
+    """Of each view of DNS: whether it answers, and whether what was to be changed in it was."""
+    for name, view in here.observed.dns.items():
+        if not view.answering:
+            said = f"DNS, {name}: {view.trouble}; it says what it said before"
+            yield Finding(Level.PROBLEM, here.state.name, said)
+            continue
+        late = [member for member in publication.unnamed(here, view) if _in_rotation_for(here, member) >= NAMED_WITHIN]
+        if late:
+            names, app = ", ".join(member.id for member in late), here.state.name
+            said = f"DNS, {name}: it does not name {names}: updates fail, and rota events --app {app} says why"
+            yield Finding(Level.PROBLEM, app, said)
+
+
+def _in_rotation_for(here: Situation, member: Member) -> float:
+    return here.now - (here.now if member.record.enabled_at is None else member.record.enabled_at)
 
 
 def _uneven(here: Situation) -> Iterable[Finding]:

@@ -23,6 +23,7 @@ from rota.core.world import World
 _Number = TypeVar("_Number", int, float)
 
 WITHOUT_EVENT = 86400.0  # seconds in which a loop that polls is to come to a deadline
+MANY = 20  # replicas, up to which a forecast takes some tenths of a second at most
 MOST_TURNS = 100_000  # of one forecast; 1000 replicas, one after the other, take a tenth of it
 
 
@@ -86,7 +87,7 @@ class Forecast:
 
 
 def forecast(state: AppState, observed: Observation, durations: Durations, now: float) -> Forecast:
-    """Of the rollout that an order has just left in ``state`` (core.begin), to its end or its pause."""
+    """Of the rollout that an order has left in ``state`` (core.begin), to its end or its pause."""
     run = _Run(state, World(state, observed, durations, now), now)
     turns = 0
     while not run.over and run.turn():
@@ -94,6 +95,26 @@ def forecast(state: AppState, observed: Observation, durations: Durations, now: 
         if turns > MOST_TURNS:
             raise AssertionError(f"the forecast of {run.rollout.id} goes round without an end")
     return Forecast(tuple(run.steps), tuple(run.curve), run.now - now, run.rollout.phase)
+
+
+def seconds_left(state: AppState, observed: Observation, durations: Durations, now: float) -> float | None:
+    """Of a rollout under way, from wherever it is; None when it waits for a person, or would come to that. It is asked
+    for again and again, and what a forecast costs grows with the square of the replicas: of many, the pace so far has
+    to tell."""
+    rollout = state.recorded.running_rollout
+    if rollout is None or rollout.phase is Phase.PAUSED or state.desired.suspended:
+        return None
+    if state.desired.replicas > MANY:
+        return _at_its_pace(rollout, state.desired.replicas, now)
+    rest = forecast(state, observed, durations, now)
+    return rest.seconds if rest.phase.ended else None
+
+
+def _at_its_pace(rollout: Rollout, slots: int, now: float) -> float | None:
+    done = sum(taken.finished_at is not None for taken in rollout.taken.values())
+    if rollout.back or rollout.started_at is None or not done:
+        return None
+    return (now - rollout.started_at) / done * max(0, slots - done)
 
 
 @dataclass

@@ -138,12 +138,13 @@ def _cut(here: Situation, member: Member, deadline: float, direct: int) -> bool:
     again. ``direct`` is what goes past HAProxy, counted with the first share."""
     assert member.server is not None  # asked by _drained
     open_now, cut_at, leave = member.server.open, member.record.cut_at, member.record.cut_leave
-    if here.now >= deadline + CUT_TIME:
-        return True
     if cut_at is None or (open_now <= leave and here.now >= cut_at + CUT_EVERY):
+        # Counted in any case, also when no daemon ran at the deadline.
         share = _share(open_now, here.now - deadline)
         count = share + direct if cut_at is None else share
         here.draft.add(CutConnections(member.id, "drain.timeout has passed", count, open_now - share))
+    elif here.now >= max(deadline + CUT_TIME, cut_at + CUT_AGAIN):
+        return True
     elif open_now > leave and here.now >= cut_at + CUT_AGAIN:
         here.draft.add(CutConnections(member.id, "what was to be cut is still open", 0, leave))
     else:

@@ -4,6 +4,7 @@ commit as the change, by engine.reconciler and engine.diskwatch."""
 from __future__ import annotations
 
 import enum
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -52,6 +53,12 @@ class Letter:
     attempts: int = 0
     next_try: float | None = 0.0
     failure: str = ""
+
+    @property
+    def name(self) -> str:
+        """The same at each try, and no other letter's."""
+        told = "\0".join((repr(self.notice.at), self.notice.title, self.notice.body, self.url))
+        return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
 def letters(notices: Iterable[Notice], urls: Iterable[str]) -> tuple[Letter, ...]:

@@ -62,7 +62,8 @@ class Exit:
 class ObservedReplica:
     """One replica as its runtime shows it. ``run`` is the identity of its present run (boot id + pid + start
     ticks, or container id + start): it differs after a restart in place. ``told_to_stop``: this run was sent its stop
-    signal, as far as the runtime knows; read only once a stop is on record. Times are seconds of rota's clock."""
+    signal, as far as the runtime knows; read only once a stop is on record. ``oddities``: what somebody did to it
+    behind rota's back, in sentences. Times are seconds of rota's clock."""
 
     id: ReplicaId
     app: str
@@ -79,15 +80,26 @@ class ObservedReplica:
     restarts: int = 0
     told_to_stop: bool = True
     node: str = "local"
+    oddities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """What says that it is this server's and is not, and is left alone; ``app`` is the one that it names, if any."""
+
+    app: str
+    said: str
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """A release's files as the runtime shows them; ``reason`` says why they could not be made."""
+    """A release's files as the runtime shows them; ``reason`` says why they could not be made, ``progress`` how far
+    they are where that takes long."""
 
     release: int
     state: ArtefactState
     reason: str = ""
+    progress: str = ""
 
 
 @dataclass(frozen=True)

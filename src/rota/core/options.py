@@ -91,8 +91,8 @@ class RolloutOptions(Model):
 
 
 class UpdateConfig(Model):
-    """``update_config`` and ``rollback_config``: Compose's names for what ``rollout`` and ``rollback`` say (W6). 0 as
-    the parallelism means all at once there."""
+    """``update_config`` and ``rollback_config``: what ``rollout`` and ``rollback`` say, in Compose's words and with
+    Compose's meaning (W6): 0 as the parallelism is all at once, and what is left out is as it is there."""
 
     parallelism: Whole | None = Field(default=None, ge=0, le=1000)
     delay: Delay | None = None
@@ -101,9 +101,22 @@ class UpdateConfig(Model):
     max_failure_ratio: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
     order: Literal["start-first", "stop-first"] | None = None
 
-    def options(self) -> RolloutOptions:
+    def written(self) -> RolloutOptions:
         given = self.model_dump(exclude_none=True) | ({"parallelism": "100%"} if self.parallelism == 0 else {})
         return RolloutOptions.model_validate(given)
+
+    def options(self, *, by_order: bool) -> RolloutOptions:
+        """``by_order``: there is an order to choose, which is the strategy's otherwise."""
+        return self.written().over(_IN_COMPOSE.model_copy(update={} if by_order else {"order": None}))
+
+
+_IN_COMPOSE = RolloutOptions(
+    parallelism=1,
+    order=Order.STOP_FIRST,
+    failure_action=FailureAction.PAUSE,
+    monitor=5.0,
+    max_failure_ratio=0.0,
+)
 
 
 NO_WAY_BACK = "a rollback is not rolled back; pause or continue"

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rota.core import publication
 from rota.core import steps as s
 from rota.core.durations import Durations
 from rota.core.forecast import Forecast, Planned, forecast
@@ -17,6 +18,7 @@ from rota.core.observation import Observation
 from rota.core.promise import basis, in_words
 from rota.core.quantities import written_seconds
 from rota.core.rollout import Phase, Rollout
+from rota.core.situation import Draft, Situation
 from rota.core.state import AppState
 
 _UNPLANNED = s.RecordCounters | s.OpenGap | s.CloseGap
@@ -40,6 +42,8 @@ class Plan:
     durations: Durations
     basis: Mapping[str, Any]
     open: Mapping[ReplicaId, int]
+    ttl: float = 0.0
+    """Seconds that each replica waits for caches that may have its records; 0 where they stay in DNS."""
 
     @property
     def rollout(self) -> Rollout:
@@ -91,6 +95,16 @@ class Plan:
                 return f"users notice nothing: at least {least} of {wanted} replicas serve throughout"
 
     @property
+    def dns(self) -> str:
+        """What a person should know who gave a delay and has each replica leave DNS first; else empty."""
+        ttl, delay = written_seconds(self.ttl), self.rollout.policy.delay
+        if not self.ttl:
+            return ""
+        waits = f"each replica leaves DNS {ttl} before it leaves the balancer, so that no cache has its records"
+        longer = f", which is longer than the delay of {written_seconds(delay)}"
+        return waits + (longer if 0 < delay < self.ttl else "")
+
+    @property
     def _serves(self) -> bool:
         """Somebody is served in the end."""
         return self.forecast.curve[-1].serving > 0
@@ -98,10 +112,12 @@ class Plan:
 
 def plan(state: AppState, observed: Observation, durations: Durations, now: float) -> Plan:
     """Of the rollout that an order has just left in ``state`` (core.begin)."""
+    here = Situation(state, observed, now, Draft(observed.busy))
     return Plan(
         state=state,
         forecast=forecast(state, observed, durations, now),
         durations=durations,
         basis=basis(state, observed, now),
+        ttl=publication.patience(here) if here.observed.dns else 0.0,
         open={name: server.open for name, server in observed.balancer.servers.items()},
     )

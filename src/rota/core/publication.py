@@ -40,7 +40,7 @@ def let_go(here: Situation, member: Member, reason: str) -> bool:
     if member.record.withdraw_began_at is None:
         return True  # there was nothing to withdraw, or it is the last of its name
     if member.record.withdrawn_at is None:
-        here.draft.add(NoteWithdrawn(member.id, "no view names it any more; caches may, for the TTL"))
+        here.draft.add(NoteWithdrawn(member.id, f"no view names it any more; caches may, for {_ttl(here):g} s"))
         return False
     ends = member.record.withdrawn_at + _ttl(here)
     here.draft.wake(ends if here.now < ends else None)
@@ -53,6 +53,12 @@ def is_settled(here: Situation, member: Member) -> bool:
     if rollout is None or not rollout.policy.remove_from_dns:
         return True
     return all(_is_right(here, view, member) for view in here.observed.dns.values() if view.answering or view.required)
+
+
+def unnamed(here: Situation, view: ObservedDns) -> tuple[Member, ...]:
+    """The replicas in rotation that the view does not name as they are."""
+    serving = (member for member in here.members.values() if member.known and member.serving)
+    return tuple(member for member in serving if not _is_right(here, view, member))
 
 
 def is_cleared(here: Situation) -> bool:

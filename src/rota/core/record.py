@@ -135,9 +135,9 @@ def _entry_after(entry: ReplicaRecord, step: s.Step, now: float) -> ReplicaRecor
         case s.DrainServer():
             return replace(entry, drain_began_at=entry.drain_began_at or now)
         case s.DisableServer():
-            # Without stickiness, and for a replica that died, there is no drain before.
-            began = entry.drain_began_at or now
-            return replace(entry, drain_began_at=began, disabled_at=entry.disabled_at or now)
+            # Without stickiness, and for a replica that died, there is no drain before. It is decided on only while
+            # HAProxy still sends users there: an earlier one, refused and given up since, has no say in the deadline.
+            return replace(entry, drain_began_at=entry.drain_began_at or now, disabled_at=now, cut_at=None)
         case s.CutConnections():
             return replace(entry, cut_at=now, cut_leave=step.leave)
         case s.StopReplica():
@@ -309,17 +309,14 @@ def _progressed(before: AppState, after: AppState, step: s.Step, now: float) -> 
 
 
 def _advances(recorded: Recorded, step: s.Step) -> bool:
-    """Whether the rollout gets on: by what happens once, so that no call that is refused for ever, and no replica
-    that is tried or killed for ever, holds up its progress deadline."""
+    """Whether the rollout gets on: by what happens once, so that no call that is refused for ever, and no replica that
+    is tried for ever, or that dies or is killed again and again once it serves, holds up its progress deadline."""
     entry = recorded.replicas.get(step.replica) if isinstance(step, s.ReplicaStep) else None
-    if entry is not None and _is_another_try(recorded, entry.slot, entry.generation):
+    if _is_another_try(recorded, entry, step):
         return False
     match step:
-        case s.BeginRollout() | s.TakeSlot() | s.FinishSlot() | s.TurnBack():
+        case s.BeginRollout() | s.TakeSlot() | s.FinishSlot() | s.TurnBack() | s.StartReplica() | s.RestartReplica():
             return True
-        case s.StartReplica() | s.RestartReplica():
-            again = _is_another_try(recorded, step.slot, step.generation)
-            return not again and recorded.slots.get(step.slot, SlotRecord()).attempts == 0
         case s.EnableServer():
             return entry is not None and entry.enabled_at is None
         case s.SetWeight():
@@ -334,7 +331,12 @@ def _advances(recorded: Recorded, step: s.Step) -> bool:
             return False
 
 
-def _is_another_try(recorded: Recorded, slot: int, generation: int) -> bool:
-    """The rollout has had a replica in the slot before, and others ended it."""
+def _is_another_try(recorded: Recorded, entry: ReplicaRecord | None, step: s.Step) -> bool:
+    """A step about a replica of a slot that had another one before it: one that failed, or that the rollout had made
+    and others ended."""
+    made = step if isinstance(step, s.StartReplica | s.RestartReplica) else entry
+    if made is None:
+        return False
     rollout = recorded.rollout
-    return rollout is not None and generation >= rollout.generation and slot in rollout.lost
+    lost = rollout is not None and made.generation >= rollout.generation and made.slot in rollout.lost
+    return lost or recorded.slots.get(made.slot, SlotRecord()).attempts > 0

@@ -4,12 +4,12 @@ Called by decide once a decision; what the slots in hand then need is decided sl
 
 from __future__ import annotations
 
-from rota.core import arrival, publication
+from rota.core import arrival, publication, standstill
 from rota.core.begin import reverting
 from rota.core.observation import ArtefactState
 from rota.core.rollout import Cause, Kind, Phase, Rollout, SlotTarget
 from rota.core.situation import Member, Situation
-from rota.core.spec import AppSpec, FailureAction
+from rota.core.spec import FailureAction
 from rota.core.state import SlotRecord
 from rota.core.steps import (
     BeginRollback,
@@ -114,7 +114,7 @@ def _failing(here: Situation, rollout: Rollout) -> tuple[Cause, str] | None:
     if _too_many_failures(here, rollout):
         last = rollout.failures[-1]
         return last.cause, f"{last.replica}: {last.detail}"
-    return _stalled(here, rollout)
+    return standstill.found(here, rollout)
 
 
 def _too_many_failures(here: Situation, rollout: Rollout) -> bool:
@@ -153,23 +153,6 @@ def _leaves_behind(here: Situation, rollout: Rollout, cause: Cause) -> bool:
     for slot in stuck:
         _give_up(here, rollout, slot)
     return bool(stuck)
-
-
-def _stalled(here: Situation, rollout: Rollout) -> tuple[Cause, str] | None:
-    """No progress within the deadline, which stands still while a slot waits for its next try."""
-    waits = [slot.next_try for slot in here.recorded.slots.values()]
-    deadline = max([rollout.progress_at, *waits]) + rollout.policy.progress_deadline + rollout.policy.delay
-    known = (member.record.release for member in here.members.values() if member.record.release in here.state.releases)
-    deadline += max((_patience(here.spec(release)) for release in known), default=0.0) + publication.patience(here)
-    if here.now < deadline:
-        here.draft.wake(deadline)
-        return None
-    return Cause.PROGRESS_DEADLINE, f"nothing has moved for {rollout.policy.progress_deadline:g} s"
-
-
-def _patience(spec: AppSpec) -> float:
-    """Seconds that one replica may take by its own deadlines without any step."""
-    return spec.boot_timeout + spec.health_check.start_period + spec.min_ready_seconds + spec.drain_time
 
 
 def _react(here: Situation, rollout: Rollout, cause: Cause, detail: str) -> None:
@@ -243,9 +226,9 @@ def _serves(here: Situation, slot: int) -> bool:
 
 
 def _handed_back(here: Situation, slot: int) -> float:
-    """When the slot was back in rotation (V9: the delay counts from there)."""
+    """When the slot was back in rotation (V9: the delay counts from there), be it with one that has died since."""
     taken = here.rollout.taken[slot] if here.rollout is not None else None
-    enabled = [member.record.enabled_at for member in here.of_slot(slot) if member.kept and member.record.enabled_at]
+    enabled = [member.record.enabled_at for member in here.of_slot(slot) if member.record.enabled_at]
     if taken is None or taken.finished_at is None:
         return 0.0
     return max(enabled, default=taken.finished_at) if max(enabled, default=0.0) >= taken.at else taken.finished_at
@@ -264,7 +247,7 @@ def _give_up_failed(here: Situation, rollout: Rollout) -> None:
 
 
 def _give_up(here: Situation, rollout: Rollout, slot: int) -> None:
-    former = rollout.former(slot)
+    former = rollout.returns_to(slot)
     assert former is not None  # a first deploy turns back instead
     here.draft.add(TakeSlot(f"slot {slot} keeps what it had", slot, former, back=True))
 
@@ -282,7 +265,7 @@ def _succeed(here: Situation, rollout: Rollout) -> None:
 
 def _take_back(here: Situation, rollout: Rollout) -> None:
     """Slots in hand and those that do not serve go back at once, finished ones in waves as they came."""
-    forward = [slot for slot, taken in rollout.taken.items() if not taken.back and slot in here.slots]
+    forward = [slot for slot in here.slots if _is_to_go_back(here, rollout, slot)]
     held = (rollout.taken[slot] for slot in rollout.in_hand)
     returning = [taken for taken in held if taken.back and taken.failures < rollout.policy.attempts]
     if not forward and not rollout.in_hand:
@@ -292,13 +275,22 @@ def _take_back(here: Situation, rollout: Rollout) -> None:
         _end(here, rollout, Phase.CANCELLED if cancelled else Phase.ROLLED_BACK, None, "")
         return
     room = rollout.policy.parallelism - len(returning)
-    for slot in sorted(forward, key=lambda slot: (rollout.taken[slot].finished_at is not None, slot)):
-        former = rollout.former(slot)
-        finished = rollout.taken[slot].finished_at is not None
+    done = {slot for slot, taken in rollout.taken.items() if taken.finished_at is not None}
+    for slot in sorted(forward, key=lambda slot: (slot in done, slot)):
+        former, finished = rollout.returns_to(slot), slot in done
         if former is None or (finished and room <= 0 and _serves(here, slot)):
             continue
         here.draft.add(TakeSlot(f"slot {slot} goes back to release {former.release}", slot, former, back=True))
         room -= 1
+
+
+def _is_to_go_back(here: Situation, rollout: Rollout, slot: int) -> bool:
+    """What was taken up; where all go back together also what was not, and is not of everybody's release."""
+    taken = rollout.taken.get(slot)
+    if taken is not None:
+        return not taken.back
+    former = rollout.before_current
+    return rollout.policy.barrier and former is not None and here.desired.target(slot).release != former.release
 
 
 def _settle(here: Situation, rollout: Rollout) -> None:

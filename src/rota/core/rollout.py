@@ -155,6 +155,11 @@ class Rollout:
         """What the slot was to run before this rollout; None when there was nothing before it."""
         return self.before.get(slot, self.before_current)
 
+    def returns_to(self, slot: int) -> SlotTarget | None:
+        """What the slot goes back to. After a rollout that gave way to another, slots may have been of several
+        releases; where all are stopped before one starts they go back together, to everybody's."""
+        return self.before_current if self.policy.barrier else self.former(slot)
+
     @property
     def standby(self) -> SlotTarget | None:
         """What a switch leaves running out of rotation: the release before, to go back to, when that was everybody's;

@@ -22,7 +22,7 @@ DESCRIPTIONS = {
     "target": "Where the container has it.",
     "network": "One more network of the engine that containers join.",
     "container": "How far a container is shut in.",
-    "init": "A small init is process 1 of the container.",
+    "init": "A small init is process 1 of the container; by default where the image brings none.",
     "pids": "The most processes that a replica may have.",
     "read_only": "It is only read: the container's root, or a volume.",
     "no_new_privileges": "No program in the container gains rights by setuid.",

@@ -280,7 +280,7 @@ class AppSpec(Model):
         own = "rollout" if read.field_name == "update_config" else "rollback"
         if read.data.get(own, RolloutOptions()) != RolloutOptions():
             raise ValueError(f"this is Compose's name of {own}, which is given too; keep one of the two")
-        found = contradiction(value.options(), read.data.get("deployment_strategy"), read.data.get("overlap"))
+        found = contradiction(value.written(), read.data.get("deployment_strategy"), read.data.get("overlap"))
         if found is not None:
             raise misplaced(found[1], [found[0]])
         if own == "rollback" and value.failure_action is FailureAction.ROLLBACK:
@@ -317,11 +317,22 @@ class AppSpec(Model):
 
     @property
     def rollout_options(self) -> RolloutOptions:
-        return self.update_config.options() if self.update_config is not None else self.rollout
+        if self.update_config is None:
+            return self.rollout
+        return self.update_config.options(by_order=self._by_order)
 
     @property
     def rollback_options(self) -> RolloutOptions:
-        return self.rollback_config.options() if self.rollback_config is not None else self.rollback
+        """Over ``rollout_options``; Compose's section takes nothing from that one, not its delay either."""
+        if self.rollback_config is None:
+            return self.rollback
+        return self.rollback_config.options(by_order=self._by_order).over(RolloutOptions(delay=0.0))
+
+    @property
+    def _by_order(self) -> bool:
+        """Stop-first, Compose's default, would leave nobody serving where there is one replica."""
+        rolling = self.deployment_strategy is Strategy.ROLLING and self.overlap is Overlap.ALLOW
+        return rolling and self.replicas > 1
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -37,8 +37,8 @@ Effect = Callable[[], None]
 
 class World:
     """Begins as what is seen now. What is open now is not in it: nobody knows for how long it will be; a drain takes
-    what drains took, and the users of a sticky app come no more once it has begun. What was under way counts as not
-    begun."""
+    what drains took, and the users of a sticky app come no more once it has begun. Calls under way count as not begun,
+    a stop and a preparation as just begun."""
 
     def __init__(self, state: AppState, observed: Observation, durations: Durations, now: float) -> None:
         self._durations = durations
@@ -58,6 +58,11 @@ class World:
         for name, seen in observed.replicas.items():
             if seen.state is RunState.RUNNING:
                 self._healthy_at[name] = self._first_pass(seen, observed.probes.get(name), now)
+                if seen.told_to_stop:
+                    self._end_later(seen, now)
+        for number, artefact in observed.artefacts.items():
+            if artefact.state is ArtefactState.PREPARING:
+                self._prepare(number, now)
 
     def observe(self, now: float) -> Observation:
         """What a look at this moment sees."""
@@ -137,8 +142,11 @@ class World:
 
     def _stop(self, step: s.StopReplica, now: float) -> None:
         self._replicas[step.replica] = replace(self._replicas[step.replica], told_to_stop=True)
-        at = now + self._stopping(self._replicas[step.replica])
-        self._later.append((at, lambda: self._exit(step.replica, step.run, at)))
+        self._end_later(self._replicas[step.replica], now)
+
+    def _end_later(self, seen: ObservedReplica, now: float) -> None:
+        at = now + self._stopping(seen)
+        self._later.append((at, lambda: self._exit(seen.id, seen.run, at)))
 
     def _exit(self, replica: ReplicaId, run: str, at: float) -> None:
         seen = self._replicas.get(replica)

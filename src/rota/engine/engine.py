@@ -12,7 +12,7 @@ from rota.core import diagnosis, steering
 from rota.core.admission import admit
 from rota.core.capacity import Amount, Room, demand_of
 from rota.core.diagnosis import Finding
-from rota.core.errors import Conflict, Missing, NotFound, Problem, SpecError, StepFailed, UsageError
+from rota.core.errors import Conflict, Missing, NotFound, Problem, SpecError, UsageError
 from rota.core.events import EventKind
 from rota.core.fitness import RuntimeKind, misfits
 from rota.core.order import Deploy, Order
@@ -27,6 +27,7 @@ from rota.engine.planner import Planner, promised
 from rota.engine.reconciler import Reconciler
 from rota.engine.statistics import Statistics
 from rota.engine.supervisor import Supervisor
+from rota.engine.time_left import TimeLeft
 from rota.engine.views import View
 from rota.ports.balancer import Balancer
 from rota.ports.clock import Clock
@@ -81,6 +82,7 @@ class Engine:
         self._on_shutdown = on_shutdown
         self._ordering = asyncio.Lock()
         self._planner = Planner(store, balancer, clock)
+        self._time_left = TimeLeft(store, clock)
 
     # What it shows
 
@@ -133,17 +135,13 @@ class Engine:
         found: list[Finding] = []
         for known in map(self._supervisor.app, names):
             found += diagnosis.of_app(views.situation(known.state, known.observation, self._clock.now()))
+        found += diagnosis.of_strangers(self._runtime.strangers(), app)
         if app is None:
             found += diagnosis.of_letters(await self._store.unsent())
-            found += await self._of_connections()
+            found += diagnosis.of_connections(await self._statistics.connections())
+            found.append(diagnosis.of_dns(self._about().get("dns")))
             found += await asyncio.to_thread(self._examine)
         return {"findings": [{"level": one.level.value, "about": one.about, "said": one.said} for one in found]}
-
-    async def _of_connections(self) -> tuple[Finding, ...]:
-        try:
-            return diagnosis.of_connections(await self._balancer.connections())
-        except StepFailed:
-            return ()  # that HAProxy does not answer is said of every app
 
     async def ready(self) -> None:
         """Raises Missing or StepFailed naming what does not answer."""
@@ -206,13 +204,27 @@ class Engine:
     async def follow_events(
         self, *, app: str | None = None, rollout: str | None = None, after: int
     ) -> AsyncIterator[View]:
-        """Events over ``after``, then new ones; with ``rollout``, ends after that rollout's last event."""
+        """Events over ``after``, then new ones; with ``rollout``, ends after that rollout's last event, and what it
+        has come to is told between them (kind ``progress``, no event and without a number)."""
         if rollout is not None and (await self._ended_before(rollout, after)):
             return
+        told: View | None = None
         async for event in self._supervisor.journal.follow(app=app, rollout=rollout, after=after):
             yield views.event_view(event)
             if rollout is not None and event.kind is EventKind.PHASE and Phase(event.phase).ended:
                 return
+            progress = await self._progress(rollout) if rollout is not None else None
+            if progress is not None and progress != told:
+                told = progress
+                yield {"kind": "progress", "rollout": rollout, "progress": progress}
+
+    async def _progress(self, id: str) -> View | None:
+        """Of a rollout under way."""
+        for app in self._supervisor.apps.values():
+            rollout = app.state.recorded.running_rollout
+            if rollout is not None and rollout.id == id:
+                return views.progress_view(rollout, app.state, await self._time_left.of(app))
+        return None
 
     async def log_lines(self, app: str, replica: str | None, tail: int) -> list[View]:
         lines: list[View] = []
@@ -255,7 +267,10 @@ class Engine:
         steps = await self._store.events(rollout=rollout.id, limit=STEPS_SHOWN)
         app = self._supervisor.apps.get(rollout.app)
         shown = [event for event in steps if event.step is not None and event.kind is not EventKind.STEP_FAILED]
-        return views.rollout_view(rollout, app.state if app else None, app.observation if app else None, shown)
+        if app is None or app.state.recorded.running_rollout != rollout:
+            return views.rollout_view(rollout, app.state if app else None, app.observation if app else None, shown)
+        left = await self._time_left.of(app)
+        return views.rollout_view(rollout, app.state, app.observation, shown, left)
 
     def _without_steps(self, rollout: Rollout) -> View:
         app = self._supervisor.apps.get(rollout.app)
@@ -287,11 +302,10 @@ class Engine:
         return hosts
 
     async def _check_addresses(self, order: Order) -> None:
-        for url in order.spec.notify if isinstance(order, Deploy) else ():
-            try:
-                await self._notifier.check(url)
-            except UsageError as error:
-                raise SpecError([Problem(f"notify: {error}", key="notify")]) from error
+        try:
+            await self._notifier.check(*(order.spec.notify if isinstance(order, Deploy) else ()))
+        except UsageError as error:
+            raise SpecError([Problem(f"notify: {error}", key="notify")]) from error
 
     async def _begun(self, app: str, order: Order) -> Callable[[AppState | None], AppState]:
         """From the app's state to the one that the order leaves. Raises SpecError."""

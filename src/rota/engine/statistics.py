@@ -41,7 +41,7 @@ class Statistics:
         after = await self._usage.usage(names)
         self._last.update(after)
         balancers = await self._balancer.observe()
-        connections = await self._connections()
+        connections = await self.connections()
         return [
             {
                 "app": app,
@@ -58,7 +58,8 @@ class Statistics:
             for app, shown in running.items()
         ]
 
-    async def _connections(self) -> Connections:
+    async def connections(self) -> Connections:
+        """What is open now; nothing while HAProxy does not answer."""
         try:
             return await self._balancer.connections()
         except StepFailed:

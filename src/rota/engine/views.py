@@ -66,16 +66,22 @@ def replica_view(member: Member, here: Situation) -> View:
         "generation": record.generation,
         "node": seen.node if seen else "local",
         "phase": member.phase.value,
-        "reason": failure.detail if failure else repair.condition(here, member) or member.ready.detail,
+        "reason": failure.detail
+        if failure
+        else repair.condition(here, member) or _oddities(member) or member.ready.detail,
         "address": str(seen.address) if seen and seen.address else None,
         "started_at": moment(seen.started_at if seen else record.started_at),
         "ready_since": moment(ready),
         "restarts": seen.restarts if seen else 0,
         "limits": {**limits, "enforced": seen.limits_enforced if seen else False},
-        "open": member.server.open if member.server else 0,
+        "open": (member.server.open if member.server else 0) + here.observed.direct.get(member.id, 0),
         "dns": dns_state(member.id, record, here.observed.dns),
         "log": list(failure.log) if failure else [],
     }
+
+
+def _oddities(member: Member) -> str:
+    return "; ".join(member.seen.oddities) if member.seen is not None else ""
 
 
 def release_view(release: Release, state: AppState) -> View:
@@ -89,13 +95,17 @@ def release_view(release: Release, state: AppState) -> View:
     }
 
 
-def rollout_view(rollout: Rollout, state: AppState | None, observed: Observation | None, steps: list[Event]) -> View:
+def rollout_view(
+    rollout: Rollout,
+    state: AppState | None,
+    observed: Observation | None,
+    steps: list[Event],
+    seconds_left: float | None = None,
+) -> View:
     """With its steps, when there are any given."""
     live = observed.balancer.rows if observed and not rollout.phase.ended else ()
     outages = _outages(rollout, observed) if not rollout.phase.ended else ()
     counted = receipt(rollout, live, outages)
-    slots = state.desired.replicas if state else len(rollout.taken)
-    done = sum(taken.finished_at is not None for taken in rollout.taken.values())
     return {
         "id": rollout.id,
         "app": rollout.app,
@@ -109,11 +119,18 @@ def rollout_view(rollout: Rollout, state: AppState | None, observed: Observation
         "started_at": moment(rollout.started_at or rollout.created_at),
         "finished_at": moment(rollout.finished_at),
         "skipped": sorted(rollout.skipped),
-        "progress": {"done": done, "of": slots},
+        "progress": progress_view(rollout, state, seconds_left),
         "failures": [failure_view(failure) for failure in rollout.failures],
         "steps": [step_view(event) for event in steps],
         "receipt": receipt_view(counted) | _kept_promise(rollout, steps),
     }
+
+
+def progress_view(rollout: Rollout, state: AppState | None, seconds_left: float | None) -> View:
+    """Slots done, and the time to its end, unless it has ended or nobody can say."""
+    slots = state.desired.replicas if state else len(rollout.taken)
+    done = sum(taken.finished_at is not None for taken in rollout.taken.values())
+    return {"done": done, "of": slots, "seconds_left": None if seconds_left is None else round(seconds_left, 1)}
 
 
 def policy_view(rollout: Rollout) -> View:

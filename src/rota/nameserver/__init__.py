@@ -22,6 +22,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from .allowance import Allowance, Network, parse_networks
@@ -36,7 +37,9 @@ LOOPBACK = ("127.0.0.0/8", "::1/128")
 def main(argv: Sequence[str]) -> int:
     """Runs until SIGTERM or SIGINT; returns 0, or 1 after one line that says why it cannot."""
     parser = argparse.ArgumentParser(prog="rota nameserver", description="Answer for rota.internal from a table.")
-    parser.add_argument("--listen", required=True, help="e.g. 127.0.0.1:5353 or [::1]:5353")
+    listen_help = "e.g. 127.0.0.1:5353 or [::1]:5353; may be given again"
+    parser.add_argument("--listen", action="append", required=True, help=listen_help)
+    parser.add_argument("--release", help="of which rota it is: another has one of its own start")
     parser.add_argument("--table", required=True, type=Path)
     parser.add_argument("--control", required=True, type=Path, help="the Unix socket that the daemon speaks to")
     parser.add_argument("--allow", action="append", default=[], help="a network that may ask for other names too")
@@ -45,7 +48,8 @@ def main(argv: Sequence[str]) -> int:
     os.umask(0o077)
     try:
         networks = parse_networks([*LOOPBACK, *given.allow])
-        asyncio.run(_serve(_address(given.listen), given.table, given.control, networks, given.resolv_conf))
+        addresses = [_address(text) for text in given.listen]
+        asyncio.run(_serve(addresses, given.table, given.control, networks, given.resolv_conf))
     except (OSError, ValueError) as error:
         sys.stderr.write(f"rota nameserver: {error}\n")
         return 1
@@ -53,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 async def _serve(
-    address: tuple[str, int], table: Path, control: Path, networks: Sequence[Network], resolv_conf: Path
+    addresses: Sequence[tuple[str, int]], table: Path, control: Path, networks: Sequence[Network], resolv_conf: Path
 ) -> None:
     """The control socket first: whoever finds it closed may rely on the table being read later than that."""
     ended = asyncio.Event()
@@ -64,8 +68,10 @@ async def _serve(
     steering = Control(control, table, answers)
     loop.add_signal_handler(signal.SIGHUP, steering.load)
     async with steering:
-        front = Front(answers, Forwarder(resolv_conf, address), Allowance(networks))
-        async with listen(address, front):
+        front = Front(answers, Forwarder(resolv_conf, addresses), Allowance(networks))
+        async with AsyncExitStack() as listening:
+            for address in addresses:
+                await listening.enter_async_context(listen(address, front))
             steering.listening = True
             await ended.wait()
 

@@ -7,6 +7,7 @@ import asyncio
 import ipaddress
 import secrets
 import struct
+from collections.abc import Collection
 from pathlib import Path
 from typing import cast
 
@@ -18,10 +19,10 @@ _RESPONSE = 0x80
 
 
 class Forwarder:
-    """``own`` is the address that this server listens on: a host whose first resolver it is must not ask it in a
+    """``own`` are the addresses that this server listens on: a host whose first resolver it is must not ask it in a
     circle."""
 
-    def __init__(self, resolv_conf: Path, own: tuple[str, int], port: int = PORT) -> None:
+    def __init__(self, resolv_conf: Path, own: Collection[tuple[str, int]], port: int = PORT) -> None:
         self._resolv_conf = resolv_conf
         self._own = own
         self._port = port
@@ -50,7 +51,7 @@ class Forwarder:
         except OSError:
             return []
         named = [words[1] for words in map(str.split, lines) if len(words) > 1 and words[0] == "nameserver"]
-        return [host for host in named if _is_address(host) and (host, self._port) != self._own]
+        return [host for host in named if _is_address(host) and (host, self._port) not in self._own]
 
     async def _over_udp(self, host: str, wire: bytes) -> bytes:
         asked = secrets.token_bytes(2) + wire[2:]

@@ -20,6 +20,7 @@ AT_A_TIME = 64  # packets
 LONGEST_PACKET = 4096  # bytes: no question is longer
 BUFFER = 2**20  # bytes that the kernel keeps while this process waits for its turn
 
+_IP_FREEBIND = 15  # linux/in.h: the address of a bridge that its engine makes anew is away for a moment
 _Client = Any  # a socket's address: two parts, or four with IPv6
 
 
@@ -108,8 +109,9 @@ async def listen(address: tuple[str, int], front: Front) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            loop.remove_reader(datagrams)
             server.close()
+            loop.remove_reader(datagrams)
+            front.packets(datagrams)  # those that came to this one while another takes its place
 
 
 def _bound(address: tuple[str, int], kind: socket.SocketKind) -> socket.socket:
@@ -117,6 +119,9 @@ def _bound(address: tuple[str, int], kind: socket.SocketKind) -> socket.socket:
     try:
         if kind is socket.SOCK_STREAM:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # one that takes its place answers beside it first
+        with suppress(OSError):
+            made.setsockopt(socket.SOL_IP, _IP_FREEBIND, 1)
         made.bind(address)
         made.setblocking(False)
     except OSError as error:

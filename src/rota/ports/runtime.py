@@ -8,7 +8,7 @@ from typing import Protocol
 
 from rota.core.fitness import RuntimeKind
 from rota.core.names import ReplicaId
-from rota.core.observation import Artefact, ObservedReplica
+from rota.core.observation import Artefact, ObservedReplica, Stranger
 from rota.core.spec import AppSpec, Limits
 
 
@@ -51,6 +51,10 @@ class Runtime(Protocol):
         release).
 
         Raises StepFailed while the runtime itself cannot be asked."""
+        ...
+
+    def strangers(self) -> tuple[Stranger, ...]:
+        """What only looks like one of its replicas."""
         ...
 
     def on_change(self, wake: Callable[[str], None]) -> None:

@@ -53,12 +53,12 @@ class Store(Protocol):
 
     async def keep_answer(self, key: str, answer: Answer) -> None: ...
 
-    async def due_letters(self, now: float, limit: int) -> tuple[Letter, ...]:
-        """The letters to be sent by now, those that have waited longest first."""
+    async def due_letters(self, now: float) -> tuple[Letter, ...]:
+        """Of each address the letter to be sent by now that has waited longest; so are the addresses in order."""
         ...
 
-    async def next_letter(self) -> float | None:
-        """When the next letter is to be sent; None when there is none."""
+    async def next_letter(self, after: float) -> float | None:
+        """When the next letter becomes due after that time; None when there is none."""
         ...
 
     async def put_off(self, letter: Letter) -> None:

@@ -104,7 +104,7 @@ class DockerEngine:
     def clear(self) -> None:
         """No container, no network of anybody's, no volume; images stay."""
         for container in self._ask("GET", "/containers/json?all=1"):
-            self._ask("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+            self._remove(f"/containers/{container['Id']}?force=1&v=1")
         for network in self._ask("GET", "/networks?filters=%7B%22type%22%3A%5B%22custom%22%5D%7D"):
             self._ask("DELETE", f"/networks/{network['Id']}")
         for volume in self._ask("GET", "/volumes")["Volumes"] or ():
@@ -154,6 +154,20 @@ class DockerEngine:
             return bool(self._ask("GET", "/version"))
         except (OSError, HTTPException):
             return False
+
+    def _remove(self, path: str) -> None:
+        """Until it is gone: what a stop of the engine has left is busy for a moment."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                self._ask("DELETE", path)
+                return
+            except HTTPException as refusal:
+                if "No such container" in str(refusal):
+                    return
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.05)
 
     def _ask(self, method: str, path: str) -> Any:
         """A request of the API: the docker command takes 50 ms for each. Raises OSError, HTTPException."""

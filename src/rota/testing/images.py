@@ -32,6 +32,7 @@ _APPLETS = (
     "httpd",
     "ls",
     "id",
+    "init",
     "dd",
     "touch",
     "kill",

@@ -13,11 +13,12 @@ from typing import Any
 
 class Hook:
     """``refuse`` is how many more requests are answered with 500; ``before_answer`` is called with each request's
-    body before it is answered."""
+    body before it is answered; ``names`` are all requests' idempotency keys."""
 
     def __init__(self, server: ThreadingHTTPServer) -> None:
         self.taken: list[dict[str, Any]] = []
         self.refused: list[dict[str, Any]] = []
+        self.names: list[str | None] = []
         self.refuse = 0
         self.before_answer: Callable[[dict[str, Any]], None] = lambda body: None
         self.port = server.server_address[1]
@@ -42,6 +43,7 @@ def web_hook() -> Iterator[Hook]:
 
     class Request(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            hook.names.append(self.headers["Idempotency-Key"])
             length = int(self.headers.get("Content-Length", "0"))
             status = hook.take(json.loads(self.rfile.read(length)))
             self.send_response(status)

@@ -14,7 +14,7 @@ from rota.core.capacity import Amount
 from rota.core.errors import LimitsRefused, StartFailed, StepFailed
 from rota.core.fitness import RuntimeKind
 from rota.core.names import ReplicaId
-from rota.core.observation import Address, Artefact, ArtefactState, Exit, ObservedReplica, RunState
+from rota.core.observation import Address, Artefact, ArtefactState, Exit, ObservedReplica, RunState, Stranger
 from rota.core.spec import Limits
 from rota.ports.logs import LogLine
 from rota.ports.prober import ProbeResult
@@ -64,6 +64,7 @@ class FakeRuntime:
         self.silent = False
         """While True nobody is woken (an event that was lost)."""
         self.enforces_limits = True
+        self.strange: tuple[Stranger, ...] = ()
         self.machine = Amount(2**50, 100_000.0)
         """How large the machine is; by default whatever fits."""
         self.memory = 32 * 2**20
@@ -87,6 +88,9 @@ class FakeRuntime:
         self._ask("")
         ours = {replica: run.seen for replica, run in self._runs.items() if app is None or run.seen.app == app}
         return ours, dict(self._artefacts)
+
+    def strangers(self) -> tuple[Stranger, ...]:
+        return self.strange
 
     def on_change(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)
@@ -199,11 +203,21 @@ class FakeRuntime:
         run = self._runs[replica]
         self._see(run, replace(run.seen, limits=limits))
 
+    def alter_by_hand(self, replica: ReplicaId, *oddities: str) -> None:
+        """Somebody does that to it, in the words of a runtime that sees it."""
+        run = self._runs[replica]
+        self._see(run, replace(run.seen, oddities=oddities))
+
     def vanish(self, replica: ReplicaId) -> None:
         """It is gone, as if somebody had removed it behind rota's back."""
         run = self._runs.pop(replica)
         self._kept_lines[replica] = run.lines
         self._wake(run.order.app)
+
+    def get_on_with(self, app: str, release: int, progress: str) -> None:
+        """A release that is being made ready is so far now."""
+        self._artefacts[app, release] = replace(self._artefacts[app, release], progress=progress)
+        self._wake(app)
 
     def lose_artefact(self, app: str, release: int, *, known: bool = False) -> None:
         """A release's files are gone; ``known``: what they were is not."""

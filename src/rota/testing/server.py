@@ -16,13 +16,14 @@ import time
 import urllib.error
 import urllib.request
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-START_TIMEOUT = 20.0  # seconds
+T = TypeVar("T")
+START_TIMEOUT = 45.0  # seconds: much longer than it takes, on a machine that is busy with other tests too
 END_TIMEOUT = 90.0  # seconds: replicas may take their stop_grace_period
 
 
@@ -167,11 +168,16 @@ class RunningServer:
         found: list[dict[str, Any]] = (await self.get(f"/api/v1/apps/{app}/replicas"))["replicas"]
         return found
 
-    async def until(self, holds: Callable[[], Awaitable[bool]], timeout: float = 30.0) -> None:
-        """Waits until a condition holds, looking every 10 ms. Raises TimeoutError."""
+    async def until(self, holds: Callable[[], Awaitable[T]], timeout: float = 30.0) -> T:
+        """Waits until a condition holds, looking every 10 ms; what it then gave. Raises TimeoutError."""
         async with asyncio.timeout(timeout):
-            while not await holds():  # noqa: ASYNC110 - the condition is another process's: nobody sets an event
+            while not (found := await holds()):  # noqa: ASYNC110 - the condition is another process's: nobody sets an event
                 await asyncio.sleep(0.01)
+        return found
+
+    async def is_ready(self) -> bool:
+        """Whether store, runtime and HAProxy answer the daemon."""
+        return await asyncio.to_thread(self._is_ready)
 
     def child(self, name: str) -> Mapping[str, Any]:
         """The keeper's record of one of its children (a replica, or ``haproxy``)."""
@@ -183,6 +189,15 @@ class RunningServer:
         pid = int(self.child(name)["pid"])
         self.kill_pid(pid)
         return pid
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """The daemon does nothing at all as long as the block lasts, as under a debugger or on a machine that swaps."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
 
     def kill_pid(self, pid: int) -> None:
         """SIGKILL to a process of this server."""
@@ -200,7 +215,7 @@ class RunningServer:
             assert self._process is not None
             if self._process.returncode is not None:
                 raise ServerBroken(f"rota serve ended with {self._process.returncode}\n{self.log[-4000:]}")
-            if await asyncio.to_thread(self._is_ready):
+            if await self.is_ready():
                 return
             await asyncio.sleep(0.02)
         raise ServerBroken(f"rota serve is not ready after {START_TIMEOUT:g} s\n{self.log[-4000:]}")

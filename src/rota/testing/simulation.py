@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from rota.core import steps as s
 from rota.core.arrival import failed_start
@@ -45,24 +44,9 @@ from rota.testing.dns import FakeDns
 from rota.testing.instant import at_once
 from rota.testing.runtime import FakeRuntime
 from rota.testing.simulation_dns import users_past_haproxy
+from rota.testing.simulation_rules import NoRules, Rules
 
 LEAST_ADVANCE = 1e-4  # seconds: less is lost in rounding
-
-
-class Rules(Protocol):
-    """Told of every decision before it is written down, and of every call before it is made; raises what it finds."""
-
-    def decided(self, simulation: Simulation, here: Situation, decision: Decision) -> None: ...
-
-    def acting(self, simulation: Simulation, step: s.Step) -> None: ...
-
-
-class NoRules:
-    def decided(self, simulation: Simulation, here: Situation, decision: Decision) -> None:
-        pass
-
-    def acting(self, simulation: Simulation, step: s.Step) -> None:
-        pass
 
 
 @dataclass(frozen=True)

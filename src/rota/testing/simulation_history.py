@@ -18,7 +18,7 @@ from rota.core.rolling import is_done
 from rota.core.rollout import Phase, Rollout
 from rota.core.situation import Situation
 from rota.core.spec import AppSpec, RolloutOptions
-from rota.core.state import AppState
+from rota.core.state import AppState, SlotRecord
 from rota.ports.runtime import StartOrder
 from rota.testing.dns import FakeDns
 from rota.testing.runtime import Faults
@@ -129,14 +129,18 @@ class Life:
 
     @property
     def is_to_work(self) -> bool:
-        """Every slot is to run a release that can."""
+        """Every slot is to run a release that can, and none is given up until a person acts (restart.give_up)."""
         state = self.simulation.state
         if state is None or not state.desired.running:
             return True
         if state.recorded.running_rollout is not None:
             return False
-        targets = [state.desired.target(slot) for slot in range(1, state.desired.replicas + 1)]
-        return all(mood_of(state.releases[target.release].spec) == "good" for target in targets)
+        return all(self._can_work(state, slot) for slot in range(1, state.desired.replicas + 1))
+
+    def _can_work(self, state: AppState, slot: int) -> bool:
+        spec = state.releases[state.desired.target(slot).release].spec
+        tried = state.recorded.slots.get(slot, SlotRecord()).attempts
+        return mood_of(spec) == "good" and not (spec.restart.give_up and tried >= spec.restart.attempts)
 
     # What happens
 

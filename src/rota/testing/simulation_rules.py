@@ -3,6 +3,8 @@ raises AssertionError for the tests that run a Simulation."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Protocol
+
 from rota.core import steps as s
 from rota.core.decide import Decision
 from rota.core.names import ReplicaId
@@ -10,12 +12,30 @@ from rota.core.observation import ObservedServer, RunState, ServerState
 from rota.core.rollout import Cause, Rollout
 from rota.core.situation import Member, Situation
 from rota.core.spec import Mode, Order, Overlap
-from rota.testing.simulation import Simulation
 from rota.testing.simulation_dns import check_dns
+
+if TYPE_CHECKING:
+    from rota.testing.simulation import Simulation
 
 SERVING_STEPS = (s.DrainServer, s.DisableServer, s.StopReplica, s.KillReplica, s.RestartReplica)
 
 MOST_TURNS = 10_000  # of one history
+
+
+class Rules(Protocol):
+    """Told of every decision before it is written down, and of every call before it is made; raises what it finds."""
+
+    def decided(self, simulation: Simulation, here: Situation, decision: Decision) -> None: ...
+
+    def acting(self, simulation: Simulation, step: s.Step) -> None: ...
+
+
+class NoRules:
+    def decided(self, simulation: Simulation, here: Situation, decision: Decision) -> None:
+        pass
+
+    def acting(self, simulation: Simulation, step: s.Step) -> None:
+        pass
 
 
 class DesignRules:

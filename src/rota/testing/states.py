@@ -145,6 +145,7 @@ def _replica(app: str, slot: int, tick: int) -> ReplicaRecord:
         withdrawn_at=at + 0.07,
         failure=_failure(app, slot),
         colour=1,
+        refused_limits=Limits(memory=64 * 2**20),
     )
 
 

@@ -75,13 +75,16 @@ class MemoryStore:
         self._fail_if_ordered()
         self._answers[key] = answer
 
-    async def due_letters(self, now: float, limit: int) -> tuple[Letter, ...]:
-        waiting = [letter for letter in self._letters.values() if letter.next_try is not None]
-        due = [letter for letter in waiting if letter.next_try is not None and letter.next_try <= now]
-        return tuple(sorted(due, key=lambda letter: (letter.next_try, letter.number))[:limit])
+    async def due_letters(self, now: float) -> tuple[Letter, ...]:
+        due = [letter for letter in self._letters.values() if letter.next_try is not None and letter.next_try <= now]
+        first: dict[str, Letter] = {}
+        for letter in sorted(due, key=lambda letter: (letter.next_try, letter.number)):
+            first.setdefault(letter.url, letter)
+        return tuple(first.values())
 
-    async def next_letter(self) -> float | None:
-        return min((letter.next_try for letter in self._letters.values() if letter.next_try is not None), default=None)
+    async def next_letter(self, after: float) -> float | None:
+        times = (letter.next_try for letter in self._letters.values() if letter.next_try is not None)
+        return min((at for at in times if at > after), default=None)
 
     async def put_off(self, letter: Letter) -> None:
         self._fail_if_ordered()

@@ -16,6 +16,10 @@ from typing import Any
 import dns.asyncquery
 import dns.exception
 import dns.message
+import dns.name
+import dns.rcode
+import dns.tsigkeyring
+import dns.update
 from dns.message import Message
 
 from rota.adapters.dns.settings import ZoneSettings
@@ -117,10 +121,20 @@ class ZoneServer:
 
     async def ask(self, name: str, kind: str = "A") -> Message:
         query = dns.message.make_query(f"{name}.{ZONE}", kind, flags=0)
-        return await dns.asyncquery.udp(query, "127.0.0.1", timeout=5, port=self.port)
+        answer, _ = await dns.asyncquery.udp_with_fallback(query, "127.0.0.1", timeout=5, port=self.port)
+        return answer
 
     async def texts(self, name: str, kind: str = "A") -> list[str]:
         return sorted(record.to_text() for rrset in (await self.ask(name, kind)).answer for record in rrset)
+
+    async def by_hand(self, *changes: tuple[Any, ...]) -> None:
+        """As another program with the same key would: ``("add", "web", 60, "A", …)``."""
+        keyring = dns.tsigkeyring.from_text({KEY: SECRET})
+        update = dns.update.UpdateMessage(ZONE, keyring=keyring, keyname=dns.name.from_text(KEY))
+        for call, *rest in changes:
+            getattr(update, call)(*rest)
+        answer = await dns.asyncquery.tcp(update, "127.0.0.1", timeout=5, port=self.port)
+        assert answer.rcode() == dns.rcode.NOERROR
 
     async def _answers(self) -> bool:
         try:

@@ -26,6 +26,7 @@ def written(directory: Path, *zones: dict[str, Any], mode: int = 0o600) -> Path:
 def test_a_zone_has_defaults(tmp_path: Path) -> None:
     (zone,) = read_zones(written(tmp_path, ZONE))
     assert (zone.address, zone.ttl, zone.addresses, zone.failure) == (("192.0.2.53", 53), 30, (), "block")
+    assert zone.propagation == 0
     assert "c2VjcmV0" not in repr(zone)
 
 
@@ -44,6 +45,7 @@ def test_a_server_is_an_address_and_a_port(tmp_path: Path, server: str, address:
         ({"server": "192.0.2.53:0"}, "is not ADDRESS or ADDRESS:PORT"),
         ({"zone": "no zone"}, "zones.0.zone"),
         ({"ttl": "10m"}, "zones.0.ttl"),
+        ({"propagation": "10m"}, "zones.0.propagation"),
         ({"addresses": ["here"]}, "'here' is not an IP address"),
         ({"key": {"name": "rota", "secret": "%"}}, "zones.0.key.secret: the secret is not base64"),
         ({"failure": "ignore"}, "zones.0.failure"),
@@ -84,6 +86,9 @@ def test_a_file_that_is_none(tmp_path: Path, text: str, reason: str) -> None:
         (["--dns", "localhost:53"], "write it as 127.0.0.1:5353"),
         (["--dns", "127.0.0.1"], "write it as 127.0.0.1:5353"),
         (["--dns", "127.0.0.1:99999"], "write it as 127.0.0.1:5353"),
+        (["--dns-ttl", "6s"], "write it as 1s, at most 5s"),
+        (["--dns-ttl", "0"], "write it as 1s, at most 5s"),
+        (["--dns-ttl", "soon"], "write it as 1s, at most 5s"),
         (["--dns-allow", "172.17.0.1/16"], "write it as 172.17.0.0/16"),
     ],
 )
@@ -99,3 +104,4 @@ def test_options_about_dns(tmp_path: Path) -> None:
     assert (given.dns, given.dns_networks) == ("[::1]:5353", ("172.17.0.0/16",))
     assert given.dns_zones[0].zone == "example.org"
     assert read_options([]).dns is None
+    assert (read_options([]).dns_ttl, read_options(["--dns-ttl", "5s"]).dns_ttl) == (1, 5)

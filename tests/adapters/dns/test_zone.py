@@ -7,19 +7,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import dns.asyncquery
-import dns.name
-import dns.tsigkeyring
-import dns.update
 import pytest
 
 from rota.adapters.dns.claims import HostState
-from rota.adapters.dns.rfc2136 import ZoneDns
+from rota.adapters.dns.outside import ZoneDns
 from rota.core.errors import StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, DnsEntry, ObservedDns
 from rota.testing.machine import until
-from rota.testing.zones import KEY, SECRET, ZONE, ZoneServer, running_zone
+from rota.testing.zones import KEY, ZONE, ZoneServer, running_zone
 
 HOST = f"web.{ZONE}"
 
@@ -52,16 +48,6 @@ async def seen(view: ZoneDns, *hosts: str) -> ObservedDns:
 
     found: ObservedDns = await until(answering)
     return found
-
-
-async def by_hand(zone: ZoneServer, *changes: tuple[str, ...]) -> None:
-    """As another program with the same key would: ``("add", "web", 60, "A", …)``."""
-    keyring = dns.tsigkeyring.from_text({KEY: SECRET})
-    update = dns.update.UpdateMessage(ZONE, keyring=keyring, keyname=dns.name.from_text(KEY))
-    for call, *rest in changes:
-        getattr(update, call)(*rest)
-    answer = await dns.asyncquery.tcp(update, "127.0.0.1", timeout=5, port=zone.port)
-    assert answer.rcode() == 0
 
 
 @pytest.mark.feature("V5")
@@ -113,7 +99,7 @@ async def test_a_record_put_beside_ours_is_left_alone(zone: ZoneServer) -> None:
     async with opened(zone) as view:
         await seen(view)
         await view.publish("web", entry(1))
-        await by_hand(zone, ("add", "web", 60, "A", "192.0.2.7"), ("add", "web", 60, "A", "10.0.0.2"))
+        await zone.by_hand(("add", "web", 60, "A", "192.0.2.7"), ("add", "web", 60, "A", "10.0.0.2"))
         with pytest.raises(StepFailed, match="has made the record"):
             await view.publish("web", entry(2))
         await seen(view)
@@ -128,7 +114,7 @@ async def test_what_was_taken_out_by_hand_is_seen_and_made_again(zone: ZoneServe
         await seen(view)
         await view.publish("web", entry(1))
         woken.clear()
-        await by_hand(zone, ("delete", "web", "A"))
+        await zone.by_hand(("delete", "web", "A"))
         await until(lambda: taken_out(view))  # a wake of the publication's own may still come first
         assert woken
         await view.publish("web", entry(1))
@@ -140,7 +126,7 @@ async def test_a_longer_ttl_set_by_hand_is_waited_for_and_set_right(zone: ZoneSe
     async with opened(zone) as view:
         await seen(view)
         await view.publish("web", entry(1))
-        await by_hand(zone, ("replace", "web", 120, "A", "10.0.0.1"))
+        await zone.by_hand(("replace", "web", 120, "A", "10.0.0.1"))
         await until(lambda: longer(view))
         assert (await seen(view)).published[ReplicaId("web-1")].hosts == frozenset()
         await view.publish("web", entry(1))
@@ -154,7 +140,7 @@ async def test_a_ttl_that_was_long_is_waited_for_until_caches_are_rid_of_it(zone
         await seen(view)
         await view.publish("web", entry(1))
         woken: list[str] = []
-        await by_hand(zone, ("replace", "web", 2, "A", "10.0.0.1"))
+        await zone.by_hand(("replace", "web", 2, "A", "10.0.0.1"))
         await view.publish("web", entry(1))
         assert (await zone.ask("web")).answer[0].ttl == 1
         assert (await seen(view)).ttl == 2, "it was read, though only for the repair"
@@ -166,11 +152,21 @@ async def test_a_ttl_that_was_long_is_waited_for_until_caches_are_rid_of_it(zone
         await until(over)
 
 
+async def test_what_caches_may_have_is_not_forgotten_when_the_app_gets_another_domain(zone: ZoneServer) -> None:
+    async with opened(zone) as view:
+        await seen(view)
+        await view.publish("web", entry(1))
+        await zone.by_hand(("replace", "web", 120, "A", "10.0.0.1"))
+        await view.publish("web", entry(1))
+        assert (await seen(view)).ttl == 120
+        assert (await seen(view, HOST, f"shop.{ZONE}")).ttl == 120
+
+
 async def test_a_ttl_beyond_all_bounds_is_not_waited_for(zone: ZoneServer, caplog: pytest.LogCaptureFixture) -> None:
     async with opened(zone) as view:
         await seen(view)
         await view.publish("web", entry(1))
-        await by_hand(zone, ("replace", "web", 86400, "A", "10.0.0.1"))
+        await zone.by_hand(("replace", "web", 86400, "A", "10.0.0.1"))
         await until(lambda: taken_out(view))
         assert (await seen(view)).ttl == 300
         assert f"{HOST} has a TTL of 86400 s: rota waits for 300 s of them" in caplog.text
@@ -189,7 +185,7 @@ async def test_an_answer_that_nobody_foresaw_does_not_end_the_reading(
         monkeypatch.setattr(view._zone, "state", nonsense)
         await until(lambda: in_trouble(view))
         monkeypatch.undo()
-        await by_hand(zone, ("delete", "web", "A"))
+        await zone.by_hand(("delete", "web", "A"))
         await until(lambda: taken_out(view))
 
 
@@ -204,6 +200,11 @@ async def taken_out(view: ZoneDns) -> bool:
 
 async def longer(view: ZoneDns) -> bool:
     return (await seen(view)).ttl == 120
+
+
+async def test_secondaries_that_are_later_are_waited_for(zone: ZoneServer) -> None:
+    async with opened(zone, propagation=10) as view:
+        assert (await seen(view)).ttl == 1 + 10
 
 
 async def test_a_node_s_address_stays_as_long_as_a_replica_is_there(zone: ZoneServer) -> None:

@@ -7,8 +7,8 @@ import os
 import ssl
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,10 @@ from aiohttp import web
 from rota.adapters.clock import SystemClock
 from rota.adapters.runtime.docker import DockerRuntime
 from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
+from rota.adapters.runtime.docker.names import Names
+from rota.adapters.runtime.docker.reruns import Reruns
+from rota.adapters.runtime.docker.table import Table
+from rota.adapters.runtime.docker.watch import Watch
 from rota.core.errors import Missing, StepFailed, UsageError
 from rota.core.observation import RunState
 from rota.testing.dock import Dock, box_spec, dock
@@ -27,8 +31,7 @@ from rota.testing.machine import start_order, until
 @pytest.fixture(params=["live-restore", "plain"])
 def own_engine(request: pytest.FixtureRequest, component: Callable[[str], Path]) -> Iterator[DockerEngine]:
     """One that a test may end."""
-    component("mounts")
-    component("dockerd")
+    component("docker-engine")
     with docker_engine(live_restore=request.param == "live-restore") as engine:
         yield engine
 
@@ -143,14 +146,22 @@ class FakeEngine:
 @asynccontextmanager
 async def fake_engine(context: ssl.SSLContext | None = None) -> AsyncIterator[tuple[FakeEngine, str]]:
     engine = FakeEngine()
+    async with serving(engine.answer, context) as host:
+        yield engine, host
+
+
+@asynccontextmanager
+async def serving(
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]], context: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
     app = web.Application()
-    app.router.add_route("*", "/{rest:.*}", engine.answer)
-    runner = web.AppRunner(app)
+    app.router.add_route("*", "/{rest:.*}", answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
         await site.start()
-        yield engine, f"tcp://127.0.0.1:{runner.addresses[0][1]}"
+        yield f"tcp://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
 
@@ -240,3 +251,72 @@ def test_certificates_that_are_not_there_are_told(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("DOCKER_CERT_PATH", str(tmp_path))
     with pytest.raises(UsageError, match=r"ca\.pem, cert\.pem and key\.pem in .* cannot be used"):
         Client("tcp://127.0.0.1:2376")
+
+
+class Babbling:
+    """An engine without containers: its first answers about events are ``events``, one a connection; then none come."""
+
+    def __init__(self, *events: str) -> None:
+        self.events = list(events)
+        self.lists = 0
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        match request.path.rpartition("/")[2]:
+            case "version":
+                return web.json_response({"ApiVersion": "1.41"})
+            case "info":
+                return web.json_response({"SystemTime": "2026-11-01T00:00:00Z"})
+            case "events" if "until" not in request.query:
+                response = web.StreamResponse()
+                await response.prepare(request)
+                if self.events:
+                    await response.write(self.events.pop(0).encode())
+                else:
+                    await asyncio.sleep(3600)
+                return response
+            case "events":
+                return web.Response(text='{"Action": "die"}\n')
+            case _:
+                self.lists += 1
+                return web.json_response([])
+
+
+@pytest.mark.parametrize(
+    "events", [["<html>\n"], ['{"Action": "start"}\n', '"hello"\n{"timeNano": 1, "Action": "die", "Actor": {}}\n']]
+)
+async def test_a_watch_outlives_what_it_cannot_read(tmp_path: Path, events: list[str]) -> None:
+    engine = Babbling(*events)
+    async with serving(engine.answer) as host, client(host) as asked:
+        names, clock = Names("0" * 32), SystemClock(tmp_path)
+        table = Table(asked, names, clock, Reruns(tmp_path / "r.json"), lambda app: None, lambda replica: None)
+
+        troubles = [StepFailed("the disk is full"), KeyError("MemTotal")]
+
+        async def look(info: object) -> None:
+            if engine.lists and troubles:
+                raise troubles.pop()
+
+        watch = Watch(asked, names, table, look, lambda: None)
+        await watch.open()
+        try:
+
+            async def quiet_again() -> bool:
+                with suppress(StepFailed):
+                    watch.check()
+                    return not engine.events and not troubles
+                return False
+
+            await until(quiet_again)
+        finally:
+            await watch.close()
+
+
+async def test_an_answer_that_is_no_json_is_not_taken_for_a_no() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        if request.path.endswith("/version"):
+            return web.json_response({"ApiVersion": "1.41"})
+        return web.Response(text="<html>", content_type="application/json")
+
+    async with serving(answer) as host, client(host) as asked:
+        with pytest.raises(EngineLost, match="gives an answer that is no JSON"):
+            await asked.get("containers/1/json")

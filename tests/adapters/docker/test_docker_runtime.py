@@ -13,6 +13,7 @@ from rota.core.errors import StartFailed, StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import ObservedReplica, RunState
 from rota.core.spec import Limits
+from rota.testing import images
 from rota.testing.dock import Dock, box_spec
 from rota.testing.machine import start_order, until
 
@@ -41,6 +42,15 @@ async def test_a_container_is_shut_in_by_default(box: Dock) -> None:
     assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
     assert (host["Memory"], host["MemorySwap"], host["CpuQuota"]) == (64 * MIB, 64 * MIB, 50_000)
     assert host["PortBindings"] in ({}, None)
+
+
+async def test_the_init_of_an_image_is_process_1(box: Dock) -> None:
+    await box.engine.cli("import", "-c", 'ENTRYPOINT ["/bin/init"]', str(images.busybox()), "test/init:latest")
+    app = box_spec(command=[], image={"repository": "test/init"})
+    seen = await box.started(app)
+    pid = box.runtime.namespace_of(seen.id)
+    assert Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0] == b"init"  # and not docker-init
+    await box.engine.cli("rmi", "test/init:latest")
 
 
 async def test_the_file_opens_a_container_and_closes_it_further(box: Dock) -> None:
@@ -188,9 +198,47 @@ async def test_what_is_changed_by_hand_is_named_and_shown(box: Dock, caplog: pyt
     seen = await box.replica()
     assert seen is not None
     assert (seen.state, seen.limits) == (RunState.RUNNING, Limits(memory=32 * MIB))
+    assert any("was renamed to mine" in said for said in seen.oddities)
     await box.runtime.stop(WEB_1)
     seen = await exited(box)
     assert caplog.text.count("changed by hand") == 1
+
+
+async def test_a_container_taken_out_of_the_network_is_seen_at_once_and_so_is_its_return(box: Dock) -> None:
+    before = await box.started(box_spec())
+    name, network = box.name("web-1"), f"rota-{box.server_id[:8]}"
+
+    async def reachable() -> bool:
+        seen = await box.replica()
+        assert seen is not None
+        return seen.address is not None
+
+    async def out_of_reach() -> bool:
+        return not await reachable()
+
+    await box.engine.cli("network", "disconnect", network, name)
+    await until(out_of_reach)
+    seen = await box.replica()
+    assert seen is not None
+    assert seen.oddities == (f"container {name} was taken out of the network {network}: nobody reaches it",)
+    assert before.address is not None
+    await box.engine.cli("network", "connect", "--ip", before.address.host, network, name)
+    await until(reachable)
+    assert await box.replica() == before
+
+
+async def test_ours_is_given_up_when_neither_name_nor_address_is_left(box: Dock) -> None:
+    await box.started(box_spec())
+    await box.engine.cli("rename", box.name("web-1"), "mine")
+    await box.engine.cli("network", "disconnect", f"rota-{box.server_id[:8]}", "mine")
+
+    async def gone() -> bool:
+        return await box.replica() is None
+
+    await until(gone)
+    assert [one.app for one in box.runtime.strangers()] == ["web"]
+    await box.engine.cli("rm", "-f", "mine")
+    await until(lambda: not box.runtime.strangers())
 
 
 async def test_what_is_nobodys_of_ours_is_named_and_left_alone(box: Dock, caplog: pytest.LogCaptureFixture) -> None:
@@ -205,11 +253,56 @@ async def test_what_is_nobodys_of_ours_is_named_and_left_alone(box: Dock, caplog
     )
     await until(lambda: "container copy has this server's label, but its environment has PORT=None" in caplog.text)
     assert set((await box.runtime.observe())[0]) == {"web-1"}
+    assert sorted(one.app for one in box.runtime.strangers()) == ["", "web"]
     await box.runtime.kill(WEB_1)
     await exited(box)
     await box.runtime.remove(WEB_1)
     running = await box.engine.cli("ps", "--format", "{{.Names}}")
     assert set(running.split()) == {"copy", "half"}
+
+
+async def test_a_whole_copy_never_takes_the_place_of_ours(box: Dock, caplog: pytest.LogCaptureFixture) -> None:
+    """As tools make them that duplicate a container; whichever a new daemon sees first."""
+    before = await box.started(box_spec())
+    await box.close()
+    config = (await box.inspect("web-1"))["Config"]
+    options = [word for name, value in config["Labels"].items() for word in ("--label", f"{name}={value}")]
+    options += [word for variable in config["Env"] for word in ("--env", variable)]
+    names = [f"copy-{number}" for number in range(5)]
+    for name in names:
+        await box.engine.cli("run", "-d", "--name", name, "--network", "none", *options, "test/busybox:1")
+    await box.open()
+    seen = await box.replica()
+    assert seen is not None
+    assert seen.run == before.run
+    assert f"container {names[0]} has this server's label, but neither the name nor the address of web-1" in caplog.text
+    await box.engine.cli("rm", "-f", box.name("web-1"))
+
+    async def gone() -> bool:
+        return await box.replica() is None
+
+    await until(gone)
+    await box.close()
+    await box.open()
+    assert await box.replica() is None
+    assert set((await box.engine.cli("ps", "--format", "{{.Names}}")).split()) == set(names)
+
+
+async def test_a_copy_that_took_the_name_of_ours_is_left_alone(box: Dock) -> None:
+    before = await box.started(box_spec())
+    await box.close()
+    config = (await box.inspect("web-1"))["Config"]
+    await box.engine.cli("rename", box.name("web-1"), "renamed")
+    options = [word for name, value in config["Labels"].items() for word in ("--label", f"{name}={value}")]
+    options += [word for variable in config["Env"] for word in ("--env", variable)]
+    await box.engine.cli("run", "-d", "--name", box.name("web-1"), "--network", "none", *options, "test/busybox:1")
+    for _ in range(3):
+        await box.open()
+        seen = await box.replica()
+        assert seen is not None
+        assert seen.run == before.run
+        await box.close()
+    await box.open()
 
 
 async def test_a_name_that_is_taken_is_told(box: Dock) -> None:

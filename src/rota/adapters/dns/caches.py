@@ -1,4 +1,4 @@
-"""For how long caches may have what a view said before: the longest TTL seen of late; used by internal and rfc2136.
+"""For how long caches may have what a view said before: the longest TTL seen of late; used by internal and outside.
 
 A record's TTL ends with the record, and caches go on: what was answered with 120 s is kept for 120 s, also when the TTL
 has been made 1 s since."""

@@ -1,5 +1,5 @@
 """Claims: the TXT records by which rota knows the records that it made, at ``_rota.NAME`` beside the name they are
-about; read and written by rfc2136.
+about; read and written by zone and hosted.
 
 A claim is one TXT record a replica and name: ``rota1 owner=… app=… replica=… address=… records=A,B``. What no claim
 of this server's names is somebody else's."""

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
+from rota.adapters.dns.caches import Caches
 from rota.adapters.durable import write_durably
 from rota.core.errors import Missing, StepFailed
 from rota.core.names import ReplicaId
@@ -19,6 +20,7 @@ from rota.core.observation import Address, DnsEntry, ObservedDns, Published
 
 VIEW = "internal"
 TTL = 1  # seconds: the shortest that every resolver keeps to
+LONGEST_TTL = 5  # seconds
 
 Entries = Mapping[ReplicaId, tuple[str, DnsEntry]]
 _READ = TypeAdapter(dict[str, int | list[dict[str, str | int]]])
@@ -33,7 +35,7 @@ class NameServer(Protocol):
 class InternalDns:
     """``open`` before the first call. Changes of one moment are one write."""
 
-    def __init__(self, path: Path, server: NameServer) -> None:
+    def __init__(self, path: Path, server: NameServer, ttl: int = TTL) -> None:
         self._path = path
         self._server = server
         self._wanted: dict[ReplicaId, tuple[str, DnsEntry]] = {}
@@ -42,6 +44,8 @@ class InternalDns:
         self._all: Entries = {}
         """Of every such table."""
         self._version = 0
+        self._ttl = ttl
+        self._caches = Caches()
         self._writing = asyncio.Lock()
 
     async def open(self) -> None:
@@ -49,8 +53,7 @@ class InternalDns:
         try:
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
             if self._path.exists():
-                self._version, self._wanted = _read(self._path.read_bytes())
-                self._some = self._all = dict(self._wanted)
+                await self._go_on(*_read(self._path.read_bytes()))
             else:
                 await self._write(1, {})
                 self._version = 1
@@ -63,7 +66,7 @@ class InternalDns:
             for name, (owner, entry) in self._some.items()
             if owner == app
         }
-        return ObservedDns(shown, ttl=TTL)
+        return ObservedDns(shown, ttl=max(self._ttl, self._caches.longest))
 
     def on_change(self, wake: Callable[[str], None]) -> None:
         """Nobody else changes the table."""
@@ -75,6 +78,15 @@ class InternalDns:
     async def withdraw(self, app: str, replica: ReplicaId) -> None:
         self._wanted.pop(replica, None)
         await self._bring_into_force()
+
+    async def _go_on(self, version: int, ttl: int, entries: Entries) -> None:
+        """From the table that is there; with another TTL at once, while caches go on with the old one."""
+        self._version, self._wanted = version, dict(entries)
+        self._some = self._all = entries
+        if ttl != self._ttl:
+            self._caches.saw(ttl)
+            self._version += 1
+            await self._write(self._version, entries)
 
     async def _bring_into_force(self) -> None:
         """What is wanted now: whoever waits here while another writes may find its own change in force already."""
@@ -96,7 +108,7 @@ class InternalDns:
 
     async def _write(self, version: int, entries: Entries) -> None:
         replicas = [_written(app, entry) for app, entry in entries.values()]
-        text = json.dumps({"version": version, "ttl": TTL, "replicas": replicas})
+        text = json.dumps({"version": version, "ttl": self._ttl, "replicas": replicas})
         await asyncio.to_thread(write_durably, self._path, text)
 
 
@@ -111,12 +123,12 @@ def _written(app: str, entry: DnsEntry) -> dict[str, str | int]:
     }
 
 
-def _read(text: bytes) -> tuple[int, dict[ReplicaId, tuple[str, DnsEntry]]]:
+def _read(text: bytes) -> tuple[int, int, dict[ReplicaId, tuple[str, DnsEntry]]]:
     read = _READ.validate_json(text)
-    version, replicas = read["version"], read["replicas"]
-    if not isinstance(version, int) or not isinstance(replicas, list):
+    version, ttl, replicas = read["version"], read["ttl"], read["replicas"]
+    if not isinstance(version, int) or not isinstance(ttl, int) or not isinstance(replicas, list):
         raise ValueError("it holds no table")
-    return version, {entry.replica: (str(row["app"]), entry) for row in replicas for entry in [_entry(row)]}
+    return version, ttl, {entry.replica: (str(row["app"]), entry) for row in replicas for entry in [_entry(row)]}
 
 
 def _entry(row: Mapping[str, str | int]) -> DnsEntry:

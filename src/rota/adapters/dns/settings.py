@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from rota.adapters.dns.caches import LONGEST_TTL
 from rota.core.errors import UsageError
@@ -57,18 +57,25 @@ class Key(_Model):
     secret: Annotated[str, AfterValidator(_secret)] = Field(repr=False)
 
 
-class ZoneSettings(_Model):
-    """One zone. ``addresses`` are what an app's hosts lead to: those of this node, where users come in; with none, each
-    replica's own. ``ttl`` in seconds. ``failure`` says whether a hand-off that removes records waits for a server that
-    does not answer (block), or goes on (warn). With ``dry_run`` nothing is sent: the log says what would be."""
+class _Zone(_Model):
+    """What all zones have. ``addresses`` are what an app's hosts lead to: those of this node, where users come in; with
+    none, each replica's own. ``ttl`` in seconds. ``failure`` says whether a hand-off that removes records waits for a
+    server that does not answer (block), or goes on (warn). With ``dry_run`` nothing is sent: the log says what would
+    be."""
 
     zone: DomainName
-    server: Annotated[str, AfterValidator(_server)]
-    key: Key
     ttl: Annotated[Seconds, between(1, LONGEST_TTL), AfterValidator(round)] = 30
     addresses: tuple[Annotated[str, AfterValidator(_address)], ...] = ()
     failure: Literal["block", "warn"] = "block"
     dry_run: bool = False
+
+
+class ZoneSettings(_Zone):
+    """A zone whose primary takes RFC 2136 updates, and shows them at once; ``propagation``: its secondaries later."""
+
+    server: Annotated[str, AfterValidator(_server)]
+    key: Key
+    propagation: Annotated[Seconds, between(0, LONGEST_TTL)] = 0
 
     @property
     def address(self) -> tuple[str, int]:
@@ -77,11 +84,27 @@ class ZoneSettings(_Model):
         return host, int(port)
 
 
+class HostedSettings(_Zone):
+    """A zone at one of lexicon's providers; ``options`` are that provider's, its credentials above all. ``propagation``
+    is how long, in seconds, its name servers take to show what its API was told."""
+
+    provider: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]
+    options: dict[str, str] = Field(default_factory=dict, repr=False)
+    propagation: Annotated[Seconds, between(0, LONGEST_TTL)] = 60
+
+
+def _how(given: object) -> str:
+    return "hosted" if isinstance(given, HostedSettings) or (isinstance(given, dict) and "provider" in given) else "own"
+
+
+AnyZone = Annotated[Annotated[ZoneSettings, Tag("own")] | Annotated[HostedSettings, Tag("hosted")], Discriminator(_how)]
+
+
 class _File(_Model):
-    zones: tuple[ZoneSettings, ...] = Field(min_length=1, max_length=100)
+    zones: tuple[AnyZone, ...] = Field(min_length=1, max_length=100)
 
 
-def read_zones(path: Path) -> tuple[ZoneSettings, ...]:
+def read_zones(path: Path) -> tuple[ZoneSettings | HostedSettings, ...]:
     """Raises UsageError naming the file, the place in it and the reason; a file with secrets that others may read is
     refused."""
     try:
@@ -102,11 +125,11 @@ def read_zones(path: Path) -> tuple[ZoneSettings, ...]:
 
 def _in_words(path: Path, found: object) -> str:
     assert isinstance(found, dict)  # noqa: S101 - pydantic's
-    place = ".".join(str(part) for part in found["loc"])
+    place = ".".join(str(part) for part in found["loc"] if part not in ("own", "hosted"))
     return f"{path}: {place or 'the file'}: {found['msg'].removeprefix('Value error, ')}"
 
 
-def _refuse_overlap(path: Path, zones: tuple[ZoneSettings, ...]) -> None:
+def _refuse_overlap(path: Path, zones: tuple[ZoneSettings | HostedSettings, ...]) -> None:
     """Two that could both have a name would both answer for it."""
     names = sorted((entry.zone for entry in zones), key=len)
     for index, name in enumerate(names):

@@ -60,41 +60,21 @@ class Zone:
             other_owner=any(claim is not None and claim.owner != owner for claim in claims),
         )
 
-    def update(self) -> UpdateMessage:
+    def holds(self, ttl: float | None) -> bool:
+        """Whether a record with this TTL, None for one that is not there, is as it is to be."""
+        return ttl == self.settings.ttl
+
+    def update(self) -> Update:
+        return Update(self)
+
+    def message(self) -> UpdateMessage:
         key = self.settings.key
         name = dns.name.from_text(key.name)
         return UpdateMessage(self._origin, keyring=self._keyring, keyname=name, keyalgorithm=f"{key.algorithm}.")
 
-    def expect(self, update: UpdateMessage, host: str, state: HostState) -> None:
-        """The update is to be done only if the name's claims are still these; and no claim means no record."""
-        name = dns.name.from_text(host)
-        for text in state.texts:
-            update.present(_beside(name), "TXT", text)
-        if not state.texts:
-            update.absent(_beside(name), "TXT")
-            for kind in ("A", "AAAA", "CNAME"):
-                update.absent(name, kind)
-
-    def claim(self, update: UpdateMessage, host: str, claim: Claim) -> None:
-        ttl, name = int(self.settings.ttl), dns.name.from_text(host)
-        update.add(_beside(name), ttl, "TXT", claim.text())
-        for record in claim.records:
-            self.add(update, host, record)
-
-    def add(self, update: UpdateMessage, host: str, record: str) -> None:
-        kind = "AAAA" if ":" in record else "A"
-        update.add(dns.name.from_text(host), int(self.settings.ttl), kind, record)
-
-    def give_up(self, update: UpdateMessage, host: str, claims: Iterable[Claim], records: Iterable[str]) -> None:
-        name = dns.name.from_text(host)
-        for claim in claims:
-            update.delete(_beside(name), "TXT", claim.text())
-        for record in sorted(records):
-            update.delete(name, "AAAA" if ":" in record else "A", record)
-
-    async def send(self, update: UpdateMessage) -> None:
+    async def send(self, message: UpdateMessage) -> None:
         """All of it is done when it returns. Raises Changed, or StepFailed with the reason."""
-        answer = await self._ask(update)
+        answer = await self._ask(message)
         if answer.rcode() in _CHANGED:
             raise Changed
         if answer.rcode() != dns.rcode.NOERROR:
@@ -128,6 +108,45 @@ class Zone:
             dns.rcode.REFUSED: "the server's policy does not let this key change these names, or has no such zone",
         }
         return f"{self._where} refuses ({dns.rcode.to_text(rcode)}): {reasons.get(rcode, 'the server failed')}"
+
+
+class Update:
+    """One update, of which all is done or nothing."""
+
+    def __init__(self, zone: Zone) -> None:
+        self._zone = zone
+        self._message = zone.message()
+
+    def expect(self, host: str, state: HostState) -> None:
+        """It is to be done only if the name's claims are still these; and no claim means no record."""
+        name = dns.name.from_text(host)
+        for text in state.texts:
+            self._message.present(_beside(name), "TXT", text)
+        if not state.texts:
+            self._message.absent(_beside(name), "TXT")
+            for kind in ("A", "AAAA", "CNAME"):
+                self._message.absent(name, kind)
+
+    def claim(self, host: str, claim: Claim) -> None:
+        ttl, name = int(self._zone.settings.ttl), dns.name.from_text(host)
+        self._message.add(_beside(name), ttl, "TXT", claim.text())
+        for record in claim.records:
+            self.add(host, record)
+
+    def add(self, host: str, record: str) -> None:
+        kind = "AAAA" if ":" in record else "A"
+        self._message.add(dns.name.from_text(host), int(self._zone.settings.ttl), kind, record)
+
+    def give_up(self, host: str, claims: Iterable[Claim], records: Iterable[str]) -> None:
+        name = dns.name.from_text(host)
+        for claim in claims:
+            self._message.delete(_beside(name), "TXT", claim.text())
+        for record in sorted(records):
+            self._message.delete(name, "AAAA" if ":" in record else "A", record)
+
+    async def send(self) -> None:
+        """Raises Changed, or StepFailed with the reason."""
+        await self._zone.send(self._message)
 
 
 def _beside(name: Name) -> Name:

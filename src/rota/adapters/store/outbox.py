@@ -21,15 +21,20 @@ def add(connection: sqlite3.Connection, letters: Iterable[Letter]) -> None:
         connection.execute("DELETE FROM letters WHERE next_try IS NULL AND number <= ?", (oldest,))
 
 
-def due(connection: sqlite3.Connection, now: float, limit: int) -> tuple[Letter, ...]:
+def due(connection: sqlite3.Connection, now: float) -> tuple[Letter, ...]:
     rows = connection.execute(
-        "SELECT body, number, next_try FROM letters WHERE next_try <= ? ORDER BY next_try, number LIMIT ?", (now, limit)
+        "SELECT body, number, next_try FROM ("
+        " SELECT *, row_number() OVER (PARTITION BY json_extract(body, '$.url') ORDER BY next_try, number) AS place"
+        " FROM letters WHERE next_try <= ?"
+        ") WHERE place = 1 ORDER BY next_try, number",
+        (now,),
     )
     return tuple(codec.letter_of(*row) for row in rows)
 
 
-def next_due(connection: sqlite3.Connection) -> float | None:
-    found: float | None = connection.execute("SELECT min(next_try) FROM letters").fetchone()[0]
+def next_due(connection: sqlite3.Connection, after: float) -> float | None:
+    rows = connection.execute("SELECT min(next_try) FROM letters WHERE next_try > ?", (after,))
+    found: float | None = rows.fetchone()[0]
     return found
 
 

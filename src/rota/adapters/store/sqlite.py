@@ -85,11 +85,11 @@ class SqliteStore:
     async def keep_answer(self, key: str, answer: Answer) -> None:
         await self._write(lambda connection: tables.write_answer(connection, key, answer))
 
-    async def due_letters(self, now: float, limit: int) -> tuple[Letter, ...]:
-        return await self._read(lambda connection: outbox.due(connection, now, limit))
+    async def due_letters(self, now: float) -> tuple[Letter, ...]:
+        return await self._read(lambda connection: outbox.due(connection, now))
 
-    async def next_letter(self) -> float | None:
-        return await self._read(outbox.next_due)
+    async def next_letter(self, after: float) -> float | None:
+        return await self._read(lambda connection: outbox.next_due(connection, after))
 
     async def put_off(self, letter: Letter) -> None:
         await self._write(lambda connection: outbox.write(connection, letter))

@@ -157,8 +157,9 @@ class Client:
         except (DockerError, aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._failure(error) from error
         except json.JSONDecodeError as error:
-            # The answer to a HEAD has no body, not even for an error, and aiodocker reads one.
-            raise Refused(404, f"{path} is not there") from error
+            if method == "HEAD":  # its answer has no body, not even for an error, and aiodocker reads one
+                raise Refused(404, f"{path} is not there") from error
+            raise self._garbled(error) from error
 
     async def _lines(self, response: aiohttp.ClientResponse) -> AsyncIterator[Any]:
         """Until the answer ends, in whichever way."""
@@ -170,7 +171,13 @@ class Client:
             if not line:
                 return
             if line.strip():
-                yield json.loads(line)
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise self._garbled(error) from error
+
+    def _garbled(self, error: ValueError) -> EngineLost:
+        return EngineLost(f"the Docker engine at {self.host} gives an answer that is no JSON ({error})")
 
     def _failure(self, error: Exception) -> StepFailed:
         if isinstance(error, DockerError) and error.status != _NO_CONNECTION:

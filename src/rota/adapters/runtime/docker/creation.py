@@ -7,8 +7,10 @@ from typing import Any
 
 from rota.adapters.runtime.command import with_port
 from rota.adapters.runtime.docker import limits
+from rota.adapters.runtime.docker.inits import is_init
 from rota.adapters.runtime.docker.labels import Labels
 from rota.adapters.runtime.docker.names import Names
+from rota.adapters.runtime.docker.program import program_of
 from rota.core.container import Volume
 from rota.core.spec import AppSpec
 from rota.ports.runtime import StartOrder
@@ -17,16 +19,16 @@ _LOGS = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
 _SCRATCH = {"/tmp": "rw,nosuid,nodev,size=64m"}  # noqa: S108  (what a read-only container may still write to)
 
 
-def creation(order: StartOrder, labels: Labels, image_id: str, names: Names) -> dict[str, Any]:
-    """The body of POST /containers/create."""
+def creation(order: StartOrder, labels: Labels, image: Mapping[str, Any], names: Names) -> dict[str, Any]:
+    """The body of POST /containers/create. ``image`` is the engine's answer about it."""
     spec = order.spec
     body: dict[str, Any] = {
-        "Image": image_id,
+        "Image": str(image["Id"]),
         "Labels": labels.written(names.server_id),
         "Env": [f"{name}={value}" for name, value in _environment(spec, labels).items()],
         "StopSignal": spec.stop_signal,
         "ExposedPorts": {f"{labels.port}/tcp": {}},
-        "HostConfig": _host_config(order, names),
+        "HostConfig": _host_config(order, names, _needs_init(spec, image)),
         "NetworkingConfig": {
             "EndpointsConfig": {names.network: {"IPAMConfig": {"IPv4Address": labels.address}}},
         },
@@ -43,13 +45,20 @@ def _environment(spec: AppSpec, labels: Labels) -> Mapping[str, str]:
     return {**{variable.name: variable.value for variable in spec.env}, **labels.variables}
 
 
-def _host_config(order: StartOrder, names: Names) -> dict[str, Any]:
+def _needs_init(spec: AppSpec, image: Mapping[str, Any]) -> bool:
+    if spec.container.init is not None:
+        return spec.container.init
+    config = image.get("Config") or {}
+    return not is_init(program_of({**config, "Cmd": spec.command} if spec.command else config))
+
+
+def _host_config(order: StartOrder, names: Names, init: bool) -> dict[str, Any]:
     container = order.spec.container
     return {
         **limits.at_creation(order.limits),
         "NetworkMode": names.network,
         "RestartPolicy": {"Name": "no"},  # rota replaces, the engine restarts nothing (W1)
-        "Init": container.init,
+        "Init": init,
         "PidsLimit": container.pids,
         "ReadonlyRootfs": container.read_only,
         "Tmpfs": dict(_SCRATCH) if container.read_only else {},

@@ -12,7 +12,13 @@ _NO_NETWORK = re.compile(r"network (?P<network>\S+) not found")
 _NO_SOURCE = re.compile(r"bind source path does not exist: (?P<path>.+)")
 _NO_USER = re.compile(r"unable to find (?P<what>user|group) (?P<user>[^:]+):")
 _HALF = re.compile(r"task \S+: already exists|endpoint with name \S+ already exists|failed to start shim: mkdir")
-_ENDING = ("transport is closing", "context canceled", "error while dialing", "client connection is closing")
+_ENDING = (
+    "transport is closing",
+    "context canceled",
+    "error while dialing",
+    "client connection is closing",
+    "failed to update store for object type",  # its networks' records are closed before its socket is
+)
 
 
 def not_started(order: StartOrder, message: str) -> StartFailed:

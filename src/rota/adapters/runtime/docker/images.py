@@ -16,13 +16,14 @@ from typing import Any
 from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
 from rota.adapters.runtime.docker.names import Names
 from rota.adapters.runtime.docker.pins import Key, Pin, Pins
+from rota.adapters.runtime.docker.pulls import Pull
 from rota.core.container import Image, PullPolicy, Registry
 from rota.core.errors import StartFailed, StepFailed
 from rota.core.observation import Artefact, ArtefactState
 from rota.ports.runtime import ReleaseOrder
 
 _log = logging.getLogger(__name__)
-_TOLD_EVERY = 5.0  # seconds between two lines about a pull
+_TOLD_EVERY = 5.0  # seconds between two words about a pull
 
 
 class Images:
@@ -65,21 +66,23 @@ class Images:
         if known is None or known.state is not ArtefactState.PREPARED:
             self._begin(order)
 
-    async def id_for(self, order: ReleaseOrder) -> str:
-        """The image that a release is pinned to, had again if somebody has removed it a moment ago. Raises StartFailed
-        when that cannot be; EngineLost, Refused."""
+    async def image_of(self, order: ReleaseOrder) -> Mapping[str, Any]:
+        """What the engine says of the image that a release is pinned to, had again if somebody has removed it a moment
+        ago. Raises StartFailed when that cannot be; EngineLost, Refused."""
         key = (order.app, order.release)
         pin = self._pins.of(key)
         if pin is None:
             raise StartFailed(f"the files of release {order.release} of {order.app} are not there; deploy again")
-        if await self._inspected(pin.image) is None:
+        found = await self._inspected(pin.image)
+        if found is None:
             await asyncio.wait([self._begin(order)])
             known, pin = self._known.get(key), self._pins.of(key)
             if known is not None and known.state is ArtefactState.FAILED:
                 raise StartFailed(known.reason)
-            if known is None or pin is None:
+            found = await self._inspected(pin.image) if known is not None and pin is not None else None
+            if found is None:
                 raise EngineLost(f"the engine was lost while the image of release {order.release} was fetched")
-        return pin.image
+        return found
 
     async def forget(self, app: str, keep_releases: frozenset[int]) -> None:
         """Removes the tags of all other releases; an image goes with the last tag that anybody gave it. Raises
@@ -112,8 +115,11 @@ class Images:
         if pin is None:
             return
         if tagged != pin.image:
-            _log.warning("the tag %s was removed or moved behind rota's back", self._names.tag(*key))
-            if not await self._tag(key, pin.image):
+            there = await self._tag(key, pin.image)
+            if known is None or known.state is ArtefactState.PREPARED:  # it is said once
+                rest = "put back" if there else "and its image is gone"
+                _log.warning("the tag %s was removed or moved behind rota's back: %s", self._names.tag(*key), rest)
+            if not there:
                 if known is None or known.state is not ArtefactState.FAILED:  # that says why
                     self._set(key, Artefact(key[1], ArtefactState.LOST))
                 return
@@ -150,7 +156,7 @@ class Images:
             if image is None:
                 raise StepFailed("this server runs containers, and the file names no image; give image:")
             pin = self._pins.of(key)
-            found = await (self._fetched(image) if pin is None else self._had_again(order.release, image, pin))
+            found = await (self._fetched(key, image) if pin is None else self._had_again(key, image, pin))
             self._refuse_other_platform(image, found)
             self._pins.put(key, Pin.of(found))
             if not await self._tag(key, str(found["Id"])):
@@ -164,7 +170,7 @@ class Images:
             _log.warning("release %d of %s cannot be prepared: %s", order.release, order.app, failure)
             self._set(key, Artefact(order.release, ArtefactState.FAILED, failure.message))
 
-    async def _fetched(self, image: Image) -> Mapping[str, Any]:
+    async def _fetched(self, key: Key, image: Image) -> Mapping[str, Any]:
         """What the reference leads to now, by the app's policy. Raises StepFailed."""
         found = None if image.pull is PullPolicy.ALWAYS else await self._inspected(image.reference)
         if found is None:
@@ -174,7 +180,7 @@ class Images:
                     "docker load it, or change pull:"
                 )
             try:
-                found = await self._pulled(image.reference, image.registry)
+                found = await self._pulled(key, image.reference, image.registry)
             except Refused as refused:
                 raise StepFailed(
                     f"the image {image.reference} cannot be pulled: {refused.message}; "
@@ -182,7 +188,7 @@ class Images:
                 ) from refused
         return found
 
-    async def _had_again(self, release: int, image: Image, pin: Pin) -> Mapping[str, Any]:
+    async def _had_again(self, key: Key, image: Image, pin: Pin) -> Mapping[str, Any]:
         """The image of a release that was prepared before: this one, and no other that is called the same by now.
         Raises StepFailed."""
         found = await self._inspected(pin.image)
@@ -195,11 +201,11 @@ class Images:
             why = "it came from no registry"
         else:
             try:
-                return await self._pulled(reference, image.registry)
+                return await self._pulled(key, reference, image.registry)
             except Refused as refused:
                 why = f"{reference} cannot be pulled: {refused.message}"
         raise StepFailed(
-            f"the image of release {release} ({pin.image[:19]}) is gone from this engine, and {why}; "
+            f"the image of release {key[1]} ({pin.image[:19]}) is gone from this engine, and {why}; "
             "docker load it, or deploy again with another tag"
         )
 
@@ -213,20 +219,25 @@ class Images:
             return None
         return found
 
-    async def _pulled(self, reference: str, registry: Registry | None) -> Mapping[str, Any]:
+    async def _pulled(self, key: Key, reference: str, registry: Registry | None) -> Mapping[str, Any]:
         """Raises Refused, EngineLost."""
-        _log.info("pulling %s", reference)
-        params = {"fromImage": reference}
+        pull, params = Pull(reference), {"fromImage": reference}
+        self._get_on(key, pull)
         async with self._client.stream("POST", "images/create", params, _credentials(registry)) as progress:
             told_at = asyncio.get_running_loop().time()
             async for line in progress:
                 if "error" in line:
                     raise Refused(500, str(line["error"]))
+                pull.add(line)
                 now = asyncio.get_running_loop().time()
                 if now - told_at >= _TOLD_EVERY:
                     told_at = now
-                    _log.info("pulling %s: %s %s", reference, line.get("status"), line.get("progress", ""))
+                    self._get_on(key, pull)
         return dict(await self._client.get(f"images/{reference}/json"))
+
+    def _get_on(self, key: Key, pull: Pull) -> None:
+        _log.info("%s", pull.said)
+        self._set(key, Artefact(key[1], ArtefactState.PREPARING, progress=pull.said))
 
     def _refuse_other_platform(self, image: Image, found: Mapping[str, Any]) -> None:
         its = (str(found.get("Os") or ""), str(found.get("Architecture") or ""))

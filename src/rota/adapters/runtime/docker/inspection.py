@@ -60,6 +60,11 @@ class Inspection:
         return int(self._state["Pid"])
 
     @property
+    def created(self) -> str:
+        """By the engine's clock."""
+        return str(self.raw["Created"])
+
+    @property
     def started(self) -> str:
         """When the present or last run began, by the engine's clock."""
         started = str(self._state["StartedAt"])
@@ -77,6 +82,11 @@ class Inspection:
     def address_in(self, network: str) -> str | None:
         """Its present address there; None when it has none."""
         return (self.networks.get(network) or {}).get("IPAddress") or None
+
+    def has_address(self, network: str, address: str) -> bool:
+        """It was put at that address there, whether it runs or not."""
+        place = self.networks.get(network) or {}
+        return address in (place.get("IPAddress"), (place.get("IPAMConfig") or {}).get("IPv4Address"))
 
     def ended(self, clock: SystemClock) -> Exit | None:
         if self.running:

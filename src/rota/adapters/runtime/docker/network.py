@@ -34,8 +34,19 @@ class OwnNetwork:
         self._names = names
         self._path = path
         self._now = now
+        self.resolvers: tuple[str, ...] = ()
+        """What new containers ask for names; none: the engine's."""
         self._subnet: ipaddress.IPv4Network | None = None
         self._leases: Leases | None = None
+
+    @property
+    def gateway(self) -> str:
+        """The machine's own address in it."""
+        return str(self._there()[0][1])
+
+    @property
+    def subnet(self) -> str:
+        return str(self._there()[0])
 
     async def ensure(self) -> None:
         """The network is there, made now if need be. Raises StepFailed."""

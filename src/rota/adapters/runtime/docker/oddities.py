@@ -1,4 +1,5 @@
-"""What somebody has done to this server's containers behind its back, said once each, by name; told by the table."""
+"""What somebody has done to this server's containers behind its back, and what only looks like one of them: logged once
+each, and kept to be shown; told by the table."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from rota.adapters.runtime.docker.inspection import Inspection
 from rota.adapters.runtime.docker.labels import Labels
 from rota.adapters.runtime.docker.names import Names
-from rota.core.observation import ObservedReplica
+from rota.core.observation import ObservedReplica, Stranger
 from rota.core.spec import Limits
 
 _log = logging.getLogger(__name__)
@@ -18,18 +19,35 @@ class Oddities:
     def __init__(self, names: Names) -> None:
         self._names = names
         self._said: dict[str, Set[str]] = {}
+        self._strangers: dict[str, Stranger] = {}
+
+    @property
+    def known(self) -> Set[str]:
+        """The containers of which something was said, or looked for."""
+        return self._said.keys()
+
+    @property
+    def strangers(self) -> tuple[Stranger, ...]:
+        return tuple(self._strangers.values())
 
     def stranger(self, seen: Inspection, reason: str) -> None:
         """It has this server's label and is not its own."""
-        self._say(seen.id, {"stranger": f"container {seen.name} has this server's label, but {reason}: left alone"})
+        said = f"container {seen.name} has this server's label, but {reason}: left alone"
+        self._strangers[seen.id] = Stranger(seen.labels.get("rota.app", ""), said)
+        self._say(seen.id, {"stranger": said})
 
-    def look(self, seen: Inspection, labels: Labels, replica: ObservedReplica, expected: Sequence[Limits]) -> None:
-        """What is over is said again when it comes back."""
-        self._say(seen.id, dict(self._found(seen, labels, replica, expected)))
+    def look(
+        self, seen: Inspection, labels: Labels, replica: ObservedReplica, expected: Sequence[Limits]
+    ) -> tuple[str, ...]:
+        """What there is to say of it; what is over is logged again when it comes back."""
+        found = dict(self._found(seen, labels, replica, expected))
+        self._strangers.pop(seen.id, None)
+        self._say(seen.id, found)
+        return tuple(found.values())
 
-    def keep(self, containers: Set[str]) -> None:
-        """Forgets all others."""
-        self._said = {container: said for container, said in self._said.items() if container in containers}
+    def gone(self, container: str) -> None:
+        self._said.pop(container, None)
+        self._strangers.pop(container, None)
 
     def _say(self, container: str, found: Mapping[str, str]) -> None:
         for kind in found.keys() - self._said.get(container, set()):

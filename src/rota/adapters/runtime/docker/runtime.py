@@ -31,7 +31,7 @@ from rota.core.capacity import Amount
 from rota.core.errors import LimitsRefused, StartFailed, StepFailed
 from rota.core.fitness import RuntimeKind
 from rota.core.names import ReplicaId
-from rota.core.observation import Artefact, ObservedReplica
+from rota.core.observation import Artefact, ObservedReplica, Stranger
 from rota.core.spec import Limits
 from rota.ports.runtime import ReleaseOrder, StartOrder
 from rota.ports.usage import Reading
@@ -63,9 +63,9 @@ class DockerRuntime:
 
     async def open(self) -> Self:
         """Takes over what runs. Raises Missing when no engine answers, StepFailed when it cannot be worked with."""
-        self._pins.open()
         await self._client.open()
         try:
+            self._pins.open()
             await self._network.ensure()
             await self._watch.open()
             for container in self._table.created_only:
@@ -87,6 +87,11 @@ class DockerRuntime:
         await self._network.remove()
 
     @property
+    def bridge(self) -> OwnNetwork | None:
+        """The replicas' own network; None where this machine has no address in it."""
+        return self._network if self._client.is_local else None
+
+    @property
     def contains(self) -> bool:
         """Whether limits are enforced on the engine's machine."""
         return self._table.capability.memory and self._table.capability.cpus
@@ -96,6 +101,9 @@ class DockerRuntime:
     ) -> tuple[Mapping[ReplicaId, ObservedReplica], Mapping[tuple[str, int], Artefact]]:
         self._watch.check()
         return self._table.replicas(app), dict(self._images.known)
+
+    def strangers(self) -> tuple[Stranger, ...]:
+        return self._table.strangers
 
     def on_change(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)

@@ -4,6 +4,7 @@ runtime."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -38,7 +39,7 @@ class Starts:
     async def start(self, order: StartOrder) -> None:
         """It runs, and is in the table, when this returns. Raises StartFailed; EngineLost, after which it may be asked
         for again."""
-        image = await self._images.id_for(ReleaseOrder(order.app, order.release, None, order.spec))
+        image = await self._images.image_of(ReleaseOrder(order.app, order.release, None, order.spec))
         async with self._slots:
             for left in reversed(range(_TRIES)):
                 try:
@@ -77,7 +78,7 @@ class Starts:
             raise EngineLost(f"the engine kept one half of an earlier start: {refusal}")
         return address_taken(refusal)
 
-    async def _create_and_start(self, order: StartOrder, image: str) -> None:
+    async def _create_and_start(self, order: StartOrder, image: Mapping[str, Any]) -> None:
         """Raises Refused and StartFailed, with nothing left."""
         container = await self._create(order, image)
         if container is None:
@@ -90,11 +91,12 @@ class Starts:
             raise
         await self._table.refresh(container)
 
-    async def _create(self, order: StartOrder, image: str) -> str | None:
+    async def _create(self, order: StartOrder, image: Mapping[str, Any]) -> str | None:
         """The id of the replica's new container; None when an earlier try has started one."""
         labels = Labels.of(order, await self._network.lease(order.replica))
         name = self._names.container(order.replica)
         body = creation(order, labels, image, self._names)
+        body["HostConfig"]["Dns"] = list(self._network.resolvers)
         try:
             return await self._created(name, body)
         except Refused as refused:

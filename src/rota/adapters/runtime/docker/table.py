@@ -7,7 +7,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from rota.adapters.clock import SystemClock
@@ -18,7 +18,7 @@ from rota.adapters.runtime.docker.names import SERVER, Names
 from rota.adapters.runtime.docker.oddities import Oddities
 from rota.adapters.runtime.docker.reruns import Reruns
 from rota.core.names import ReplicaId
-from rota.core.observation import ObservedReplica
+from rota.core.observation import ObservedReplica, Stranger
 from rota.core.spec import Limits
 
 LIST_TIME = 15.0  # seconds that a look may take
@@ -74,6 +74,10 @@ class Table:
         return tuple(self._entries.values())
 
     @property
+    def strangers(self) -> tuple[Stranger, ...]:
+        return self._oddities.strangers
+
+    @property
     def created_only(self) -> tuple[str, ...]:
         """What a daemon has left that ended between the two calls of a start."""
         return tuple(container for container, entry in self._entries.items() if entry.seen.created_only)
@@ -104,14 +108,13 @@ class Table:
         filters = json.dumps({"label": [self._names.filter]})
         listed = await self._client.get("containers/json", {"all": 1, "filters": filters}, timeout=LIST_TIME)
         there = {str(container["Id"]) for container in listed}
-        for container in self._entries.keys() - there:
+        for container in (self._entries.keys() | self._oddities.known) - there:
             self.remove(container, ticket)
         looks = {container: asyncio.ensure_future(self.refresh(container)) for container in sorted(there)}
         await asyncio.gather(*looks.values(), return_exceptions=True)
         for container, look in looks.items():
             if container not in self._entries or not isinstance(look.exception(), EngineLost | Refused):
                 look.result()
-        self._oddities.keep(there)
         self._latest = {one: last for one, last in self._latest.items() if one in there or last > ticket - _REMEMBERED}
 
     async def refresh(self, container: str) -> None:
@@ -133,6 +136,7 @@ class Table:
         if not self._is_news(container, ticket if ticket is not None else next(self._tickets)):
             return
         entry = self._entries.pop(container, None)
+        self._oddities.gone(container)
         for facts in (self._expected, self._stops, self._told):
             facts.pop(container, None)
         if entry is not None:
@@ -150,6 +154,9 @@ class Table:
         labels = self._labels(seen)
         before = self._entries.get(seen.id)
         if labels is None:
+            if before is not None and self._entries.pop(seen.id, None) is not None:
+                self._gone(before.labels.replica)
+                self._wake(before.labels.app)
             return
         expected = self._expected.get(seen.id, (labels.limits,))
         standing = self._reruns.standing(seen.id, seen.started, labels.generation)
@@ -164,7 +171,8 @@ class Table:
             told_to_stop=self._was_told(seen, labels),
         )
         # Limits found at the start may be an earlier daemon's doing, whatever the labels say.
-        self._oddities.look(seen, labels, replica, self._expected.setdefault(seen.id, (replica.limits,)))
+        odd = self._oddities.look(seen, labels, replica, self._expected.setdefault(seen.id, (replica.limits,)))
+        replica = replace(replica, oddities=odd)
         self._entries[seen.id] = Entry(seen, labels, replica)
         if before is None or before.replica != replica:
             self._wake(labels.app)
@@ -178,11 +186,30 @@ class Table:
         except BrokenLabels as broken:
             self._oddities.stranger(seen, str(broken))
             return None
+        if not any(self._signs(seen, labels)):
+            self._oddities.stranger(seen, f"neither the name nor the address of {labels.replica}")
+            return None
         twin = self.entry(labels.replica)
         if twin is not None and twin.seen.id != seen.id:
-            self._oddities.stranger(seen, f"{twin.seen.name} is {labels.replica} already")
-            return None
+            if self._is_truer(twin.seen, seen, labels):
+                self._oddities.stranger(seen, f"{twin.seen.name} is {labels.replica} already")
+                return None
+            del self._entries[twin.seen.id]
+            self._oddities.stranger(twin.seen, f"{seen.name} is {labels.replica}")
         return labels
+
+    def _signs(self, seen: Inspection, labels: Labels) -> tuple[bool, bool]:
+        """What a copy of a container does not have as well: its name and its address. Somebody may have taken one of
+        them from one of ours."""
+        named = seen.name == self._names.container(labels.replica)
+        return named, seen.has_address(self._names.network, labels.address)
+
+    def _is_truer(self, one: Inspection, other: Inspection, labels: Labels) -> bool:
+        """Of two that both say to be this replica; a copy is made after what it is a copy of."""
+        signs = sum(self._signs(one, labels)), sum(self._signs(other, labels))
+        return signs[0] > signs[1] or (
+            signs[0] == signs[1] and _microseconds(one.created) <= _microseconds(other.created)
+        )
 
     def _was_told(self, seen: Inspection, labels: Labels) -> bool:
         return self._told.get(seen.id) == seen.run or self._stops.get(seen.id, 0) >= _microseconds(seen.started)

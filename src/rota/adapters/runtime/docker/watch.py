@@ -7,7 +7,8 @@ import asyncio
 import json
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +19,7 @@ from rota.core.errors import StepFailed
 
 _log = logging.getLogger(__name__)
 FULL_LIST = 30.0  # seconds
+UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)  # what an answer of another shape leads to
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 2.0
 _ACTIONS = ("start", "die", "kill", "oom", "pause", "unpause", "rename", "update", "destroy")
 _BEGINNING = "1"  # before all that an engine still knows
@@ -84,13 +86,16 @@ class Watch:
         while True:
             try:
                 await self._begin()
-                async with self._client.stream("GET", "events", self._filtered(since=self._since)) as events:
+                async with (
+                    self._events(self._filtered(since=self._since)) as events,
+                    self._events(self._moves()) as moves,
+                ):
                     await self._list()
                     self._found()
                     wait = _FIRST_WAIT
-                    await self._follow(events)
-            except (EngineLost, Refused) as error:
-                self._lose(error.message)
+                    await self._follow(self._read(events), self._read_moves(moves))
+            except (StepFailed, *UNREADABLE) as error:
+                self._lose(_why(error))
                 await asyncio.sleep(wait)
                 wait = min(_LONGEST_WAIT, wait * 2)
 
@@ -102,29 +107,44 @@ class Watch:
         now = str((await self._client.get("info"))["SystemTime"])
         self._since = _written(round(datetime.fromisoformat(now).timestamp() * 1e9))
         past = self._filtered(since=_BEGINNING, until=self._since)
-        async with self._client.stream("GET", "events", past) as events:
+        async with self._events(past) as events:
             async for event in events:
-                self._heed(event)
+                with suppress(*UNREADABLE):
+                    self._heed(event)
 
-    async def _follow(self, events: AsyncIterator[Any]) -> None:
-        """Until the events end, with a full list every now and then."""
-        reader = asyncio.create_task(self._read(events))
+    async def _follow(self, *readings: Coroutine[Any, Any, None]) -> None:
+        """Until events end, with a full list every now and then."""
+        readers = {asyncio.create_task(reading) for reading in readings}
         try:
-            while not reader.done():
-                await asyncio.wait({reader}, timeout=FULL_LIST)
-                if not reader.done():
+            while not any(reader.done() for reader in readers):
+                done, _ = await asyncio.wait(readers, timeout=FULL_LIST, return_when=asyncio.FIRST_COMPLETED)
+                if not done:
                     await self._list()
-            reader.result()
+            for reader in readers:
+                if reader.done():
+                    reader.result()
         finally:
-            reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)
+            for reader in readers:
+                reader.cancel()
+            await asyncio.gather(*readers, return_exceptions=True)
 
     async def _read(self, events: AsyncIterator[Any]) -> None:
         async for event in events:
-            self._since = _written(int(event["timeNano"]))
-            self._heed(event)
-            if event["Action"] != "destroy":
-                self._ask(str(event["Actor"]["ID"]))
+            try:
+                self._since = _written(int(event["timeNano"]))
+                self._heed(event)
+                if event["Action"] != "destroy":
+                    self._ask(str(event["Actor"]["ID"]))
+            except UNREADABLE as error:  # read again from here it would be no better
+                _log.warning("an event of the Docker engine is passed over (%r): %s", error, event)
+
+    async def _read_moves(self, moves: AsyncIterator[Any]) -> None:
+        """Somebody takes a container out of the own network, or puts one in: that is the network's event."""
+        async for event in moves:
+            with suppress(*UNREADABLE):
+                container = str(event["Actor"]["Attributes"]["container"])
+                if any(entry.seen.id == container for entry in self._table.entries):
+                    self._ask(container)
 
     def _heed(self, event: Mapping[str, Any]) -> None:
         container, attributes = str(event["Actor"]["ID"]), event["Actor"]["Attributes"]
@@ -153,12 +173,19 @@ class Watch:
     async def _refresh(self, container: str) -> None:
         try:
             await self._table.refresh(container)
-        except (EngineLost, Refused) as error:
+        except (EngineLost, Refused, *UNREADABLE) as error:
             _log.info("container %s could not be looked at, the next full list does: %s", container[:12], error)
 
     async def _list(self) -> None:
         await self._look(await self._client.get("info"))
         await self._table.list_all()
+
+    def _events(self, params: Mapping[str, str]) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
+        return self._client.stream("GET", "events", params)
+
+    def _moves(self) -> dict[str, str]:
+        filters = {"type": ["network"], "network": [self._names.network], "event": ["connect", "disconnect"]}
+        return {"filters": json.dumps(filters), "since": self._since}
 
     def _filtered(self, **period: str) -> dict[str, str]:
         filters = {"type": ["container"], "label": [self._names.filter], "event": list(_ACTIONS)}
@@ -178,6 +205,13 @@ class Watch:
         was_there, self._lost = not self._lost, reason
         if was_there:
             self._wake_all()
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, StepFailed):
+        return error.message
+    _log.error("an answer of the Docker engine is not as it should be", exc_info=error)
+    return f"the Docker engine gives an answer that cannot be understood ({error!r})"
 
 
 def _written(nanoseconds: int) -> str:

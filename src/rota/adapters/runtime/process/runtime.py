@@ -34,7 +34,7 @@ from rota.core.capacity import Amount
 from rota.core.errors import StartFailed, StepFailed
 from rota.core.fitness import RuntimeKind
 from rota.core.names import ReplicaId
-from rota.core.observation import Artefact, ObservedReplica
+from rota.core.observation import Artefact, ObservedReplica, Stranger
 from rota.core.spec import Limits
 from rota.ports.runtime import ReleaseOrder, StartOrder
 from rota.ports.source import Sources
@@ -117,6 +117,10 @@ class ProcessRuntime:
         replicas = {labels.replica: observed(child, labels, self._clock) for child, labels in self._replicas(app)}
         return replicas, dict(self._artefacts.known)
 
+    def strangers(self) -> tuple[Stranger, ...]:
+        """None: the keeper knows its own children, and nothing else looks like them."""
+        return ()
+
     def on_change(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)
 
@@ -194,6 +198,10 @@ class ProcessRuntime:
         # Replicas are in or below the groups that can be made, else in the daemon's own.
         groups = self._cgroups.roots or map(Path, directories(_OWN_CGROUPS, self._cgroup_mount))
         return LocalMachine(tuple(groups), mount=self._cgroup_mount).size()
+
+    @property
+    def bridge(self) -> None:
+        """Replicas have no network of their own."""
 
     def namespace_of(self, replica: ReplicaId) -> int | None:
         """None: replicas listen in the machine's own network namespace."""

@@ -1,4 +1,5 @@
-"""A zone outside, kept by RFC 2136 updates; fulfils the Dns port. Made by the composition root, one a zone.
+"""A zone outside, kept by RFC 2136 updates (zone) or a provider's API (hosted); fulfils the Dns port. Made by the
+composition root, one a zone.
 
 What the zone has of an app is read in the background: when the app comes up, after each change, and every 30 s, so that
 what somebody else changed is seen (and repaired by the engine). Nothing is touched that no claim names."""
@@ -7,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-
-from dns.update import UpdateMessage
+from typing import Protocol
 
 from rota.adapters.dns.caches import LONGEST_TTL, Caches
 from rota.adapters.dns.claims import Claim, HostState
-from rota.adapters.dns.settings import ZoneSettings
+from rota.adapters.dns.settings import HostedSettings, ZoneSettings
 from rota.adapters.dns.zone import Changed, Zone
 from rota.core.errors import StepFailed
 from rota.core.names import ReplicaId
@@ -23,6 +23,7 @@ from rota.core.observation import Address, DnsEntry, ObservedDns, Published
 
 LOOK_AGAIN = 30.0  # seconds: as often as everything else is observed in full
 FIRST_RETRY = 1.0  # seconds before a server that failed is asked again; doubles up to LOOK_AGAIN
+_UNREAD = "it has not been read yet"
 _TRIES = 3  # at an update that met somebody else's
 
 States = Mapping[str, HostState]
@@ -40,7 +41,7 @@ class _App:
     published: Mapping[ReplicaId, Published] = field(default_factory=dict)
     ttl: float = 0.0
     caches: Caches = field(default_factory=Caches)
-    trouble: str = "it has not been read yet"
+    trouble: str = _UNREAD
     failures: int = 0
     due: float = 0.0
     asked: float = field(default_factory=lambda: asyncio.get_running_loop().time())
@@ -56,15 +57,47 @@ class _App:
                 log.warning("%s has a TTL of %g s: rota waits for %g s of them", host, max(ttls), LONGEST_TTL)
 
 
+class Changes(Protocol):
+    """Changes of some names: ``send`` makes them if the names are still as expected, else it raises Changed."""
+
+    def expect(self, host: str, state: HostState) -> None: ...
+
+    def claim(self, host: str, claim: Claim) -> None: ...
+
+    def add(self, host: str, record: str) -> None: ...
+
+    def give_up(self, host: str, claims: Iterable[Claim], records: Iterable[str]) -> None: ...
+
+    async def send(self) -> None: ...
+
+
+class Server(Protocol):
+    """Whoever has the zone. Calls raise StepFailed."""
+
+    def has(self, host: str) -> bool: ...
+
+    def holds(self, ttl: float | None) -> bool: ...
+
+    async def state(self, host: str, owner: str) -> HostState: ...
+
+    def update(self) -> Changes: ...
+
+
 class ZoneDns:
     """``owner`` names this server in its claims, for ever. Open between ``open`` and ``close``."""
 
-    def __init__(self, settings: ZoneSettings, owner: str, look_again: float = LOOK_AGAIN) -> None:
+    def __init__(
+        self,
+        settings: ZoneSettings | HostedSettings,
+        owner: str,
+        look_again: float = LOOK_AGAIN,
+        server: Server | None = None,
+    ) -> None:
         self.name = settings.zone
         self._settings = settings
         self._owner = owner
         self._look_again = look_again
-        self._zone = Zone(settings)
+        self._zone = server or server_of(settings)
         self._apps: dict[str, _App] = {}
         self._wakes: list[Callable[[str], None]] = []
         self._new = asyncio.Event()
@@ -89,14 +122,15 @@ class ZoneDns:
         known = self._apps.get(app)
         if known is None and not ours:
             return None
-        if known is None or not ours <= known.hosts:
-            before = known or _App(frozenset())
-            known = self._apps[app] = _App(ours | before.hosts, before.published)
+        if known is None:
+            known = self._apps[app] = _App(frozenset())
+        if not ours <= known.hosts:
+            known.hosts, known.trouble, known.due = known.hosts | ours, _UNREAD, 0.0
             self._new.set()
         known.asked = asyncio.get_running_loop().time()
         if not ours and not known.published:
             return None
-        ttl = max(known.ttl, known.caches.longest, self._settings.ttl)
+        ttl = max(known.ttl, known.caches.longest, self._settings.ttl) + self._settings.propagation
         required = self._settings.failure == "block"
         shared = bool(self._settings.addresses)
         return ObservedDns(dict(known.published), ours, ttl, required, known.trouble, shared)
@@ -134,7 +168,7 @@ class ZoneDns:
             if not any(changes):
                 return states
             try:
-                await self._zone.send(update)
+                await update.send()
             except Changed:
                 continue
             finally:
@@ -146,7 +180,7 @@ class ZoneDns:
             return after
         raise StepFailed(f"{self.name}: somebody else changes the same names all the time")
 
-    def _put(self, update: UpdateMessage, host: str, state: HostState, replica: ReplicaId, claim: Claim | None) -> bool:
+    def _put(self, update: Changes, host: str, state: HostState, replica: ReplicaId, claim: Claim | None) -> bool:
         """Adds what is to be done about one name; returns whether there is anything. Raises StepFailed for a name that
         is not ours."""
         before = [one for one in state.claims if one.replica == replica]
@@ -154,15 +188,15 @@ class ZoneDns:
             return False
         if claim is not None:
             _refuse_taken(host, state, claim)
-        self._zone.expect(update, host, state)
+        update.expect(host, state)
         if claim is None:
-            self._zone.give_up(update, host, before, state.made(replica))
+            update.give_up(host, before, state.made(replica))
             return True
         # All of ours are made again: one record's TTL is that of its whole set, which keeps what it had.
-        self._zone.give_up(update, host, before, state.ours)
+        update.give_up(host, before, state.ours)
         for record in {one for other in state.without(replica) for one in other.records} - set(claim.records):
-            self._zone.add(update, host, record)
-        self._zone.claim(update, host, claim)
+            update.add(host, record)
+        update.claim(host, claim)
         return True
 
     async def _states(self, hosts: frozenset[str]) -> States:
@@ -173,7 +207,7 @@ class ZoneDns:
 
     def _is_whole(self, state: HostState, claim: Claim) -> bool:
         right = set(claim.records) == set(self._records(claim.address))
-        return right and all(state.ttls.get(record) == self._settings.ttl for record in claim.records)
+        return right and all(self._zone.holds(state.ttls.get(record)) for record in claim.records)
 
     # What is seen
 
@@ -245,6 +279,16 @@ class ZoneDns:
         for claim in wanted.values():
             shown[replica] = Published(claim.address, frozenset(wanted))
         known.published = shown
+
+
+def server_of(settings: ZoneSettings | HostedSettings) -> Server:
+    """Raises Missing when what it needs is not here."""
+    if isinstance(settings, ZoneSettings):
+        return Zone(settings)
+    # An extra, and slow to import.
+    from rota.adapters.dns.hosted import HostedZone
+
+    return HostedZone(settings)
 
 
 def _refuse_taken(host: str, state: HostState, claim: Claim) -> None:

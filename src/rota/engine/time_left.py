@@ -1,0 +1,71 @@
+"""The time that rollouts under way still take, by the forecast that rota plan makes; owns what was reckoned last. Asked
+by the engine's face whenever somebody watches.
+
+Nobody who watches makes the daemon busy: it reckons at most once a second, and rests twenty times as long as that
+took."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from rota.core import durations
+from rota.core.forecast import seconds_left
+from rota.core.names import RolloutId
+from rota.core.observation import Observation
+from rota.core.rollout import Phase, Rollout
+from rota.core.state import AppState
+from rota.engine.planner import EVENTS_READ
+from rota.engine.reconciler import Reconciler
+from rota.ports.clock import Clock
+from rota.ports.store import Store
+
+_AGAIN_AFTER = 1.0  # seconds
+_REST = 20.0  # times what a reckoning took
+
+
+@dataclass(frozen=True)
+class _Reckoned:
+    """``lengths`` are measured anew when another slot is done."""
+
+    rollout: RolloutId
+    phase: Phase
+    done: int
+    lengths: durations.Durations
+    at: float
+    again_at: float
+    seconds: float | None
+
+
+class TimeLeft:
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._last: dict[str, _Reckoned] = {}
+
+    async def of(self, app: Reconciler) -> float | None:
+        """Seconds to the end of the app's rollout; None when none is under way, or it waits for a person."""
+        rollout, observed = app.state.recorded.running_rollout, app.observation
+        if rollout is None or observed is None:
+            self._last.pop(app.state.name, None)
+            return None
+        last, now = self._last.get(app.state.name), self._clock.now()
+        if last is None or (last.rollout, last.phase) != (rollout.id, rollout.phase) or now >= last.again_at:
+            last = self._last[app.state.name] = await self._reckon(app.state, observed, rollout, last)
+        return None if last.seconds is None else max(0.0, last.at + last.seconds - now)
+
+    async def _reckon(
+        self, state: AppState, observed: Observation, rollout: Rollout, last: _Reckoned | None
+    ) -> _Reckoned:
+        done = sum(taken.finished_at is not None for taken in rollout.taken.values())
+        lengths = last.lengths if last is not None and (last.rollout, last.done) == (rollout.id, done) else None
+        began = time.perf_counter()
+        if lengths is None:
+            events = await self._store.events(app=state.name, after=-1, limit=EVENTS_READ)
+            lengths = durations.measured(events, state.releases)
+        now = self._clock.now()
+        # Beside the loops: a forecast of many replicas takes its time.
+        seconds = await asyncio.to_thread(seconds_left, state, observed, lengths, now)
+        again_at = now + max(_AGAIN_AFTER, _REST * (time.perf_counter() - began))
+        return _Reckoned(rollout.id, rollout.phase, done, lengths, now, again_at, seconds)

@@ -1,0 +1,151 @@
+"""What people and machines do to a Docker engine behind rota's back, on an engine of these tests' own: the app is as it
+is to be again within 30 s, and no GET is lost where another replica lives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from tests.e2e.scenario import HELLO, Hello, nothing_lost
+from tests.e2e.site import Containers, ServerAt
+
+from rota.testing.docker import DockerEngine, docker_engine
+from rota.testing.load import LoadProcess
+
+pytestmark = [pytest.mark.load, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+
+WITHIN = 30.0  # seconds
+LIGHT = {"rate": 100.0, "post_share": 0.0, "slow_share": 0.0}
+
+
+@pytest.fixture(scope="module")
+def engine(component: Callable[[str], Path]) -> Iterator[DockerEngine]:
+    """One that is stopped and started again."""
+    component("haproxy")
+    component("docker-engine")
+    component("docker")
+    with docker_engine() as made:
+        made.import_hello(HELLO)
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def app(engine: DockerEngine) -> AsyncIterator[Hello]:
+    async with ServerAt(Containers(engine)) as server:
+        hello = Hello(server, replicas=3, resources={"memory": "128MiB"})
+        await hello.deploy_ok()
+        yield hello
+
+
+@pytest.mark.feature("W1", "W2")
+@pytest.mark.parametrize(
+    "words", [("rm", "-f"), ("stop",), pytest.param(("kill",), marks=pytest.mark.full)], ids=" ".join
+)
+async def test_one_that_is_ended_by_hand_is_replaced(words: tuple[str, ...], app: Hello, engine: DockerEngine) -> None:
+    async with light_load(app) as load:
+        victim = (await app.ready())[0]
+        await engine.cli(*words, await container(engine, victim))
+        await replaced(app, victim)
+        nothing_lost(await load.stop())
+
+
+@pytest.mark.feature("W1", "H8")
+async def test_one_that_runs_out_of_memory_is_replaced_and_says_so(app: Hello) -> None:
+    async with light_load(app) as load:
+        victim = (await app.server.replicas(app.name))[0]
+        host, _, port = victim["address"].rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /memory?mib=512 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        assert b"200" not in await reader.read()
+        writer.close()
+        await replaced(app, victim["id"])
+        nothing_lost(await load.stop())
+    events = (await app.server.get(f"/api/v1/events?app={app.name}&limit=1000"))["events"]
+    reasons = [event["reason"] for event in events if event["replica"] == victim["id"] and event["kind"] == "failure"]
+    assert any("memory" in reason and "128 MiB" in reason for reason in reasons), reasons
+
+
+@pytest.mark.feature("W1", "R4")
+async def test_all_are_back_after_a_restart_of_the_engine_that_ended_them(app: Hello, engine: DockerEngine) -> None:
+    await restarted(app, engine)
+
+
+@pytest.mark.full
+@pytest.mark.feature("W1", "R4")
+async def test_nobody_notices_a_restart_of_the_engine_with_live_restore(app: Hello, engine: DockerEngine) -> None:
+    await restarted(app, engine, live_restore=True)
+    async with light_load(app) as load:
+        before = await app.ready()
+        await asyncio.to_thread(engine.restart)
+        await app.server.until(app.server.is_ready, WITHIN)
+        assert await app.ready() == before
+        await app.order("restart")  # it can be worked with
+        nothing_lost(await load.stop())
+    await restarted(app, engine)
+
+
+@pytest.mark.feature("H12")
+async def test_what_was_done_by_hand_is_shown_where_people_look(app: Hello, engine: DockerEngine) -> None:
+    await app.settled(3, WITHIN)
+    first = (await app.ready())[0]
+    ours = await container(engine, first)
+    options = [
+        word
+        for name, value in {"rota.server": await server_of(engine, ours), "rota.app": app.name}.items()
+        for word in ("--label", f"{name}={value}")
+    ]
+    await engine.cli("update", "--restart", "always", ours)
+    await engine.cli("run", "-d", "--name", "somebodys", "--network", "none", *options, "test/busybox:1")
+    sentence = "got the restart policy always by hand"
+
+    async def shown() -> bool:
+        doctor = (await app.server.cli("doctor", app.name)).out
+        return "container somebodys has this server's label" in doctor and sentence in doctor
+
+    await app.server.until(shown, WITHIN)
+    assert [one["id"] for one in await app.server.replicas(app.name) if sentence in one["reason"]] == [first]
+    await engine.cli("rm", "-f", ours)
+    await replaced(app, first)
+    assert sentence not in (await app.server.cli("doctor", app.name)).out
+    await engine.cli("rm", "-f", "somebodys")  # it is there: rota has left it alone
+
+
+async def restarted(app: Hello, engine: DockerEngine, *, live_restore: bool = False) -> None:
+    """It is the daemon that goes down that decides what becomes of its containers: this one ends them. The next one has
+    ``live_restore``."""
+    before = await app.ready()
+    engine.live_restore = live_restore
+    await asyncio.to_thread(engine.restart)
+    await app.server.until(lambda: all_new(app, before), WITHIN)
+
+
+@asynccontextmanager
+async def light_load(app: Hello) -> AsyncIterator[LoadProcess]:
+    await app.settled(3, WITHIN)
+    async with app.load(**LIGHT) as load:
+        yield load
+
+
+async def container(engine: DockerEngine, replica: str) -> str:
+    return await engine.cli("ps", "-q", "--filter", f"label=rota.replica={replica}")
+
+
+async def server_of(engine: DockerEngine, name: str) -> str:
+    return await engine.cli("inspect", "--format", '{{index .Config.Labels "rota.server"}}', name)
+
+
+async def replaced(app: Hello, victim: str) -> None:
+    async def holds() -> bool:
+        ready = await app.ready()
+        return victim not in ready and len(ready) == 3
+
+    await app.server.until(holds, WITHIN)
+
+
+async def all_new(app: Hello, before: list[str]) -> bool:
+    ready = await app.ready()
+    return len(ready) == 3 and not set(ready) & set(before)
