@@ -9,7 +9,7 @@ from rota.core import order as o
 from rota.core.diagnosis import Finding, Level, of_app, of_connections, of_dns, of_letters, of_strangers
 from rota.core.names import ReplicaId
 from rota.core.notice import Letter, Notice, Topic
-from rota.core.observation import Connections, Counters, Stranger
+from rota.core.observation import Connections, Counters, Open, Stranger
 from rota.testing.dns import FakeDns
 from rota.testing.runtime import Faults
 from rota.testing.simulation import Simulation
@@ -134,6 +134,7 @@ def test_notices_that_were_not_sent_are_counted_by_address() -> None:
 
 
 def test_old_processes_of_haproxy_are_named_and_what_ended_with_them() -> None:
+    assert Open(requests=1, tcp=2) + Open(answers=3, websockets=4) == Open(1, 3, 4, 2)
     assert of_connections(Connections()) == ()
     (few,) = of_connections(Connections(old_processes=1))
     assert few.level is Level.OK

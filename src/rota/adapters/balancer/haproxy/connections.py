@@ -48,12 +48,15 @@ class Connections:
     async def let_go(self, pid: int, note: Callable[[Mapping[str, int]], Awaitable[None]]) -> None:
         """Ends the long connections of an old process, share by share; ``note`` is told how many of each backend before
         they end. Raises NotAnswering."""
+        ended: set[str] = set()  # HAProxy lists one for a moment after it was told to end it
         for left in range(_SHARES, 0, -1):
-            long = [session for session in await self._old.sessions(pid) if session.age >= _LEAST_AGE]
+            there = [session for session in await self._old.sessions(pid) if session.id not in ended]
+            long = [session for session in there if session.age >= _LEAST_AGE]
             share = long[: -(-len(long) // left)]
             await note(Counter(session.backend for session in share if session.backend and not session.passed))
             for session in share:
                 await self._old.end(pid, session)
+                ended.add(session.id)
             if len(long) == len(share):
                 return
             await asyncio.sleep(_EVERY)
