@@ -215,7 +215,7 @@ class _Server:
         self._supervisor = Supervisor(
             runtime=self._runtime,
             balancer=self._balancer,
-            prober=SocketProber(self._runtime.pids_of, self._runtime.namespace_of),
+            prober=SocketProber(self._runtime.pids_of, self._runtime.namespace_of, self._runtime.exec),
             connections=SocketConnections(self._runtime.namespace_of, self._balancer.pids),
             logs=self._runtime.logs,
             store=store,
@@ -233,6 +233,7 @@ class _Server:
             usage=self._runtime,
             balancer=self._balancer,
             logs=self._runtime.logs,
+            exec=self._runtime.exec,
             clock=self._clock,
             notifier=self._notifier,
             about=self._about,

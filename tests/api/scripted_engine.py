@@ -14,6 +14,7 @@ from typing import Any
 import uvicorn
 
 from rota.api import create_api
+from rota.core.errand import Errand
 from rota.core.errors import Conflict, NotFound, RotaError
 from rota.core.order import Order, Scale
 from rota.core.steering import Pace, Skip
@@ -66,6 +67,9 @@ class ScriptedEngine:
     def __init__(self) -> None:
         self.sources = MemorySources()
         self.orders: list[tuple[str, Order]] = []
+        self.errands: list[tuple[str, Errand]] = []
+        self.cancelled = 0
+        self.came_of_it: View = {"exit_code": 0, "timed_out": False, "output": "", "cut": False}
         self.planned: list[tuple[str, Order]] = []
         self.ending: View = {"phase": "succeeded", "reason": "", "receipt": RECEIPT}
         self.held = False
@@ -147,6 +151,18 @@ class ScriptedEngine:
             raise self.not_ready
 
     # commands
+
+    async def exec(self, app: str, errand: Errand) -> View:
+        if self.failure:
+            raise self.failure
+        self.errands.append((app, errand))
+        try:
+            while self.held:
+                await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return {"app": app, "replica": errand.replica or "hello-1"} | self.came_of_it
 
     async def begin(self, app: str, order: Order) -> View:
         if self.failure:

@@ -13,6 +13,7 @@ from tests.api.scripted_engine import RECEIPT, ScriptedEngine, Served
 from tests.cli.rota_command import RotaCommand
 
 from rota.cli import wording
+from rota.core.errand import Errand
 
 MIB = 2**20
 
@@ -59,6 +60,26 @@ def test_the_policy_flags_reach_the_server(rota: RotaCommand, engine: ScriptedEn
         "failure_action": "pause",
         "remove_from_dns": True,
     }
+
+
+def test_a_command_in_a_replica_passes_on_its_output_and_its_code(rota: RotaCommand, engine: ScriptedEngine) -> None:
+    engine.came_of_it |= {"exit_code": 3, "output": "no newline"}
+    ended = rota("exec", "hello", "--replica", "hello-2", "--", "ls", "-l", "--json")
+    assert (ended.code, ended.out, ended.err) == (3, "no newline", "")
+    assert engine.errands[0] == ("hello", Errand(command=("ls", "-l", "--json"), replica="hello-2"))
+    rota("exec", "hello", "ls", "-l")  # as people write it
+    assert engine.errands[1][1].command == ("ls", "-l")
+    assert json.loads(rota("exec", "--json", "hello", "--", "ls").out)["exit_code"] == 3
+
+
+def test_a_command_that_was_killed_or_wrote_too_much_says_so(rota: RotaCommand, engine: ScriptedEngine) -> None:
+    engine.came_of_it |= {"exit_code": None, "timed_out": True, "cut": True}
+    ended = rota("exec", "--timeout", "2s", "hello", "--", "sleep", "9")
+    assert ended.code == 6
+    assert "its output was longer: this is the end of it" in ended.err
+    assert "the command did not end within 2s in hello-1 and was killed" in ended.err
+    refused = rota("exec", "--timeout", "soon", "hello", "--", "sleep", "9")
+    assert (refused.code, refused.err.count("--timeout: 0.1 s to 1 h is allowed")) == (2, 1)
 
 
 def test_dns_is_listed_with_its_troubles(rota: RotaCommand) -> None:

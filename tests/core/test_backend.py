@@ -23,6 +23,8 @@ def test_a_release_with_the_same_settings_shares_the_pool() -> None:
 def test_another_check_needs_another_pool() -> None:
     assert backend_of(spec()).name != backend_of(spec(health_check_path="/health")).name
     assert backend_of(spec()).name != backend_of(spec(health_check={"fall": 5})).name
+    plain, strict = ({"path": "/health"}, {"path": "/health", "expect_body": "ok"})
+    assert backend_of(spec(health_check=plain)).name != backend_of(spec(health_check=strict)).name
 
 
 def test_a_sticky_app_needs_a_pool_for_its_cookie() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from rota.core.names import ReplicaId
 from rota.core.observation import ObservedReplica, ProbeHistory, RunState
-from rota.core.readiness import Stage, readiness
+from rota.core.readiness import Health, Stage, health, readiness
 from rota.core.rollout import Cause
 from rota.testing.simulation_history import spec_of
 
@@ -33,6 +33,23 @@ def test_a_replica_starts_warms_and_is_ready(
 ) -> None:
     found = readiness(SPEC, REPLICA, seen, now)
     assert (found.stage, found.until) == (stage, until)
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        (None, Health.UNKNOWN),
+        (ProbeHistory("another run", 100.0, fails=9), Health.UNKNOWN),
+        (ProbeHistory("run", 100.0, 101.0, passes=1), Health.UNKNOWN),
+        (ProbeHistory("run", 100.0, 101.0, passes=2), Health.PASSES),
+        (ProbeHistory("run", 100.0, 101.0, fails=2), Health.UNKNOWN),
+        (ProbeHistory("run", 100.0, 101.0, fails=3), Health.FAILS),
+    ],
+)
+def test_its_health_is_known_after_so_many_checks_in_a_row(seen: ProbeHistory | None, expected: Health) -> None:
+    asked = spec_of(health_check={"type": "exec", "command": ["check"]})
+    assert health(asked, REPLICA, seen) is expected
+    assert health(SPEC, REPLICA, seen) is Health.UNASKED
 
 
 def test_one_that_never_listens_has_timed_out() -> None:

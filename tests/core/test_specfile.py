@@ -60,7 +60,7 @@ port: "8080"
 deployment_strategy: rolling
 domains:
   - domain: Shop.Example.org
-health_check: {type: http, path: /health, interval: 1s, fall: 2}
+health_check: {type: http, path: /health, expect_body: 200, interval: 1s, fall: 2}
 min_ready_seconds: 5
 command: [gunicorn, -b, "127.0.0.1:$PORT", app]
 resources: {cloudlets: 4}
@@ -71,6 +71,7 @@ restart: {give_up: true, delay: 2}
     assert spec.hosts == ("shop.example.org",)
     assert spec.port == 8080
     assert spec.check_path == "/health"
+    assert spec.check.expect_body == "200"
     assert (spec.rollout.mode, spec.rollout.order) == (Mode.SEQUENTIAL, Order.STOP_FIRST)
     assert (spec.rollout.parallelism, spec.rollout.delay) == ("25%", 0.5)
     assert spec.rollout.failure_action is FailureAction.PAUSE
@@ -161,6 +162,68 @@ restart: {give_up: true, delay: 2}
         ),
         (GOOD + "min_ready_seconds: 601", "rota.yaml:3:20: min_ready_seconds: 0 to 600 seconds are allowed, not 601"),
         (GOOD + "health_check_path: health", "rota.yaml:3:20: health_check_path: a path is expected that begins with"),
+        (
+            GOOD + "health_check: {interval: 0}",
+            "rota.yaml:3:26: health_check.interval: 0.1 to 3600 seconds are allowed, not 0",
+        ),
+        (
+            GOOD + "health_check: {start_interval: 0}",
+            "rota.yaml:3:32: health_check.start_interval: 0.01 to 60 seconds are allowed, not 0",
+        ),
+        (
+            GOOD + "health_check: {expect_body: ok}",
+            "rota.yaml:3:29: health_check.expect_body: give the path too whose answer has it, such as path: /health",
+        ),
+        (
+            GOOD + "health_check: {type: tcp, expect_body: ok}",
+            "rota.yaml:3:40: health_check.expect_body: only an HTTP answer has a body; type: tcp asks for none",
+        ),
+        (
+            GOOD + 'health_check: {path: /, expect_body: "a\\nb"}',
+            "rota.yaml:3:38: health_check.expect_body: a text on one line is expected, without control characters",
+        ),
+        (GOOD + 'health_check: {path: /, expect_body: ""}', "rota.yaml:3:38: health_check.expect_body: it is empty"),
+        (
+            GOOD + "health_check: {path: /, expect_body: " + "x" * 257 + "}",
+            "rota.yaml:3:38: health_check.expect_body: too long: 256 is the most",
+        ),
+        (
+            GOOD + "health_check: {type: exec}",
+            'rota.yaml:3:15: the key "command" is missing',
+        ),
+        (
+            GOOD + "health_check: {type: exec, command: curl -f x}",
+            'rota.yaml:3:37: health_check.command: a list of words is expected, such as ["curl", "-f", "x"]; no',
+        ),
+        (GOOD + "health_check: {command: []}", "rota.yaml:3:25: health_check.command: it is empty"),
+        (
+            GOOD + "health_check: {type: tcp, command: [x]}",
+            "rota.yaml:3:36: health_check.command: only type: exec runs a command, and type: tcp is given",
+        ),
+        (
+            GOOD + "health_check: {command: [x], path: /}",
+            "rota.yaml:3:36: health_check.path: only type: http asks for a path",
+        ),
+        (
+            GOOD + "health_check: {type: none, path: /}",
+            "rota.yaml:3:34: health_check.path: only type: http asks for a path",
+        ),
+        (
+            GOOD + "health_check: {type: grpc, path: /}",
+            "rota.yaml:3:34: health_check.path: only type: http asks for a path",
+        ),
+        (
+            GOOD + "health_check: {service: shop.Orders}",
+            "rota.yaml:3:25: health_check.service: only type: grpc asks for a service; add that",
+        ),
+        (
+            GOOD + "health_check_path: /\nhealth_check: {command: [x], expect_body: ok}",
+            "rota.yaml:4:43: health_check.expect_body: only an HTTP answer has a body; type: exec asks for none",
+        ),
+        (
+            GOOD + "health_check: {type: ping}",
+            "rota.yaml:3:22: health_check.type: http, tcp, exec, grpc or none is expected",
+        ),
         (GOOD + "stop_signal: KILL", "rota.yaml:3:14: stop_signal: SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1 or"),
         (GOOD + "user: Root!", "rota.yaml:3:7: user: 'Root!' is not a user name"),
         (GOOD + "rollout: fast", "rota.yaml:3:10: rollout: a section of keys is expected (mode, "),

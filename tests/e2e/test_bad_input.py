@@ -75,6 +75,7 @@ def refused(answer: Answer, code: int, *words: str) -> str:
         ("- name: x\n", "rota.yaml:1:1: "),
         (GOOD + "rollout: {{delay: 301}}\n", "rota.yaml:3:18: rollout.delay: a delay is 0 to 300 seconds, not 301"),
         (GOOD + "min_ready_seconds: 601\n", "rota.yaml:3:20: min_ready_seconds: 0 to 600 seconds are allowed, not 601"),
+        (GOOD + "health_check: {{interval: 0}}\n", "rota.yaml:3:26: health_check.interval: 0.1 to 3600 seconds are"),
         ('name: "a\\nb"\ncommand: [x]\n', "rota.yaml:1:7: name: "),
         (GOOD + 'domains: [{{domain: "a\\nb"}}]\n', "rota.yaml:3:20: domains.domain: 'a\\nb' is not a domain name"),
         (GOOD + "image: Nginx:\n", "rota.yaml:3:"),

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from tests.e2e import moods
 from tests.e2e.scenario import FULL, Hello, nothing_lost
 from tests.e2e.site import ServerAt, Site
 
@@ -92,6 +93,12 @@ async def wait_for_it(app: Hello) -> None:
 
 async def fall_ill(app: Hello) -> None:
     await tell((await app.server.replicas(app.name))[0], "/health/off")
+
+
+async def fall_ill_by_command(app: Hello) -> None:
+    await app.deploy_ok(health_check=moods.CHECK, rollout={"monitor": 0})
+    replica = (await app.server.replicas(app.name))[0]["id"]
+    moods.set_mood(await app.server.site.pid(app.server, replica), "fails")
 
 
 async def fall_ill_together(app: Hello) -> None:
@@ -193,6 +200,7 @@ LOSSY: Mapping[str, Scenario] = {
     "CloseGap": simultaneous,
     "CutConnections": cut,
     "HoldRepair": fall_ill_together,
+    "SuspendServer": fall_ill_by_command,
     "UnrouteApp": remove,
     "DeleteReleases": remove,
     "ForgetApp": remove,

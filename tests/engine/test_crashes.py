@@ -116,6 +116,14 @@ async def _ill(world: World) -> None:
     world.balancer.set_server(ReplicaId("web-1"), up=False, check="HTTP 503")
 
 
+async def _ill_by_command(world: World) -> None:
+    """As only the daemon can see it."""
+    often = {"interval": 0.1, "fast_interval": 0.05, "start_interval": 0.01, "fall": 2}
+    await world.order(o.Deploy(spec=quick(health_check={"type": "exec", "command": ["check"], **often})))
+    await world.until_over()
+    world.runtime.ill[world.running()[0].id] = "the check's command ended with exit code 1"
+
+
 async def _all_ill(world: World) -> None:
     for name in ("web-1", "web-2"):
         world.balancer.set_server(ReplicaId(name), up=False)
@@ -164,6 +172,7 @@ WHERE: dict[str, Scenario] = {
     "FinishSlot": _restart,
     "AdoptReplica": _stray,
     "FailReplica": _bad_deploy,
+    "SuspendServer": _ill_by_command,
     "NoteHealth": _ill,
     "NoteRefusal": _limits_below_use,
     "HoldRepair": _all_ill,

@@ -13,6 +13,7 @@ from rota.adapters.source import ArchiveDirectory
 from rota.core import order as o
 from rota.core.capacity import KEPT_BACK, Amount
 from rota.core.diagnosis import Finding, Level
+from rota.core.errand import Errand
 from rota.core.errors import CapacityError, Missing, NotFound, SpecError, StalePlan
 from rota.core.names import ReplicaId
 from rota.core.observation import Counters
@@ -23,6 +24,7 @@ from rota.engine.engine import Engine
 from rota.engine.statistics import Statistics
 from rota.ports.usage import Reading
 from rota.testing.balancer import FakeBalancer
+from rota.testing.exec import FakeExec
 from rota.testing.notifier import FakeNotifier
 
 
@@ -48,6 +50,7 @@ def engine(world: World, tmp_path: Path) -> Engine:
         usage=world.runtime,
         balancer=world.balancer,
         logs=world.runtime,
+        exec=FakeExec(world.runtime),
         clock=world.clock,
         notifier=FakeNotifier(),
         about=dict,
@@ -55,6 +58,21 @@ def engine(world: World, tmp_path: Path) -> Engine:
         http="127.0.0.1:8080",
         on_shutdown=lambda keep_apps: None,
     )
+
+
+async def test_a_command_runs_in_the_replica_that_is_named_or_in_one_that_serves(world: World, engine: Engine) -> None:
+    await engine.begin("web", o.Deploy(spec=quick()))
+    await world.until_over()
+    first = await engine.exec("web", Errand(command=("env",)))
+    assert (first["replica"], first["exit_code"], first["timed_out"]) == ("web-1", 0, False)
+    world.balancer.set_server(ReplicaId("web-1"), up=False)
+    await world.until(lambda: (engine.replicas("web")["replicas"][0]["phase"]) != "ready")
+    assert (await engine.exec("web", Errand(command=("env",))))["replica"] == "web-2"
+    assert (await engine.exec("web", Errand(command=("env",), replica="web-1")))["replica"] == "web-1"
+    with pytest.raises(NotFound, match="web has no replica 'web-9'"):
+        await engine.exec("web", Errand(command=("env",), replica="web-9"))
+    with pytest.raises(NotFound, match="there is no app 'shop'"):
+        await engine.exec("shop", Errand(command=("env",)))
 
 
 async def test_no_name_of_a_removed_app_is_used_again(world: World, engine: Engine) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
+from rota.core.errand import Errand
 from rota.core.order import Order
 from rota.core.steering import Pace, Skip
 from rota.ports.source import Sources
@@ -67,6 +68,10 @@ class EngineFace(Protocol):
     async def skip(self, rollout: str, asked: Skip) -> View: ...
 
     async def tune(self, rollout: str, asked: Pace) -> View: ...
+
+    async def exec(self, app: str, errand: Errand) -> View:
+        """Runs a command in a replica and returns what came of it."""
+        ...
 
     async def shutdown(self, keep_apps: bool) -> None:
         """Returns at once; the work goes on and ends with the process."""

@@ -35,6 +35,7 @@ _STEPS = {
     "NoteWithdrawn": "out of DNS",
     "DrainServer": "draining",
     "DisableServer": "out of rotation",
+    "SuspendServer": "out of rotation",
     "CutConnections": "open connections cut",
     "StopReplica": "stopping",
     "KillReplica": "killed",

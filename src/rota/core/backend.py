@@ -9,15 +9,17 @@ from dataclasses import MISSING, astuple, dataclass, fields, replace
 from functools import cached_property, lru_cache
 
 from rota.core.balance import Balance, ByHeader, written
-from rota.core.spec import AppSpec, HealthCheck
+from rota.core.healthcheck import Check
+from rota.core.spec import AppSpec
 from rota.core.sticky import SameSite, Sticky
 
 
 @dataclass(frozen=True)
 class Backend:
-    """Times in seconds; ``check_path`` None is a TCP check, ``cookie`` None is no stickiness, ``cookie_age`` None a
-    cookie that ends with the browser. ``balance`` is as core.balance writes it, ``cookie_site`` a SameSite's
-    value. ``colour`` tells pools of the same settings apart, between which a blue-green rollout switches."""
+    """Times in seconds; ``check_path`` None is a TCP check, ``expect_body`` None takes any answer, ``cookie`` None is
+    no stickiness, ``cookie_age`` None a cookie that ends with the browser. ``balance`` is as core.balance writes it,
+    ``cookie_site`` a SameSite's value. ``colour`` tells pools of the same settings apart, between which a blue-green
+    rollout switches."""
 
     app: str
     check_path: str | None
@@ -32,6 +34,7 @@ class Backend:
     colour: int = 0
     cookie_secure: bool = False
     cookie_site: str = SameSite.LAX.value
+    expect_body: str | None = None
 
     @cached_property
     def name(self) -> str:
@@ -40,20 +43,19 @@ class Backend:
 
 
 def backend_of(spec: AppSpec, colour: int = 0) -> Backend:
-    return _backend(spec.name, spec.check_path, spec.health_check, spec.sticky, spec.balance, colour)
+    return _backend(spec.name, spec.check, spec.sticky, spec.balance, colour)
 
 
 @lru_cache(maxsize=4096)  # asked several times a decision
 def _backend(
     app: str,
-    path: str | None,
-    check: HealthCheck,
+    check: Check,
     sticky: Sticky | None,
     balance: Balance | ByHeader,
     colour: int,
 ) -> Backend:
-    plain = Backend(app, path, check.interval, check.fast_interval, check.timeout, check.fall, check.rise)
-    plain = replace(plain, balance=written(balance), colour=colour)
+    plain = Backend(app, check.path, check.interval, check.fast_interval, check.timeout, check.fall, check.rise)
+    plain = replace(plain, balance=written(balance), colour=colour, expect_body=check.expect_body)
     if sticky is None:
         return plain
     cookie = replace(plain, cookie=sticky.cookie, cookie_age=sticky.max_age)

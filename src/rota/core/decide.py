@@ -70,6 +70,8 @@ def _staying_on(here: Situation, member: Member) -> None:
     assert member.target is not None  # a staying member has a slot
     if not member.right_limits:
         handoff.adjust(here, member, member.target.limits)
+    elif member.suspended:
+        arrival.take_back(here, member)
     elif not member.admitted:
         arrival.admit(here, member)
     else:
@@ -160,7 +162,7 @@ def _hand_off(here: Situation, staying: frozenset[ReplicaId], routed: bool) -> f
         if member.id in staying or member.standby:
             continue
         why = _why(here, member)
-        if member.leaving or not member.admitted:
+        if member.leaving or not (member.admitted or member.suspended):
             if member.leaving or not lateness.watched(here, member):
                 handoff.retire(here, member, why)
         elif member.serving and room > 0 and _may_go(here, member, staying):
@@ -170,6 +172,8 @@ def _hand_off(here: Situation, staying: frozenset[ReplicaId], routed: bool) -> f
                 handoff.retire(here, member, why)
         elif not member.serving and routed and _may_go(here, member, staying):
             handoff.retire(here, member, why)
+        elif member.suspended:
+            arrival.take_back(here, member)
     return frozenset(going)
 
 

@@ -7,8 +7,9 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from rota.core.healthcheck import ImageCheck
 from rota.core.names import ReplicaId
-from rota.core.spec import Limits
+from rota.core.spec import AppSpec, Limits
 
 
 class RunState(enum.Enum):
@@ -94,12 +95,19 @@ class Stranger:
 @dataclass(frozen=True)
 class Artefact:
     """A release's files as the runtime shows them; ``reason`` says why they could not be made, ``progress`` how far
-    they are where that takes long."""
+    they are where that takes long, ``check`` is an image's own health check."""
 
     release: int
     state: ArtefactState
     reason: str = ""
     progress: str = ""
+    check: ImageCheck | None = None
+
+
+def as_checked(spec: AppSpec, release: int, artefacts: Mapping[int, Artefact]) -> AppSpec:
+    """A release's file with what its image says of its health, where the file says nothing."""
+    artefact = artefacts.get(release)
+    return spec.with_image_check(artefact.check) if artefact is not None else spec
 
 
 @dataclass(frozen=True)
@@ -112,9 +120,10 @@ class Refusal:
 
 @dataclass(frozen=True)
 class ProbeHistory:
-    """What was seen of one run of a replica that is not in rotation yet. ``passes`` counts the health checks passed
-    in a row, ``healthy_since`` is the time of the first of them, ``since`` is when this daemon began to look,
-    ``warmed`` counts the warm-up requests that have ended."""
+    """What this daemon saw of one run of a replica since ``since``: until that is in rotation, and from then on where
+    HAProxy cannot ask (Check.by_daemon). ``passes`` counts the health checks passed in a row, ``healthy_since`` is the
+    time of the first of them, ``fails`` counts those that failed in a row, ``warmed`` the warm-up requests
+    that have ended."""
 
     run: str
     since: float
@@ -122,6 +131,7 @@ class ProbeHistory:
     passes: int = 0
     healthy_since: float | None = None
     last_failure: str = ""
+    fails: int = 0
     warmed: int = 0
 
 

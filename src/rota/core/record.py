@@ -88,13 +88,22 @@ def _replica_step(state: AppState, step: s.Step, now: float) -> AppState:
     elif entry is not None:
         replicas[step.replica] = _entry_after(entry, step, now)
     recorded = state.recorded
-    if isinstance(step, s.NoteHealth) and step.healthy and not _any_healthy(recorded):
+    if entry is not None and _recovers(entry, step) and not _any_healthy(recorded):
         recorded = replace(recorded, repair_from=now)
     state = _with(state, replace(recorded, replicas=replicas))
     rollout = state.recorded.running_rollout
     if isinstance(step, s.CutConnections) and rollout is not None:
         state = _with_rollout(state, replace(rollout, cut=rollout.cut + step.open))
     return state
+
+
+def _recovers(entry: ReplicaRecord, step: s.ReplicaStep) -> bool:
+    return step.healthy if isinstance(step, s.NoteHealth) else isinstance(step, s.EnableServer) and _suspended(entry)
+
+
+def _suspended(entry: ReplicaRecord) -> bool:
+    """Out of rotation for its health alone."""
+    return entry.unhealthy_since is not None and entry.disabled_at is not None and entry.drain_began_at is None
 
 
 def _any_healthy(recorded: Recorded) -> bool:
@@ -109,6 +118,10 @@ def _any_healthy(recorded: Recorded) -> bool:
 
 def _entry_after(entry: ReplicaRecord, step: s.Step, now: float) -> ReplicaRecord:
     match step:
+        case s.EnableServer() if _suspended(entry):
+            return replace(entry, disabled_at=None, unhealthy_since=None)
+        case s.SuspendServer():
+            return replace(entry, disabled_at=entry.disabled_at or now)
         case s.EnableServer():
             return replace(
                 entry,

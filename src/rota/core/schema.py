@@ -35,8 +35,11 @@ DESCRIPTIONS = {
     "port": "The port of the app's container; as a process each replica gets a PORT of its own.",
     "health_check_path": "The path that answers 2xx or 3xx while a replica can serve.",
     "health_check": "How a replica is checked, before it gets requests and while it does.",
-    "type": "http: a request must be answered. tcp: a connection must be accepted.",
+    "type": "http: a request must be answered. tcp: a connection must be accepted. exec: a command must end with 0."
+    " grpc: grpc.health.v1 must say SERVING. none: as tcp, and an image's own check is not made.",
     "path": "As health_check_path, which it goes before.",
+    "expect_body": "A text that the body of the answer has to have, in its first 8 KiB.",
+    "service": "Whose gRPC health is asked; without it the whole server's.",
     "interval": "Time between checks.",
     "fast_interval": "Time between checks after a first failure.",
     "timeout": "How long a check may take; under drain: how long sessions, then open requests, may take to end.",

@@ -13,8 +13,10 @@ from pydantic_core import PydanticCustomError
 
 from rota.core.balance import Balance, BalanceOrHeader
 from rota.core.container import Container, Image, NetworkName, Volume
+from rota.core.healthcheck import Check, ImageCheck, UrlPath
+from rota.core.healthcheck import HealthCheck as HealthCheck
+from rota.core.model import Command, Switch, Words, misplaced, no_nul
 from rota.core.model import Model as Model
-from rota.core.model import Switch, misplaced
 from rota.core.names import AppName, DomainName, EnvName, UserName
 
 # The part of the file's model with a module of its own is the spec's all the same.
@@ -111,25 +113,6 @@ class EnvVar(Model):
         return value
 
 
-UrlPath = Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=1024)]
-Words = tuple[Annotated[str, Field(max_length=65536)], ...]
-Command = Annotated[Words, Field(min_length=1, max_length=10_000)]
-
-
-class HealthCheck(Model):
-    """Times in seconds; ``fall`` and ``rise`` count checks in a row (H3, W5)."""
-
-    type: Literal["http", "tcp"] = "http"
-    path: UrlPath | None = None
-    interval: Annotated[Seconds, between(0.1, 3600)] = 2.0
-    fast_interval: Annotated[Seconds, between(0.05, 3600)] = 0.5
-    timeout: Annotated[Seconds, between(0.05, 600)] = 2.0
-    fall: Whole = Field(default=3, ge=1, le=100)
-    rise: Whole = Field(default=2, ge=1, le=100)
-    start_period: Annotated[Seconds, between(0, 3600)] = 0.0
-    start_interval: Annotated[Seconds, between(0.01, 60)] = 0.1
-
-
 def _notify_url(value: str) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9]*://\S+", value, re.ASCII | re.IGNORECASE):
         raise ValueError(f"an address is expected, such as mailto://…, json://… or slack://…, not {quoted(value)}")
@@ -187,6 +170,7 @@ class Repair(Model):
     max_at_once: Whole = Field(default=1, ge=1, le=1000)
 
 
+CommandOrNone = Annotated[Words, Field(max_length=10_000), AfterValidator(no_nul)]
 Entry = TypeVar("Entry", Domain, EnvVar)
 
 
@@ -222,7 +206,9 @@ class AppSpec(Model):
     boot_timeout: Annotated[Seconds, between(0.1, 3600)] = 60.0
     stop_grace_period: Annotated[Seconds, between(0, 3600)] = 30.0
     stop_signal: Literal["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2"] = "SIGTERM"
-    command: Annotated[Words, Field(max_length=10_000)] = Field(default=(), validate_default=True)
+    command: Annotated[Words, Field(max_length=10_000), AfterValidator(no_nul)] = Field(
+        default=(), validate_default=True
+    )
     build_command: Command | None = None
     user: UserName | None = None
     env: tuple[EnvVar, ...] = Field(default=(), max_length=10_000)
@@ -243,6 +229,13 @@ class AppSpec(Model):
     restart: Restart = Restart()
     repair: Repair = Repair()
     notify: tuple[NotifyUrl, ...] = Field(default=(), max_length=20)
+
+    @field_validator("health_check")
+    @classmethod
+    def _something_with_a_body(cls, value: HealthCheck, read: ValidationInfo) -> HealthCheck:
+        if value.expect_body is not None and value.path is None and read.data.get("health_check_path", ...) is None:
+            raise misplaced("give the path too whose answer has it, such as path: /health", ["expect_body"])
+        return value
 
     @field_validator("domains")
     @classmethod
@@ -294,13 +287,6 @@ class AppSpec(Model):
             raise misplaced("only a sticky app has sessions to wait for; add sticky: true", ["session_timeout"])
         return value
 
-    @field_validator("command", "build_command")
-    @classmethod
-    def _no_nul(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if value is not None and any("\0" in word for word in value):
-            raise ValueError("a command holds no NUL byte")
-        return value
-
     @field_validator("command")
     @classmethod
     def _something_to_run(cls, value: tuple[str, ...], read: ValidationInfo) -> tuple[str, ...]:
@@ -340,12 +326,21 @@ class AppSpec(Model):
         on the loopback), so that a first app is reachable without any set-up."""
         return tuple(entry.domain for entry in self.domains) or (f"{self.name}.localhost",)
 
+    def with_image_check(self, image: ImageCheck | None) -> AppSpec:
+        """With the image's own health check, where the file says nothing of what is checked."""
+        if image is None or not self.health_check.leaves_to_image(self.health_check_path):
+            return self
+        return self.model_copy(update={"health_check": self.health_check.filled(image)})
+
+    @property
+    def check(self) -> Check:
+        """The health check as the file has it."""
+        return self.health_check.in_force(self.health_check_path)
+
     @property
     def check_path(self) -> str | None:
         """The path of the HTTP health check; None means a TCP check."""
-        if self.health_check.type == "tcp":
-            return None
-        return self.health_check.path or self.health_check_path
+        return self.check.path
 
     @property
     def warm_up_path(self) -> str:

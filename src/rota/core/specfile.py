@@ -29,11 +29,10 @@ NOT_YET = {
     " windows",
     "domains": "aliases",
     "env": "from secret_name",
-    "health_check": "command",
 }
 """Keys of the file's full form that this version does not honour, by section: named, never dropped silently (H11)."""
 
-NOT_YET_VALUES = {"deployment_strategy": ("canary",), "health_check.type": ("exec",)}
+NOT_YET_VALUES = {"deployment_strategy": ("canary",)}
 
 _EXAMPLES = {"name": "name: hello", "command": 'command: ["python3", "app.py"] or image: ghcr.io/me/app:1.2'}
 _LISTS = {
@@ -99,7 +98,9 @@ def _is_text(path: Path) -> bool:
     match path:
         case ("env", int(), "value") | ("command" | "build_command", int()) | ("image", "tag"):
             return True
-        case ("image", "registry", "username" | "password"):
+        case ("health_check", "command", int()) | ("health_check", "service"):
+            return True
+        case ("image", "registry", "username" | "password") | ("health_check", "expect_body"):
             return True
         case _:
             return False
@@ -209,7 +210,7 @@ def _in_words(path: Path, kind: str, found: object, context: dict[str, Any]) -> 
             return _bound(kind, found, context)
         case "string_too_long" | "too_long":
             return f"too long: {context['max_length']:,} is the most"
-        case "too_short":
+        case "too_short" | "string_too_short":
             return "it is empty"
         case _:
             return _shape_expected(path, kind, found)
@@ -233,7 +234,7 @@ def _text_expected(found: object) -> str:
 
 def _shape_expected(path: Path, kind: str, found: object) -> str:
     """A list or a section was expected and something else stands there."""
-    if kind == "tuple_type" and _section(path) in ("command", "build_command"):
+    if kind == "tuple_type" and path[-1] in ("command", "build_command"):
         return f"a list of words is expected{_as_words(found)}; no shell takes part"
     entry = _LISTS.get(_section(path))
     if entry and kind == "tuple_type":

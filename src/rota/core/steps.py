@@ -118,6 +118,11 @@ class DisableServer(ReplicaStep):
 
 
 @dataclass(frozen=True)
+class SuspendServer(ReplicaStep):
+    """Out of rotation for its health alone: no hand-off begins with it, and EnableServer brings it back."""
+
+
+@dataclass(frozen=True)
 class CutConnections(ReplicaStep):
     """Ends what is still open after the drain's deadline until no more than ``leave`` is; ``open`` of them are counted
     as cut (V7)."""
@@ -208,7 +213,8 @@ class FailReplica(ReplicaStep):
 
 @dataclass(frozen=True)
 class NoteHealth(ReplicaStep):
-    """HAProxy's check of a replica in rotation begins to fail, or passes again; HAProxy itself has acted on it."""
+    """The check of a replica in rotation begins to fail, or passes again. HAProxy itself has acted on what it saw; what
+    the daemon saw SuspendServer and EnableServer act on."""
 
     healthy: bool
 
@@ -297,6 +303,7 @@ BalancerStep = (
     | SetWeight
     | DrainServer
     | DisableServer
+    | SuspendServer
     | CutConnections
     | RemoveServer
     | UnrouteApp

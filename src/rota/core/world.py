@@ -89,7 +89,7 @@ class World:
         moments = [at for at, _ in (*self._calls.values(), *self._later)]
         moments += self._open_until.values()
         for name, healthy_at in self._healthy_at.items():
-            check = self._spec(self._replicas[name]).health_check
+            check = self._spec(self._replicas[name]).check
             moments += [healthy_at, healthy_at + (check.rise - 1) * check.start_interval]
         return min((at for at in moments if at > now), default=None)
 
@@ -179,7 +179,7 @@ class World:
             case s.DrainServer():
                 self._set_server(step.replica, ServerState.DRAIN)
                 self._idle_since[step.replica] = at
-            case s.DisableServer():
+            case s.DisableServer() | s.SuspendServer():
                 self._set_server(step.replica, ServerState.MAINT)
                 if self._durations.drain.seconds >= NOISE:
                     self._open_until[step.replica] = at + self._durations.drain.seconds
@@ -228,7 +228,7 @@ class World:
         seen, healthy_at = self._replicas[name], self._healthy_at[name]
         if now < healthy_at:
             return ProbeHistory(seen.run, seen.started_at)
-        check, warm_up = self._spec(seen).health_check, self._spec(seen).warm_up
+        check, warm_up = self._spec(seen).check, self._spec(seen).warm_up
         passes = 1 + int((now - healthy_at) / check.start_interval + ROUNDING)
         return ProbeHistory(
             seen.run, seen.started_at, healthy_at, min(passes, check.rise), healthy_at, warmed=warm_up.requests

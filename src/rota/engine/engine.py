@@ -12,16 +12,17 @@ from rota.core import diagnosis, steering
 from rota.core.admission import admit
 from rota.core.capacity import Amount, Room, demand_of
 from rota.core.diagnosis import Finding
+from rota.core.errand import Errand
 from rota.core.errors import Conflict, Missing, NotFound, Problem, SpecError, UsageError
 from rota.core.events import EventKind
 from rota.core.fitness import RuntimeKind, misfits
 from rota.core.order import Deploy, Order
-from rota.core.redaction import shown
 from rota.core.rollout import Phase, Rollout
 from rota.core.spec import AppSpec
 from rota.core.state import AppState
 from rota.engine import views
 from rota.engine.dns_view import dns_view
+from rota.engine.errands import Errands
 from rota.engine.plan_view import plan_view
 from rota.engine.planner import Planner, promised
 from rota.engine.reconciler import Reconciler
@@ -31,6 +32,7 @@ from rota.engine.time_left import TimeLeft
 from rota.engine.views import View
 from rota.ports.balancer import Balancer
 from rota.ports.clock import Clock
+from rota.ports.exec import Exec
 from rota.ports.logs import Logs
 from rota.ports.machine import Machine
 from rota.ports.notifier import Notifier
@@ -59,6 +61,7 @@ class Engine:
         usage: Usage,
         balancer: Balancer,
         logs: Logs,
+        exec: Exec,
         clock: Clock,
         notifier: Notifier,
         about: Callable[[], View],
@@ -74,6 +77,7 @@ class Engine:
         self._statistics = Statistics(usage, balancer, clock)
         self._balancer = balancer
         self._logs = logs
+        self._errands = Errands(exec)
         self._clock = clock
         self._notifier = notifier
         self._about = about
@@ -95,7 +99,7 @@ class Engine:
         last = app.state.recorded.rollout
         release = app.state.releases.get(app.state.desired.current.release)
         shown["rollout"] = await self._rollout_view(last) if last else None
-        shown["spec"] = _redacted(release.spec.model_dump(mode="json")) if release else {}
+        shown["spec"] = views.spec_view(release.spec) if release else {}
         return shown
 
     def replicas(self, name: str) -> View:
@@ -191,6 +195,10 @@ class Engine:
 
     async def tune(self, rollout: str, asked: steering.Pace) -> View:
         return await self._ask_of_state(rollout, lambda state, running: steering.tune(state, running, asked))
+
+    async def exec(self, app: str, errand: Errand) -> View:
+        """Runs a command in one of the app's replicas. Raises NotFound and StepFailed."""
+        return await self._errands.run(self._supervisor.app(app), errand)
 
     async def shutdown(self, keep_apps: bool) -> None:
         self._on_shutdown(keep_apps)
@@ -383,14 +391,3 @@ def _refuse_misfit(spec: AppSpec, runtime: RuntimeKind) -> None:
     found = misfits(spec, runtime)
     if found:
         raise SpecError([Problem(reason, key=key) for key, reason in found.items()])
-
-
-def _redacted(spec: View) -> View:
-    """Values of environment variables may be secrets, a registry's password is one, and addresses of notices hold some:
-    shown are their names alone."""
-    spec["notify"] = [shown(url) for url in spec.get("notify", [])]
-    spec["env"] = [{"name": entry["name"], "value": "(hidden)"} for entry in spec.get("env", [])]
-    registry = (spec.get("image") or {}).get("registry") or {}
-    if registry.get("password"):
-        registry["password"] = "(hidden)"  # noqa: S105
-    return spec

@@ -67,7 +67,7 @@ class Executor:
                 await self._balancer.weigh(step.replica, step.weight)
             case s.DrainServer():
                 await self._balancer.drain(step.replica)
-            case s.DisableServer():
+            case s.DisableServer() | s.SuspendServer():
                 await self._balancer.disable(step.replica)
             case s.CutConnections():
                 await self._balancer.cut(step.replica, step.leave)

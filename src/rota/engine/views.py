@@ -13,9 +13,10 @@ from rota.core.events import Event
 from rota.core.observation import Gap, Observation
 from rota.core.promise import deviations
 from rota.core.receipt import BALANCER_DOWN, Receipt, receipt
+from rota.core.redaction import shown
 from rota.core.rollout import Failure, Rollout
 from rota.core.situation import Draft, Member, ReplicaPhase, Situation
-from rota.core.spec import Limits
+from rota.core.spec import AppSpec, Limits
 from rota.core.state import AppState, Release
 from rota.engine.dns_view import dns_state
 
@@ -93,6 +94,18 @@ def release_view(release: Release, state: AppState) -> View:
         "command": list(release.spec.command),
         "rollout": release.rollout,
     }
+
+
+def spec_view(spec: AppSpec) -> View:
+    """The file. Values of environment variables may be secrets, a registry's password is one, and addresses of notices
+    hold some: shown are their names alone."""
+    view = spec.model_dump(mode="json")
+    view["notify"] = [shown(url) for url in view.get("notify", [])]
+    view["env"] = [{"name": entry["name"], "value": "(hidden)"} for entry in view.get("env", [])]
+    registry = (view.get("image") or {}).get("registry") or {}
+    if registry.get("password"):
+        registry["password"] = "(hidden)"  # noqa: S105
+    return view
 
 
 def rollout_view(

@@ -26,12 +26,13 @@ class WebServer:
     """One replica's stand-in on 127.0.0.1. What a path does: ``/slow/S`` answers after S seconds, ``/trickle/S``
     begins its answer and ends it then, ``/status/N`` with
     that code, ``/empty`` closes without an answer, ``/half`` breaks its answer off, ``/socket`` upgrades, echoes and
-    ends at ``bye``."""
+    ends at ``bye``; ``/health`` is what ``healthy`` says, byte by byte while it ``trickles``."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.port = 0
         self.healthy = True
+        self.trickles = False
         self.asked: Counter[str] = Counter()
         self.heads: list[str] = []
         self._server: asyncio.Server | None = None
@@ -100,6 +101,12 @@ class WebServer:
                 writer.write(_ACCEPTED)
                 while (said := await reader.read(1000)) not in (b"", b"bye"):
                     writer.write(said)
+                return False
+            case ["health", *_] if self.trickles:
+                for byte in b"HTTP/1.1 200 OK\r\nX: " + b"y" * 10_000:
+                    writer.write(bytes([byte]))
+                    await writer.drain()
+                    await asyncio.sleep(0.02)
                 return False
             case ["health", *_]:
                 await self._reply(writer, 200 if self.healthy else 500)

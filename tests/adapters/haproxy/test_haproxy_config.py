@@ -18,6 +18,7 @@ from rota.adapters.balancer.haproxy.succession import PASSED_MAP
 from rota.core.backend import Backend
 from rota.core.balance import Balance, ByHeader, written
 from rota.core.errors import UsageError
+from rota.core.healthcheck import MOST_TEXT
 from rota.core.names import replica_id
 from rota.core.observation import Address
 from rota.testing.haproxy import binary_of
@@ -27,6 +28,7 @@ HOSTS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?(\.[a-z0-9]{1,8}){0,3}
 PATHS = st.none() | st.from_regex(r"/[!-~]{0,60}", fullmatch=True)
 SECONDS = st.floats(min_value=0.05, max_value=3600)
 COOKIES = st.none() | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True)
+BODIES = st.none() | st.text(min_size=1, max_size=MOST_TEXT).filter(str.isprintable)
 SITES = ["lax", "strict", "none"]
 HEADERS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True)
 BALANCES = (st.sampled_from(Balance) | st.builds(ByHeader, header=HEADERS)).map(written)
@@ -43,7 +45,8 @@ def apps(draw: st.DrawFn) -> App:
     for path in draw(st.lists(PATHS, min_size=1, max_size=2, unique=True)):
         times = (draw(SECONDS) for _ in range(3))
         backend = Backend(name, path, *times, draw(COUNTS), draw(COUNTS), draw(COOKIES), draw(st.none() | SECONDS))
-        backend = replace(backend, balance=draw(BALANCES))
+        expected = draw(BODIES) if path is not None else None
+        backend = replace(backend, balance=draw(BALANCES), expect_body=expected)
         backend = replace(backend, cookie_secure=draw(st.booleans()), cookie_site=draw(st.sampled_from(SITES)))
         app = app.prepared(backend, hosts)
         address = Address(draw(IPS), draw(st.integers(1, 65535)))
@@ -106,6 +109,13 @@ def test_what_would_change_the_files_meaning_is_refused(host: str, path: str, ad
     app = App("a").prepared(backend, (host,)).with_server(Server(replica_id("a", 1), backend.name, Address(address, 1)))
     with pytest.raises(ValueError, match=r"not a|not appear"):
         render(State({"a": app}), Settings(Path("/d")), KEY)
+
+
+@pytest.mark.parametrize("text", ["", "ok\nglobal", "ok\r", "a\0b", "\x1b[0m"])
+def test_a_body_to_expect_is_one_line(text: str) -> None:
+    backend = replace(Backend("a", "/ok", 1, 1, 1, 1, 1), expect_body=text)
+    with pytest.raises(ValueError, match="not a text of one line"):
+        render(State({"a": App("a").prepared(backend, ("a.localhost",))}), Settings(Path("/d")), KEY)
 
 
 @pytest.mark.parametrize("bind", ["8080", "host:80", "127.0.0.1:80 ssl", "127.0.0.1:80\n"])

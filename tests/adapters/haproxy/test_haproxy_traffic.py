@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 
@@ -70,6 +71,27 @@ async def test_the_one_with_the_least_open_is_chosen(rig: Rig) -> None:
     await until(lambda: _any_busy(rig), 1)
     others = {(await rig.client().ask())[1] for _ in range(10)}
     assert others == {"hello-1", "hello-2"} - {(await slow)[1]}
+
+
+@pytest.mark.feature("H3")
+async def test_a_server_whose_answer_lacks_the_expected_body_gets_no_requests(rig: Rig) -> None:
+    first, second = await rig.ready(2, replace(pool(interval=0.1), expect_body="hello-1"))
+    await until(lambda: rig.down(B), 5)
+    assert (await rig.see()).servers[B].check == "the answer is not what is expected"
+    assert await rig.up(A)
+    first.healthy = False
+    await until(lambda: rig.down(A), 5)
+    assert (await rig.see()).servers[A].check == "HTTP 500"
+    first.healthy, second.name = True, "hello-12"
+    await until(lambda: rig.up(A), 5)
+    await until(lambda: rig.up(B), 5)
+
+
+async def test_an_answer_that_comes_byte_by_byte_is_late_as_a_whole(rig: Rig) -> None:
+    (server,) = await rig.ready(1, replace(pool(interval=0.1), timeout=0.3))
+    server.trickles = True
+    await until(lambda: rig.down(A), 5)
+    assert "no answer" in (await rig.see()).servers[A].check
 
 
 async def _any_busy(rig: Rig) -> bool:

@@ -70,7 +70,16 @@ def _check(backend: Backend, host: str) -> list[str]:
     if not _CHECK_PATH.fullmatch(backend.check_path):
         raise ValueError(f"{backend.check_path!r} is not a path of a health check")
     send = f"  http-check send meth GET uri {quoted(backend.check_path)} ver HTTP/1.1 hdr Host {domain_name(host)}"
-    return ["  option httpchk", send]
+    return ["  option httpchk", send, *_expected(backend.expect_body)]
+
+
+def _expected(body: str | None) -> list[str]:
+    """With a rule of our own HAProxy's default one, that of the status, no longer holds by itself."""
+    if body is None:
+        return []
+    if not body.isprintable() or not body:
+        raise ValueError(f"{body!r} is not a text of one line to expect")
+    return ["  http-check expect status 200-399", f"  http-check expect string {quoted(body)}"]
 
 
 def _cookie(backend: Backend, key: str) -> list[str]:

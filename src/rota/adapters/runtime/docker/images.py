@@ -14,11 +14,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
+from rota.adapters.runtime.docker.healthcheck import check_of
 from rota.adapters.runtime.docker.names import Names
 from rota.adapters.runtime.docker.pins import Key, Pin, Pins
 from rota.adapters.runtime.docker.pulls import Pull
 from rota.core.container import Image, PullPolicy, Registry
 from rota.core.errors import StartFailed, StepFailed
+from rota.core.healthcheck import ImageCheck
 from rota.core.observation import Artefact, ArtefactState
 from rota.ports.runtime import ReleaseOrder
 
@@ -36,6 +38,7 @@ class Images:
         self._wake = wake
         self._known: dict[Key, Artefact] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._checks: dict[str, ImageCheck | None] = {}
         self._platform = ("", "")
         self._looking = asyncio.Lock()  # what is being forgotten must not be found once more
 
@@ -121,9 +124,16 @@ class Images:
                 _log.warning("the tag %s was removed or moved behind rota's back: %s", self._names.tag(*key), rest)
             if not there:
                 if known is None or known.state is not ArtefactState.FAILED:  # that says why
-                    self._set(key, Artefact(key[1], ArtefactState.LOST))
+                    self._set(key, Artefact(key[1], ArtefactState.LOST, check=self._checks.get(pin.image)))
                 return
-        self._set(key, Artefact(key[1], ArtefactState.PREPARED))
+        if pin.image not in self._checks and (found := await self._inspected(pin.image)) is not None:
+            self._note_check(found)
+        self._set(key, Artefact(key[1], ArtefactState.PREPARED, check=self._checks.get(pin.image)))
+
+    def _note_check(self, found: Mapping[str, Any]) -> ImageCheck | None:
+        """What an image says of its health never changes: it is looked at once."""
+        check = self._checks[str(found["Id"])] = check_of(found)
+        return check
 
     async def _tag(self, key: Key, image: str) -> bool:
         """Whether it could be tagged: it is on the engine."""
@@ -161,7 +171,7 @@ class Images:
             self._pins.put(key, Pin.of(found))
             if not await self._tag(key, str(found["Id"])):
                 raise StepFailed(f"the image {image.reference} was removed while it was being prepared; deploy again")
-            self._set(key, Artefact(order.release, ArtefactState.PREPARED))
+            self._set(key, Artefact(order.release, ArtefactState.PREPARED, check=self._note_check(found)))
         except EngineLost as lost:
             _log.warning("release %d of %s is not prepared yet: %s", order.release, order.app, lost)
             self._known.pop(key, None)  # asked for again, once the engine is back
