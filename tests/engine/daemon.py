@@ -63,7 +63,6 @@ class World:
     def __init__(self) -> None:
         self.clock = LoopClock()
         self.runtime = FakeRuntime(self.clock)
-        self.prober = FakeProber(self.runtime)
         self.balancer = FakeBalancer()
         self.store = MemoryStore()
         self.dns: dict[str, FakeDns] = {}
@@ -74,6 +73,7 @@ class World:
 
     async def start(self, point: str = "never") -> Supervisor:
         self.kill = Kill(point)
+        self.prober = FakeProber(self.runtime)  # of the runtime that a test may have put in
         self.supervisor = Supervisor(
             runtime=self.runtime,
             balancer=self.balancer,
