@@ -331,12 +331,15 @@ def stats_view(app: str) -> View:
         "cpu": {"percent": None, "limit_percent": 50.0, "seconds": None},
     }
     served = {"slot": 1, "release": 2, "phase": "ready", "requests": 1234, "app_errors": 5, "open": 1}
+    served["connections"] = {"requests": 0, "answers": 0, "websockets": 1, "tcp": 0}
     total = {"requests": 1240, "retried": 2, "redispatched": 1, "failed": 0, "app_errors": 5, "open": 1}
     return {
         "app": app,
         "at": "2026-11-22T12:00:00.000Z",
         "replicas": [{"id": f"{app}-1", **served, **measured}, {"id": f"{app}-2", **served, **unknown}],
         "backends": [{"name": f"{app}.0a1b2c3d", **total}],
+        "old_processes": 1,
+        "let_go": 0,
     }
 
 

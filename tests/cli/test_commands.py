@@ -325,10 +325,13 @@ def test_statistics_are_a_table_and_the_backends_below_it(rota: RotaCommand) -> 
     lines = rota("stats", "hello").out.splitlines()
     assert [line.split() for line in lines[:3]] == [
         ["REPLICA", "PHASE", "MEMORY", "CPU", "REQUESTS", "5XX", "OPEN"],
-        ["hello-1", "ready", "32.0", "MiB", "of", "256.0", "MiB", "12.5", "%", "1,234", "5", "1"],
-        ["hello-2", "ready", "-", "-", "1,234", "5", "1"],
+        ["hello-1", "ready", "32.0", "MiB", "of", "256.0", "MiB", "12.5", "%", "1,234", "5", "1", "(1", "WebSocket)"],
+        ["hello-2", "ready", "-", "-", "1,234", "5", "1", "(1", "WebSocket)"],
     ]
-    assert lines[3:] == ["hello.0a1b2c3d: 1,240 requests, 0 failed, 5 answered 5xx by the app, 2 retried, 1 open"]
+    assert lines[3:] == [
+        "hello.0a1b2c3d: 1,240 requests, 0 failed, 5 answered 5xx by the app, 2 retried, 1 open",
+        "1 old HAProxy process still holds connections",
+    ]
     assert rota("stats").out == rota("stats", "hello").out
 
 

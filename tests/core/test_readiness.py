@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from rota.core.names import ReplicaId
@@ -60,3 +62,12 @@ def test_one_that_never_passes_is_unhealthy() -> None:
     found = readiness(SPEC, REPLICA, ProbeHistory("run", 100.0, 101.0), 130.0)
     assert (found.stage, found.cause) == (Stage.FAILED, Cause.UNHEALTHY)
     assert found.detail == "its health check did not pass 2 times in a row within 30.0 s"
+
+
+def test_it_is_ready_once_it_is_warmed_up_or_that_has_taken_too_long() -> None:
+    spec = spec_of(boot_timeout=10, warm_up={"requests": 3})
+    seen = ProbeHistory("run", 100.0, 101.0, 2, 101.0, warmed=2)
+    found = readiness(spec, REPLICA, seen, 105.0)
+    assert (found.stage, found.until) == (Stage.WARMING, 111.0)
+    assert readiness(spec, REPLICA, seen, 111.0).stage is Stage.READY
+    assert readiness(spec, REPLICA, replace(seen, warmed=3), 105.0).stage is Stage.READY

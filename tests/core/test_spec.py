@@ -10,6 +10,7 @@ from rota.core.schema import json_schema
 from rota.core.spec import AppSpec, EnvVar, HealthCheck, Limits, Order, Resources, RolloutOptions, cloudlets
 from rota.core.specfile import parse, starter
 from rota.core.sticky import Sticky
+from rota.testing.simulation_history import spec_of
 
 
 def test_a_cloudlet_is_128_mib_and_400_mhz() -> None:
@@ -166,3 +167,9 @@ def test_a_cookies_name_is_a_plain_word(cookie: object) -> None:
 
 def test_the_schema_takes_sticky_as_a_switch() -> None:
     assert {"type": "boolean"} in json_schema()["properties"]["sticky"]["anyOf"]
+
+
+def test_a_warm_up_asks_for_its_own_path_or_the_health_checks() -> None:
+    assert spec_of(warm_up={"requests": 5, "path": "/warm"}).warm_up_path == "/warm"
+    assert spec_of(health_check_path="/health").warm_up_path == "/health"
+    assert spec_of(health_check={"type": "tcp"}).warm_up_path == "/"

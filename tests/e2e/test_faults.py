@@ -68,6 +68,11 @@ async def deploy_deaf(app: Hello) -> None:
     await begin(app, "restart")
 
 
+async def slow_start(app: Hello) -> None:
+    await app.deploy_new("--detach", warm_up={"requests": 2, "slow_start": 0.5})
+    del app.keys["warm_up"]  # for those that come after it
+
+
 async def deploy_bad(app: Hello) -> None:
     await app.deploy_new("--detach", env={"HELLO_CRASH_AFTER": "0"})
 
@@ -171,6 +176,7 @@ LOSSLESS: Mapping[str, Scenario] = {
     "KillReplica": deploy_deaf,
     "RemoveReplica": restart,
     "EnableServer": restart,
+    "SetWeight": slow_start,
     "PublishRecords": restart_out_of_dns,
     "WithdrawRecords": restart_out_of_dns,
     "NoteWithdrawn": restart_out_of_dns,

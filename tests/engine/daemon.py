@@ -73,10 +73,11 @@ class World:
 
     async def start(self, point: str = "never") -> Supervisor:
         self.kill = Kill(point)
+        self.prober = FakeProber(self.runtime)  # of the runtime that a test may have put in
         self.supervisor = Supervisor(
             runtime=self.runtime,
             balancer=self.balancer,
-            prober=FakeProber(self.runtime),
+            prober=self.prober,
             connections=self.connections,
             logs=self.runtime,
             store=self.store,

@@ -68,6 +68,10 @@ async def _sticky(world: World) -> None:
     await world.order(o.Restart())
 
 
+async def _slow_start(world: World) -> None:
+    await world.order(o.Deploy(spec=quick(warm_up={"slow_start": 0.1})))
+
+
 async def _bad_deploy(world: World) -> None:
     world.runtime.faults = lambda order: Faults(crash_after=0.0) if order.release > 1 else Faults()
     await world.order(o.Deploy(spec=quick("bad")))
@@ -159,6 +163,7 @@ WHERE: dict[str, Scenario] = {
     "PrepareBackend": _deploy,
     "RouteApp": _deploy,
     "EnableServer": _restart,
+    "SetWeight": _slow_start,
     "PublishRecords": _restart_out_of_dns,
     "WithdrawRecords": _restart_out_of_dns,
     "NoteWithdrawn": _restart_out_of_dns,

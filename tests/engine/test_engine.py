@@ -135,6 +135,8 @@ async def test_statistics_are_measured_between_two_readings(
     assert (first["cpu"]["percent"], first["cpu"]["limit_percent"]) == (50.0, 200.0)
     assert first["cpu"]["seconds"] >= statistics.LEAST_INTERVAL
     assert (first["requests"], first["app_errors"], first["open"]) == (10, 3, 2)
+    assert first["connections"] == {"requests": 2, "answers": 0, "websockets": 0, "tcp": 0}
+    assert (view["old_processes"], view["let_go"]) == (0, 0)
     assert second["requests"] == 0
     (backend,) = view["backends"]
     assert (backend["requests"], backend["app_errors"], backend["open"]) == (10, 3, 2)
@@ -231,6 +233,14 @@ async def test_without_haproxy_there_is_no_plan(world: World, engine: Engine) ->
     world.balancer.lose()
     with pytest.raises(Missing, match="HAProxy does not answer"):
         await engine.plan("web", o.Deploy(spec=quick()))
+
+
+async def test_a_new_replica_is_asked_by_rota_before_users_come(world: World, engine: Engine) -> None:
+    warm_up = {"requests": 3, "path": "/warm"}
+    await engine.begin("web", o.Deploy(spec=quick(replicas=1, warm_up=warm_up)))
+    await world.until_over()
+    assert world.prober.asked.count("/warm") == 3
+    assert "/warm" not in world.prober.asked[: world.prober.asked.index("/warm")]
 
 
 async def test_who_watches_a_rollout_is_told_how_long_it_still_takes(world: World, engine: Engine) -> None:

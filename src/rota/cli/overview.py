@@ -108,12 +108,13 @@ def _replicas(replicas: list[View]) -> str:
             replica["address"],
             wording.day_and_clock(replica["started_at"]),
             replica["restarts"],
+            replica.get("open", 0),
             wording.limits(replica.get("limits")),
             replica["reason"],
         )
         for replica in replicas
     ]
-    head = ("REPLICA", "SLOT", "RELEASE", "PHASE", "ADDRESS", "STARTED", "RESTARTS", "LIMITS", "REASON")
+    head = ("REPLICA", "SLOT", "RELEASE", "PHASE", "ADDRESS", "STARTED", "RESTARTS", "OPEN", "LIMITS", "REASON")
     dns = [replica.get("dns") for replica in replicas]
     if not any(dns):
         return table(head, rows)
@@ -130,7 +131,7 @@ def _stats(view: View) -> str:
             wording.share(replica["cpu"]["percent"], replica["cpu"]["limit_percent"], wording.percent),
             f"{replica['requests']:,}",
             f"{replica['app_errors']:,}",
-            f"{replica['open']:,}",
+            wording.connections(replica["open"], replica["connections"]),
         )
         for replica in view["replicas"]
     ]
@@ -139,7 +140,8 @@ def _stats(view: View) -> str:
         f"{backend['app_errors']:,} answered 5xx by the app, {backend['retried']:,} retried, {backend['open']:,} open"
         for backend in view["backends"]
     ]
-    return "\n".join([table(("REPLICA", "PHASE", "MEMORY", "CPU", "REQUESTS", "5XX", "OPEN"), rows), *backends])
+    old = wording.old_processes(view["old_processes"], view["let_go"])
+    return "\n".join([table(("REPLICA", "PHASE", "MEMORY", "CPU", "REQUESTS", "5XX", "OPEN"), rows), *backends, *old])
 
 
 def _status(view: View) -> str:

@@ -10,6 +10,7 @@ from rota.core.observation import ArtefactState
 from rota.core.readiness import Health, Stage
 from rota.core.rollout import Cause, Failure, Kind, Phase, Rollout, SlotTarget
 from rota.core.situation import Member, Situation
+from rota.core.slowstart import first_weight
 from rota.core.spec import Limits, Restart
 from rota.core.state import AppState, SlotRecord
 from rota.core.steps import EnableServer, FailReplica, PrepareRelease, RestartReplica, StartReplica
@@ -92,7 +93,7 @@ def _enable(here: Situation, member: Member, reason: str) -> None:
         return
     backend = backend_of(here.spec(member.record.release), member.record.colour).name
     if backend in here.observed.balancer.backends:
-        here.draft.add(EnableServer(member.id, reason, backend, member.seen.address))
+        here.draft.add(EnableServer(member.id, reason, backend, member.seen.address, first_weight(here, member)))
 
 
 def note_exit(here: Situation, member: Member) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rota.core import arrival, handoff, lateness, publication, repair, rolling, routes
+from rota.core import arrival, handoff, lateness, publication, repair, rolling, routes, slowstart
 from rota.core.names import ReplicaId
 from rota.core.observation import Observation
 from rota.core.rollout import Phase, Rollout
@@ -75,6 +75,8 @@ def _staying_on(here: Situation, member: Member) -> None:
         arrival.take_back(here, member)
     elif not member.admitted:
         arrival.admit(here, member)
+    else:
+        slowstart.grow(here, member)
 
 
 def _unknown(here: Situation, member: Member) -> None:
@@ -190,7 +192,7 @@ def _may_go(here: Situation, member: Member, staying: frozenset[ReplicaId]) -> b
     if member.record.failure is not None:
         return not repair.waits_for_heir(here, member, staying)
     heir = next((other for other in here.of_slot(slot) if other.id in staying), None)
-    return not member.serving or (heir is not None and heir.serving)
+    return not member.serving or (heir is not None and heir.serving and heir.grown)
 
 
 def _why(here: Situation, member: Member) -> str:

@@ -122,7 +122,8 @@ class Refusal:
 class ProbeHistory:
     """What this daemon saw of one run of a replica since ``since``: until that is in rotation, and from then on where
     HAProxy cannot ask (Check.by_daemon). ``passes`` counts the health checks passed in a row, ``healthy_since`` is the
-    time of the first of them, ``fails`` counts those that failed in a row."""
+    time of the first of them, ``fails`` counts those that failed in a row, ``warmed`` the warm-up requests
+    that have ended."""
 
     run: str
     since: float
@@ -131,6 +132,7 @@ class ProbeHistory:
     healthy_since: float | None = None
     last_failure: str = ""
     fails: int = 0
+    warmed: int = 0
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,8 @@ class ObservedServer:
     """One replica's entry in HAProxy. ``open`` counts open and queued requests and connections in every HAProxy
     process, ``old_holders`` the old processes (after a reload) that may still send to it. ``check`` says what the last
     health check saw, when that failed. ``idle`` is for how many seconds it has been sent nothing, at least: HAProxy
-    counts whole ones, and none before its own start."""
+    counts whole ones, and none before its own start. ``weight`` is its share beside the others', ``latency`` in seconds
+    how long its last answers took to begin, about, 0 while there are none."""
 
     replica: ReplicaId
     backend: str
@@ -202,6 +205,37 @@ class ObservedServer:
     old_holders: int = 0
     check: str = ""
     idle: float = 0.0
+    weight: int = 100
+    latency: float = 0.0
+
+
+@dataclass(frozen=True)
+class Open:
+    """What is open to one replica over all HAProxy processes: ``requests`` that wait for an answer, ``answers`` under
+    way (a download, server-sent events), ``websockets``, and plain ``tcp`` connections."""
+
+    requests: int = 0
+    answers: int = 0
+    websockets: int = 0
+    tcp: int = 0
+
+    def __add__(self, other: Open) -> Open:
+        return Open(
+            self.requests + other.requests,
+            self.answers + other.answers,
+            self.websockets + other.websockets,
+            self.tcp + other.tcp,
+        )
+
+
+@dataclass(frozen=True)
+class Connections:
+    """What is open at this moment, by replica. ``old_processes`` of HAProxy live still after a reload; ``let_go``
+    counts, by app, the long connections that were ended because their old process had to make room for another."""
+
+    open: Mapping[ReplicaId, Open] = field(default_factory=dict)
+    old_processes: int = 0
+    let_go: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

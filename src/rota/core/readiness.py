@@ -14,7 +14,7 @@ from rota.core.spec import AppSpec
 
 class Stage(enum.Enum):
     STARTING = "starting"  # no TCP connection accepted yet
-    WARMING = "warming"  # accepted; not yet healthy, or not yet so for min_ready_seconds
+    WARMING = "warming"  # accepted; not healthy, not so for min_ready_seconds, or not warmed up yet
     READY = "ready"
     FAILED = "failed"
 
@@ -48,7 +48,12 @@ def readiness(spec: AppSpec, replica: ObservedReplica, seen: ProbeHistory | None
     if seen.healthy_since is None or seen.passes < spec.check.rise:
         return _warming(spec, seen, now)
     stable_at = seen.healthy_since + spec.min_ready_seconds
-    return Readiness(Stage.READY) if now >= stable_at else Readiness(Stage.WARMING, stable_at)
+    if now < stable_at:
+        return Readiness(Stage.WARMING, stable_at)
+    warm_at = stable_at + spec.boot_timeout  # a warm-up that hangs keeps nobody out for ever
+    if seen.warmed < spec.warm_up.requests and now < warm_at:
+        return Readiness(Stage.WARMING, warm_at)
+    return Readiness(Stage.READY)
 
 
 def health(spec: AppSpec, replica: ObservedReplica, seen: ProbeHistory | None) -> Health:

@@ -124,8 +124,17 @@ def _entry_after(entry: ReplicaRecord, step: s.Step, now: float) -> ReplicaRecor
             return replace(entry, disabled_at=entry.disabled_at or now)
         case s.EnableServer():
             return replace(
-                entry, enabled_at=now, drain_began_at=None, disabled_at=None, cut_at=None, unhealthy_since=None
+                entry,
+                enabled_at=now,
+                drain_began_at=None,
+                disabled_at=None,
+                cut_at=None,
+                unhealthy_since=None,
+                weight=step.weight,
+                weighed_at=now,
             )
+        case s.SetWeight():
+            return replace(entry, weight=step.weight, weighed_at=now)
         case s.NoteHealth():
             return replace(entry, unhealthy_since=None if step.healthy else entry.unhealthy_since or now)
         case s.PublishRecords():
@@ -143,7 +152,7 @@ def _entry_after(entry: ReplicaRecord, step: s.Step, now: float) -> ReplicaRecor
             # HAProxy still sends users there: an earlier one, refused and given up since, has no say in the deadline.
             return replace(entry, drain_began_at=entry.drain_began_at or now, disabled_at=now, cut_at=None)
         case s.CutConnections():
-            return replace(entry, cut_at=now)
+            return replace(entry, cut_at=now, cut_leave=step.leave)
         case s.StopReplica():
             began = entry.stop_began_at if entry.run_before == step.run and entry.stop_began_at is not None else now
             return replace(entry, stop_began_at=began, run_before=step.run, killed_at=None)
@@ -323,6 +332,8 @@ def _advances(recorded: Recorded, step: s.Step) -> bool:
             return True
         case s.EnableServer():
             return entry is not None and entry.enabled_at is None
+        case s.SetWeight():
+            return entry is not None and entry.weight < step.weight
         case s.DrainServer():
             return entry is not None and entry.drain_began_at is None
         case s.DisableServer():

@@ -25,6 +25,8 @@ from rota.core.spec import AppSpec, Overlap
 from rota.core.state import AppState, Desired, Recorded, ReplicaRecord
 from rota.core.steps import Step, subject
 
+FULL_WEIGHT = 100
+
 
 class ReplicaPhase(enum.Enum):
     """A replica's phase as people see it (design.md, "Words")."""
@@ -118,6 +120,11 @@ class Member:
     def arrived(self) -> bool:
         """It is in its pool and passes HAProxy's checks, whether requests go there or not."""
         return self.running and self.server is not None and self.admitted and self.server.up
+
+    @property
+    def grown(self) -> bool:
+        """It takes its whole share of the requests."""
+        return self.record.weight >= FULL_WEIGHT
 
     @property
     def standby(self) -> bool:

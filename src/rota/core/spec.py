@@ -137,6 +137,15 @@ class Drain(Model):
     session_timeout: Annotated[Seconds, AfterValidator(_drain_timeout)] | None = None
 
 
+class WarmUp(Model):
+    """What a new replica is spared (J4): ``requests`` are sent to it before users' are, and its share of theirs grows
+    over ``slow_start``, longer while it is slower than the others. ``path`` None is the health check's, else ``/``."""
+
+    requests: Whole = Field(default=0, ge=0, le=1000)
+    path: UrlPath | None = None
+    slow_start: Annotated[Seconds, between(0, 3600)] = 0.0
+
+
 class Restart(Model):
     """How often and how slowly a replica that does not come up is tried again (S5)."""
 
@@ -215,6 +224,7 @@ class AppSpec(Model):
     http: HttpOptions = HttpOptions()
     error_pages: ErrorPages = ()
     drain: Drain = Drain()
+    warm_up: WarmUp = WarmUp()
     restart: Restart = Restart()
     repair: Repair = Repair()
     notify: tuple[NotifyUrl, ...] = Field(default=(), max_length=20)
@@ -340,6 +350,10 @@ class AppSpec(Model):
     def check_path(self) -> str | None:
         """The path of the HTTP health check; None means a TCP check."""
         return self.check.path
+
+    @property
+    def warm_up_path(self) -> str:
+        return self.warm_up.path or self.check_path or "/"
 
     @property
     def limits(self) -> Limits:

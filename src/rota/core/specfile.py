@@ -27,7 +27,7 @@ DEFAULT_FILE = "rota.yaml"
 NOT_YET = {
     "": "archive autoscale build canary freezes git hold image_key images migration"
     " placement ports post_deploy pre_deploy preset protected schedule server targets"
-    " warm_up windows",
+    " windows",
     "env": "from secret_name",
 }
 """Keys of the file's full form that this version does not honour, by section: named, never dropped silently (H11)."""

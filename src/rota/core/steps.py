@@ -102,6 +102,14 @@ class SetMaintenance(AppStep):
 class EnableServer(ReplicaStep):
     backend: str
     address: Address
+    weight: int = 100
+
+
+@dataclass(frozen=True)
+class SetWeight(ReplicaStep):
+    """Its share of the requests beside the others', of 100 (J4)."""
+
+    weight: int
 
 
 @dataclass(frozen=True)
@@ -121,9 +129,11 @@ class SuspendServer(ReplicaStep):
 
 @dataclass(frozen=True)
 class CutConnections(ReplicaStep):
-    """Ends what is still open at the drain's deadline; ``open`` of them are counted as cut (V7)."""
+    """Ends what is still open after the drain's deadline until no more than ``leave`` is; ``open`` of them are counted
+    as cut (V7)."""
 
     open: int
+    leave: int = 0
 
 
 @dataclass(frozen=True)
@@ -296,6 +306,7 @@ BalancerStep = (
     | RouteApp
     | SetMaintenance
     | EnableServer
+    | SetWeight
     | DrainServer
     | DisableServer
     | SuspendServer

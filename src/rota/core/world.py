@@ -172,7 +172,10 @@ class World:
             case s.RemoveReplica():
                 self._replicas.pop(step.replica, None)
             case s.EnableServer():
-                self._servers[step.replica] = ObservedServer(step.replica, step.backend, ServerState.READY, up=True)
+                entry = ObservedServer(step.replica, step.backend, ServerState.READY, up=True, weight=step.weight)
+                self._servers[step.replica] = entry
+            case s.SetWeight():
+                self._servers[step.replica] = replace(self._servers[step.replica], weight=step.weight)
             case s.DrainServer():
                 self._set_server(step.replica, ServerState.DRAIN)
                 self._idle_since[step.replica] = at
@@ -227,9 +230,11 @@ class World:
         seen, healthy_at = self._replicas[name], self._healthy_at[name]
         if now < healthy_at:
             return ProbeHistory(seen.run, seen.started_at)
-        check = self._spec(seen).check
+        check, warm_up = self._spec(seen).check, self._spec(seen).warm_up
         passes = 1 + int((now - healthy_at) / check.start_interval + ROUNDING)
-        return ProbeHistory(seen.run, seen.started_at, healthy_at, min(passes, check.rise), healthy_at)
+        return ProbeHistory(
+            seen.run, seen.started_at, healthy_at, min(passes, check.rise), healthy_at, warmed=warm_up.requests
+        )
 
     def _first_pass(self, seen: ObservedReplica, history: ProbeHistory | None, now: float) -> float:
         """Of one that runs already: when it did, or when it should."""

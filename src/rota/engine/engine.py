@@ -147,6 +147,7 @@ class Engine:
         found += diagnosis.of_strangers(self._runtime.strangers(), app)
         if app is None:
             found += diagnosis.of_letters(await self._store.unsent())
+            found += diagnosis.of_connections(await self._statistics.connections())
             found.append(diagnosis.of_dns(self._about().get("dns")))
             found += await asyncio.to_thread(self._examine)
         return {"findings": [{"level": one.level.value, "about": one.about, "said": one.said} for one in found]}

@@ -64,13 +64,15 @@ class Executor:
     async def _on_server(self, state: AppState, step: s.Step) -> None:
         match step:
             case s.EnableServer():
-                await self._balancer.enable(step.replica, state.name, step.backend, step.address)
+                await self._balancer.enable(step.replica, state.name, step.backend, step.address, step.weight)
+            case s.SetWeight():
+                await self._balancer.weigh(step.replica, step.weight)
             case s.DrainServer():
                 await self._balancer.drain(step.replica)
             case s.DisableServer() | s.SuspendServer():
                 await self._balancer.disable(step.replica)
             case s.CutConnections():
-                await self._balancer.cut(step.replica)
+                await self._balancer.cut(step.replica, step.leave)
             case s.RemoveServer():
                 await self._balancer.remove(step.replica)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from rota.core.errors import StepFailed
-from rota.core.healthcheck import Check
+from rota.core.healthcheck import Check, Kind
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, ObservedReplica, ProbeHistory
 from rota.core.spec import AppSpec
@@ -76,6 +76,8 @@ class Probing:
             began = self._clock.now()
             await self._check(replica, address, probed.spec)
             history = self._seen[replica.id]
+            if history.passes >= check.rise and history.warmed < probed.spec.warm_up.requests and not probed.served:
+                await self._warm_up(replica, address, probed.spec)
             served = served or (check.by_daemon and history.passes >= check.rise)
             await asyncio.sleep(pause(check, history, served, self._clock.now() - began))
 
@@ -107,6 +109,15 @@ class Probing:
         self._note(replica, after)
         if _verdict(check, after) != _verdict(check, before):
             self._wake(replica.app)
+
+    async def _warm_up(self, replica: ObservedReplica, address: Address, spec: AppSpec) -> None:
+        """One after the other, whatever the answers: the first ones are to be slow here and not at a user's."""
+        request = Check(Kind.HTTP, spec.warm_up_path, timeout=spec.boot_timeout)
+        for _ in range(spec.warm_up.requests):
+            await self._prober.healthy(replica.id, address, request, spec.hosts[0])
+            before = self._seen[replica.id]
+            self._note(replica, replace(before, warmed=before.warmed + 1))
+        self._wake(replica.app)
 
     def _note(self, replica: ObservedReplica, history: ProbeHistory) -> None:
         if replica.id in self._seen:

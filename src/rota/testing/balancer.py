@@ -13,10 +13,12 @@ from rota.core.errors import StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import (
     Address,
+    Connections,
     Counters,
     Gap,
     ObservedBalancer,
     ObservedServer,
+    Open,
     Row,
     ServerState,
 )
@@ -81,6 +83,7 @@ class FakeBalancer:
         old_holders: int | None = None,
         check: str = "",
         idle: float | None = None,
+        latency: float | None = None,
     ) -> None:
         """What checks say of a server, what is open at it and when it was last used, from now on."""
         app = self._with(replica)
@@ -93,6 +96,7 @@ class FakeBalancer:
             old_holders=server.old_holders if old_holders is None else old_holders,
             check="" if healthy else check,
             idle=server.idle if idle is None else idle,
+            latency=server.latency if latency is None else latency,
         )
         if healthy != server.up:
             self._wake_all()
@@ -106,6 +110,10 @@ class FakeBalancer:
 
     async def observe(self) -> Mapping[str, ObservedBalancer]:
         return {name: self._observed(name, app) for name, app in self.apps.items()}
+
+    async def connections(self) -> Connections:
+        servers = (server for app in self.apps.values() for server in app.servers.values())
+        return Connections({server.replica: Open(requests=server.open) for server in servers if server.open})
 
     async def answering(self) -> str | None:
         return self.process_name if self._answers else None
@@ -135,15 +143,21 @@ class FakeBalancer:
         self._begin("maintain", app)
         self._app(app).maintenance = on
 
-    async def enable(self, replica: ReplicaId, app: str, backend: str, address: Address) -> None:
+    async def enable(self, replica: ReplicaId, app: str, backend: str, address: Address, weight: int = 100) -> None:
         self._begin("enable", replica)
         known = self._app(app)
         if backend not in known.backends:
             raise StepFailed(f"{app} has no backend {backend} yet")
         server = known.servers.get(replica, ObservedServer(replica, backend, ServerState.READY, True))
-        known.servers[replica] = replace(server, state=ServerState.READY, up=True)
+        known.servers[replica] = replace(server, state=ServerState.READY, up=True, weight=weight)
         known.addresses[replica] = address
         known.written.add(replica)
+
+    async def weigh(self, replica: ReplicaId, weight: int) -> None:
+        self._begin("weigh", replica)
+        for app in self.apps.values():
+            if replica in app.servers:
+                app.servers[replica] = replace(app.servers[replica], weight=weight)
 
     async def drain(self, replica: ReplicaId) -> None:
         self._begin("drain", replica)
@@ -155,10 +169,11 @@ class FakeBalancer:
         for app in self.apps.values():
             app.written.discard(replica)
 
-    async def cut(self, replica: ReplicaId) -> None:
+    async def cut(self, replica: ReplicaId, leave: int = 0) -> None:
         self._begin("cut", replica)
-        if any(replica in app.servers for app in self.apps.values()):
-            self.set_server(replica, open=0)
+        for app in self.apps.values():
+            if replica in app.servers:
+                self.set_server(replica, open=min(leave, app.servers[replica].open))
 
     async def remove(self, replica: ReplicaId) -> None:
         self._begin("remove", replica)
@@ -222,4 +237,4 @@ class FakeBalancer:
 
 
 def _fresh(server: ObservedServer) -> ObservedServer:
-    return ObservedServer(server.replica, server.backend, ServerState.READY, up=True)
+    return ObservedServer(server.replica, server.backend, ServerState.READY, up=True, weight=server.weight)

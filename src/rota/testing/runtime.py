@@ -332,13 +332,15 @@ class FakeRuntime:
 
 
 class FakeProber:
-    """Asks a FakeRuntime instead of the network; fulfils the Prober port."""
+    """Asks a FakeRuntime instead of the network; fulfils the Prober port. ``asked`` are the paths, in order."""
 
     def __init__(self, runtime: FakeRuntime) -> None:
         self._runtime = runtime
+        self.asked: list[str | None] = []
 
     async def accepts(self, replica: ReplicaId, address: Address, timeout: float) -> ProbeResult:
         return self._runtime.answers(replica)
 
     async def healthy(self, replica: ReplicaId, address: Address, check: Check, host: str) -> ProbeResult:
+        self.asked.append(check.path)
         return self._runtime.is_healthy(replica)

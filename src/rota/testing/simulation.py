@@ -293,7 +293,7 @@ class Simulation:
                     self._open[step.replica] = self._ends(step.replica)
                     self.balancer.count(step.replica, Counters(requests=1))
             case s.CutConnections():
-                self._open.pop(step.replica, None)
+                self._open[step.replica] = sorted(self._open.get(step.replica, []), reverse=True)[: step.leave]
             case s.PrepareBackend():
                 self._old_process_until = self.now + self.old_process_ends_after
 

@@ -66,7 +66,7 @@ class SimulatedProbes:
             failure = because or "HTTP 503"
             return ProbeHistory(seen.run, since, accepts, last_failure=failure, fails=min(fails, check.fall))
         passes = int((self._now - healthy) / check.start_interval + ROUNDING) + 1
-        return ProbeHistory(seen.run, since, accepts, min(passes, check.rise), healthy)
+        return ProbeHistory(seen.run, since, accepts, min(passes, check.rise), healthy, warmed=1000)
 
     def _firsts(self, seen: ObservedReplica, since: float, ill: Ill) -> tuple[float | None, float | None]:
         """When a probe that began at ``since`` sees it accept, and pass its first check."""

@@ -23,7 +23,8 @@ _ACCEPTED = (
 
 
 class WebServer:
-    """One replica's stand-in on 127.0.0.1. What a path does: ``/slow/S`` answers after S seconds, ``/status/N`` with
+    """One replica's stand-in on 127.0.0.1. What a path does: ``/slow/S`` answers after S seconds, ``/trickle/S``
+    begins its answer and ends it then, ``/status/N`` with
     that code, ``/empty`` closes without an answer, ``/half`` breaks its answer off, ``/socket`` upgrades, echoes and
     ends at ``bye``; ``/health`` is what ``healthy`` says, byte by byte while it ``trickles``."""
 
@@ -54,6 +55,13 @@ class WebServer:
             writer.transport.abort()
         await asyncio.sleep(0)
 
+    async def close_kept(self) -> None:
+        """Closes every connection; all are between two requests."""
+        writers = tuple(self._writers)
+        for writer in writers:
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
@@ -67,15 +75,21 @@ class WebServer:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        await _read_body(reader, head.lower())
         path = head.split()[1]
         self.asked[path.split("/")[1]] += 1
+        await _read_body(reader, head.lower())
         if not path.startswith("/health"):
             self.heads.append(head)
         match path.partition("?")[0].split("/")[1:]:
             case ["slow", seconds]:
                 await asyncio.sleep(float(seconds))
                 await self._reply(writer, 200)
+            case ["trickle", seconds]:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1")
+                await writer.drain()
+                await asyncio.sleep(float(seconds))
+                writer.write(b"2")
+                await writer.drain()
             case ["status", code]:
                 await self._reply(writer, int(code))
             case ["empty"]:

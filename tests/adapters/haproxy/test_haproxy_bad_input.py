@@ -18,6 +18,7 @@ from rota.adapters.balancer.haproxy.maps import maps_of
 from rota.adapters.balancer.haproxy.pages import DIRECTORY, page_files
 from rota.adapters.balancer.haproxy.refusal import refusal
 from rota.adapters.balancer.haproxy.state import App, State
+from rota.adapters.balancer.haproxy.succession import PASSED_MAP
 from rota.core.backend import backend_of
 from rota.core.errors import SpecError, StepFailed
 from rota.core.pages import MAX_PAGE, ErrorPage
@@ -76,7 +77,7 @@ def accepted(kind: str, directory: Path, spec: AppSpec, page: str) -> str:
     state = State().with_app(App(spec.name).prepared(backend, tuple(map(str, spec.sites))))
     (directory / DIRECTORY).mkdir(exist_ok=True)
     chosen = Settings(directory, maxconn=100, trusted=("10.0.0.0/8", "2001:db8::/32"))
-    texts = {"haproxy.cfg": render(state, chosen, "c0ffee"), **maps_of(state), **page_files(state)}
+    texts = {"haproxy.cfg": render(state, chosen, "c0ffee"), **maps_of(state), **page_files(state), PASSED_MAP: ""}
     for name, text in texts.items():
         (directory / name).write_text(text)
     argv = [binary_of(kind), "-c", "-C", str(directory), "-f", "haproxy.cfg"]

@@ -15,6 +15,7 @@ from rota.adapters.balancer.haproxy.config import render
 from rota.adapters.balancer.haproxy.maps import draws, hosts_map, maps_of, paths_map
 from rota.adapters.balancer.haproxy.pages import DIRECTORY, page_files
 from rota.adapters.balancer.haproxy.state import App, Server, State, read_state
+from rota.adapters.balancer.haproxy.succession import PASSED_MAP
 from rota.core.backend import Backend
 from rota.core.balance import Balance, ByHeader, written
 from rota.core.errors import UsageError
@@ -85,6 +86,7 @@ def test_haproxy_accepts_every_file(tmp_path: Path, kind: str, state: State) -> 
     (tmp_path / DIRECTORY).mkdir(exist_ok=True)
     for name, text in {**maps_of(state), **page_files(state)}.items():
         (tmp_path / name).write_text(text)
+    (tmp_path / PASSED_MAP).write_text("")
     done = subprocess.run(
         [binary_of(kind), "-c", "-C", str(tmp_path), "-f", "haproxy.cfg"], capture_output=True, text=True, check=False
     )

@@ -13,9 +13,6 @@ from rota.core.balance import Balance, header_of
 from rota.core.names import domain_name, replica_number
 from rota.core.sticky import SameSite
 
-WEIGHT = 100
-"""Given to every server, in the file and over the socket: a dynamic server's own default is 1 (measured)."""
-
 # Consistent: else a server can be added by a reload only. Avalanche: values that are alike spread better.
 _CONSISTENT = "  hash-type consistent sdbm avalanche"
 _BALANCE = {
@@ -53,12 +50,14 @@ def server_words(pool: Pool, server: Server) -> str:
     ``id``: where a hash chooses, 2.6 gives all servers that are added at runtime the same place, and only two of them
     requests (measured); with one of its own each has the same place in every process, so a reload moves nobody.
 
+    ``weight``: a dynamic server's own default is 1 (measured).
+
     ``observe layer4``: after 3 refused connections in a row the server counts as failing its last but one check and
     is checked at once, so a dead one is out after one fast check. ``mark-down`` would be faster by that check, but
     a full accept queue under overload would then take out every server together."""
     backend = pool.backend
     return (
-        f"{written(server.address)}{_place(backend, server)} weight {WEIGHT} check inter {ms(backend.interval)}"
+        f"{written(server.address)}{_place(backend, server)} weight {server.weight} check inter {ms(backend.interval)}"
         f" fastinter {ms(backend.fast_interval)} fall {backend.fall} rise {backend.rise}"
         " observe layer4 error-limit 3 on-error sudden-death"
     )

@@ -7,6 +7,7 @@ from rota.adapters.balancer.haproxy.forwarded import PROTO, forwarded
 from rota.adapters.balancer.haproxy.maps import BY_PATH, DRAWS, HOSTS_MAP, LEADS_ON, PATHS_MAP, ROUTES_MAP
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.state import State
+from rota.adapters.balancer.haproxy.succession import PASS_ON, SUCCESSOR_BIND
 from rota.adapters.balancer.haproxy.words import cookie_name
 
 _LEAD = "  use_backend %[var(txn.backend)]"
@@ -21,7 +22,9 @@ def _find(settings: Settings) -> str:
     return f"""\
 frontend http
 {binds}
+{SUCCESSOR_BIND}
 {ACCESS_LINES}
+{PASS_ON}
 {forwarded(settings.trusted)}
   http-request deny deny_status 400 if {{ req.ver 1.0 }} {{ req.hdr(transfer-encoding) -m found }}
   http-request set-var(txn.site) req.hdr(host),field(1,:),lower,rtrim(.)

@@ -26,8 +26,7 @@ class KeptHaproxy:
         self._serving: dict[str, float] = {}  # by the run's own start, since what begins to serve may end soon
 
     async def ensure(self, argv: Sequence[str]) -> None:
-        """Raises StepFailed. A HAProxy that runs stays, whatever binary it was started from: an upgrade of the
-        package takes effect when it is started next."""
+        """Raises StepFailed. A HAProxy that runs stays; the adapter reloads it when its program is another now."""
         child = self._children.known.get(NAME)
         if child is None or not child.alive:
             log = str(self._directory / LOG)

@@ -87,6 +87,13 @@ class Settings:
     def master_socket(self) -> Path:
         return self.directory / "master.sock"
 
-    def argv(self, binary: str) -> tuple[str, ...]:
+    @property
+    def program(self) -> Path:
+        """A link to the haproxy that is to run: a master that reloads starts itself anew by the path that it was
+        started by, and so becomes what the link leads to."""
+        return self.directory / "haproxy"
+
+    def argv(self) -> tuple[str, ...]:
         """The command to run; every path in it and in the file is relative to the directory, so none is quoted."""
-        return (binary, "-W", "-C", str(self.directory), "-S", "unix@master.sock,mode,600", "-f", "haproxy.cfg")
+        master = ("-W", "-S", "unix@master.sock,mode,600")
+        return (str(self.program), *master, "-C", str(self.directory), "-f", "haproxy.cfg")

@@ -15,6 +15,7 @@ from rota.core.observation import Address
 
 _APP = "# rota app "
 _DELETED = "# rota deleted "
+_LET_GO = "# rota let go "
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Server:
     backend: str
     address: Address
     pin: str = ""
+    weight: int = 100
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,9 @@ class App:
     def pinned(self, replica: ReplicaId, pin: str) -> App:
         return replace(self, servers={**self.servers, replica: replace(self.servers[replica], pin=pin)})
 
+    def weighed(self, replica: ReplicaId, weight: int) -> App:
+        return replace(self, servers={**self.servers, replica: replace(self.servers[replica], weight=weight)})
+
     @property
     def pins(self) -> Mapping[str, str]:
         """Which backend a cookie leads to, as long as there is more than one that it could: never to one of another
@@ -90,16 +95,22 @@ class App:
 @dataclass(frozen=True)
 class State:
     """``deleted`` keeps, for each HAProxy process and backend, the 5xx that servers deleted since had answered: the
-    backend's own counter still holds them, and only so can HAProxy's own 5xx be told from the apps'."""
+    backend's own counter still holds them, and only so can HAProxy's own 5xx be told from the apps'. ``let_go``: see
+    core.observation.Connections."""
 
     apps: Mapping[str, App] = field(default_factory=dict)
     deleted: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    let_go: Mapping[str, int] = field(default_factory=dict)
 
     def with_app(self, app: App) -> State:
         return replace(self, apps={**self.apps, app.name: app})
 
     def without_app(self, name: str) -> State:
-        return replace(self, apps={key: app for key, app in self.apps.items() if key != name})
+        return replace(
+            self,
+            apps={key: app for key, app in self.apps.items() if key != name},
+            let_go={key: count for key, count in self.let_go.items() if key != name},
+        )
 
     def without_unused(self) -> State:
         return replace(self, apps={name: app.without_unused() for name, app in self.apps.items()})
@@ -109,26 +120,40 @@ class State:
         of_process[backend] = of_process.get(backend, 0) + errors
         return replace(self, deleted={**self.deleted, process: of_process})
 
+    def with_let_go(self, ended: Mapping[str, int]) -> State:
+        """Adds to what was ended with its old process, by app."""
+        return replace(self, let_go={**self.let_go, **{a: self.let_go.get(a, 0) + n for a, n in ended.items()}})
+
     def owner(self, replica: ReplicaId) -> App | None:
         return next((app for app in self.apps.values() if replica in app.servers), None)
 
-    def lines(self) -> list[str]:
-        """The state as comment lines of haproxy.cfg."""
-        lines = [_APP + json.dumps(_written(app), sort_keys=True) for _, app in sorted(self.apps.items())]
-        return [*lines, _DELETED + json.dumps(self.deleted, sort_keys=True)]
+    def notes(self) -> list[str]:
+        """What is kept beside the apps, as comment lines of haproxy.cfg."""
+        return [
+            _DELETED + json.dumps(self.deleted, sort_keys=True),
+            _LET_GO + json.dumps(self.let_go, sort_keys=True),
+        ]
+
+
+def line_of(app: App) -> str:
+    """An app as a comment line of haproxy.cfg."""
+    return _APP + json.dumps(_written(app), sort_keys=True)
 
 
 def read_state(text: str) -> State:
     """The state that a haproxy.cfg was written from; raises ValueError when it is not rota's or was damaged."""
     apps: dict[str, App] = {}
     deleted: dict[str, dict[str, int]] = {}
+    let_go: dict[str, int] = {}
     for line in text.splitlines():
         if line.startswith(_APP):
             app = _app(json.loads(line[len(_APP) :]))
             apps[app.name] = app
         elif line.startswith(_DELETED):
             deleted = json.loads(line[len(_DELETED) :])
-    return State(apps, deleted)
+        elif line.startswith(_LET_GO):
+            let_go = json.loads(line[len(_LET_GO) :])
+    return State(apps, deleted, let_go)
 
 
 def _written(app: App) -> dict[str, Any]:
@@ -141,7 +166,7 @@ def _written(app: App) -> dict[str, Any]:
 
 def _written_server(server: Server) -> dict[str, Any]:
     address = {"host": server.address.host, "port": server.address.port}
-    return {"backend": server.backend, "address": address, "pin": server.pin}
+    return {"backend": server.backend, "address": address, "pin": server.pin, "weight": server.weight}
 
 
 def _backend(kept: Mapping[str, Any]) -> Backend:
@@ -153,7 +178,9 @@ def _app(kept: Mapping[str, Any]) -> App:
     try:
         pools = {n: Pool(n, _backend(p["backend"]), p["host"], p["used"]) for n, p in kept["pools"].items()}
         servers = {
-            ReplicaId(n): Server(ReplicaId(n), s["backend"], Address(**s["address"]), s.get("pin", ""))
+            ReplicaId(n): Server(
+                ReplicaId(n), s["backend"], Address(**s["address"]), s.get("pin", ""), s.get("weight", 100)
+            )
             for n, s in kept["servers"].items()
         }
         closed = bool(kept.get("maintenance", False))
