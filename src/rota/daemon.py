@@ -24,6 +24,7 @@ import uvicorn
 import rota
 from rota import doctor
 from rota.adapters.balancer.haproxy import binary as haproxy_binary
+from rota.adapters.balancer.haproxy.access import HaproxyAccessLog
 from rota.adapters.balancer.haproxy.balancer import HaproxyBalancer
 from rota.adapters.balancer.haproxy.binary import Binary
 from rota.adapters.balancer.haproxy.kept import NAME as HAPROXY
@@ -165,7 +166,12 @@ class _Server:
     async def open(cls, options: Options, stack: contextlib.AsyncExitStack) -> _Server:
         """In charge when it returns; ``stack`` lets go of everything, and everything goes on."""
         program = haproxy_binary.find()
-        settings = Settings(options.data_dir / "haproxy", (options.http,), reload_interval=options.reload_interval)
+        settings = Settings(
+            options.data_dir / "haproxy",
+            (options.http,),
+            reload_interval=options.reload_interval,
+            trusted=options.trusted_proxies,
+        )
         children = Children(options.data_dir)
         stack.push_async_callback(children.close)
         await children.open()
@@ -215,7 +221,7 @@ class _Server:
         self._supervisor = Supervisor(
             runtime=self._runtime,
             balancer=self._balancer,
-            prober=SocketProber(self._runtime.pids_of, self._runtime.namespace_of),
+            prober=SocketProber(self._runtime.pids_of, self._runtime.namespace_of, self._runtime.exec),
             connections=SocketConnections(self._runtime.namespace_of, self._balancer.pids),
             logs=self._runtime.logs,
             store=store,
@@ -233,6 +239,8 @@ class _Server:
             usage=self._runtime,
             balancer=self._balancer,
             logs=self._runtime.logs,
+            access=HaproxyAccessLog(self._options.data_dir / "haproxy"),
+            exec=self._runtime.exec,
             clock=self._clock,
             notifier=self._notifier,
             about=self._about,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,7 @@ class Options:
     notify: tuple[str, ...] = ()
     reload_interval: float = RELOAD_INTERVAL
     dns_ttl: int = 1
+    trusted_proxies: tuple[str, ...] = ()
 
 
 def read_options(argv: Sequence[str]) -> Options:
@@ -58,9 +59,11 @@ def read_options(argv: Sequence[str]) -> Options:
     add("--dns-allow", action="append", default=[], metavar="NETWORK", help=allow)
     ttl = "for how long the answers of --dns may be kept, 1s to 5s (default: %(default)s)"
     add("--dns-ttl", default="1s", metavar="TIME", help=ttl)
-    add("--dns-zones", type=Path, metavar="FILE", help="zones outside to keep records in, by RFC 2136 updates")
+    add("--dns-zones", type=Path, metavar="FILE", help="zones outside to keep records in")
     add("--notify", action="append", default=[], metavar="URL", help="where notices go (apprise URL; may be repeated)")
     pace = "the shortest time between two reloads of HAProxy; new apps wait for the next (default: 10s)"
+    proxies = "networks, with commas between, of proxies in front whose X-Forwarded-… and X-Request-Id are believed"
+    add("--trusted-proxies", default="", metavar="NETWORKS", help=proxies)
     add("--reload-interval", default=RELOAD_INTERVAL, metavar="TIME", help=pace)
     given = parser.parse_args(list(argv))
     return Options(
@@ -72,11 +75,12 @@ def read_options(argv: Sequence[str]) -> Options:
         _ports(given.ports),
         given.docker_host,
         _dns_address(given.dns),
-        _networks(given.dns_allow),
+        _networks(given.dns_allow, "--dns-allow"),
         read_zones(given.dns_zones) if given.dns_zones is not None else (),
         tuple(given.notify),
         _reload_interval(given.reload_interval),
         _dns_ttl(given.dns_ttl),
+        _networks(filter(None, given.trusted_proxies.split(",")), "--trusted-proxies"),
     )
 
 
@@ -139,11 +143,11 @@ def _dns_ttl(text: str) -> int:
     return int(seconds)
 
 
-def _networks(texts: Sequence[str]) -> tuple[str, ...]:
+def _networks(texts: Iterable[str], option: str) -> tuple[str, ...]:
     try:
-        return tuple(str(ipaddress.ip_network(text)) for text in texts)
+        return tuple(str(ipaddress.ip_network(text.strip())) for text in texts)
     except ValueError as error:
-        raise UsageError(f"--dns-allow: {error}; write it as 172.17.0.0/16") from error
+        raise UsageError(f"{option}: {error}; write it as 172.17.0.0/16") from error
 
 
 def _process_user(name: str | None) -> str | None:

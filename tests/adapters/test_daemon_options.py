@@ -41,3 +41,11 @@ def test_a_reload_interval_that_makes_no_sense_is_refused(text: str, said: str) 
 def test_the_reload_interval_is_a_time() -> None:
     assert read_options(["--reload-interval", "500ms"]).reload_interval == 0.5
     assert read_options([]).reload_interval == 10.0
+
+
+def test_trusted_proxies_are_networks() -> None:
+    given = read_options(["--trusted-proxies", "10.0.0.0/8, 192.0.2.1,2001:db8::/32"]).trusted_proxies
+    assert given == ("10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32")
+    assert read_options([]).trusted_proxies == ()
+    with pytest.raises(UsageError, match=r"--trusted-proxies: .* write it as 172\.17\.0\.0/16"):
+        read_options(["--trusted-proxies", "10.0.0.1/8"])

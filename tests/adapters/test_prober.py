@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -14,8 +15,11 @@ import pytest
 from rota.adapters.prober import SocketProber
 from rota.adapters.prober import listeners as listeners_
 from rota.adapters.prober.listeners import Listener
+from rota.core.healthcheck import Check, Kind
 from rota.core.names import ReplicaId
 from rota.core.observation import Address
+from rota.ports.exec import Ran
+from rota.ports.prober import ProbeResult
 
 REPLICA = ReplicaId("web-1")
 OURS = frozenset({os.getpid()})
@@ -52,6 +56,13 @@ def prober(pids: frozenset[int] | None = OURS) -> SocketProber:
     return SocketProber(lambda replica: pids)
 
 
+async def asked(
+    address: Address, path: str | None, expect: str | None = None, *, host: str = "web.localhost", timeout: float = 2
+) -> ProbeResult:
+    check = Check(Kind.TCP if path is None else Kind.HTTP, path, expect, timeout=timeout)
+    return await prober().healthy(REPLICA, address, check, host)
+
+
 @pytest.mark.parametrize(
     ("answer", "failure"),
     [
@@ -68,26 +79,101 @@ def prober(pids: frozenset[int] | None = OURS) -> SocketProber:
 )
 async def test_a_health_check_passes_on_2xx_and_3xx_alone(answer: bytes, failure: str) -> None:
     async with answering(answer) as (address, _):
-        assert (await prober().healthy(address, "/up", "web.localhost", 2)).failure == failure
+        assert (await asked(address, "/up")).failure == failure
 
 
 async def test_a_health_check_asks_for_the_path_with_the_apps_host() -> None:
     async with answering(b"HTTP/1.1 200 OK\r\n\r\n") as (address, requests):
-        assert (await prober().healthy(address, "/up?deep=1", "web.example.org", 2)).passed
+        assert (await asked(address, "/up?deep=1", host="web.example.org")).passed
     assert requests[0].startswith(b"GET /up?deep=1 HTTP/1.1\r\nHost: web.example.org\r\n")
+
+
+class Running:
+    """What a command was seen to do."""
+
+    def __init__(self, ran: Ran) -> None:
+        self._ran = ran
+
+    async def run(self, replica: ReplicaId, command: Sequence[str], timeout: float, most_output: int = 0) -> Ran:
+        assert (replica, command, timeout) == (REPLICA, ("pg_isready",), 2.0)
+        return self._ran
+
+
+@pytest.mark.feature("W5")
+@pytest.mark.parametrize(
+    ("ran", "failure"),
+    [
+        (Ran(0, "all is well"), ""),
+        (Ran(1), "the check's command ended with exit code 1"),
+        (Ran(2, "no\nnot \x1b[31mready\n\n"), "the check's command ended with exit code 2: not ?[31mready"),
+        (Ran(None, "y" * 999), f"the check's command did not end within 2 s and was killed: {'y' * 200}"),
+        (Ran(127), "the check's command cannot be run (exit code 127: is 'pg_isready' in the replica?)"),
+        (Ran(126), "the check's command cannot be run (exit code 126: may 'pg_isready' be executed?)"),
+    ],
+)
+async def test_a_command_passes_with_exit_code_0_and_else_it_is_said_why(ran: Ran, failure: str) -> None:
+    check = Check(Kind.EXEC, timeout=2.0, command=("pg_isready",))
+    asker = SocketProber(lambda replica: OURS, exec=Running(ran))
+    assert (await asker.healthy(REPLICA, Address("127.0.0.1", 1), check, "web.localhost")).failure == failure
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+OTHER_BODY = "HTTP 200, and its body does not have the text of expect_body"
+
+
+@pytest.mark.feature("H3")
+@pytest.mark.parametrize(
+    ("answer", "failure"),
+    [
+        (OK + b"\r\nstate: all is well\n", ""),
+        (OK + b"Content-Length: 11\r\n\r\nall is well and more", ""),
+        (OK + b"Content-Length: 10\r\n\r\nall is well", OTHER_BODY),
+        (OK + b"X: all is well\r\n\r\nno", OTHER_BODY),
+        (OK + b"\r\n", OTHER_BODY),
+        (OK + b"\r\n" + b"." * 8181 + b"all is well", ""),
+        (OK + b"\r\n" + b"." * 8182 + b"all is well", OTHER_BODY),
+        (CHUNKED + b"4\r\nall \r\n7;x=y\r\nis well\r\n0\r\n\r\n", ""),
+        (CHUNKED + b"4\r\nall \r\n7\r\nis bad!\r\n0\r\n\r\nall is well", OTHER_BODY),
+        (CHUNKED + b"1\r\n.\r\n" * 9000, OTHER_BODY),
+        (OK + b"X: " + b"y" * 100_000 + b"\r\n\r\nall is well", OTHER_BODY),
+        (b"HTTP/1.1 503 Service Unavailable\r\n\r\nall is well", "HTTP 503"),
+    ],
+)
+async def test_an_expected_body_has_to_have_its_text(answer: bytes, failure: str) -> None:
+    async with answering(answer) as (address, _):
+        assert (await asked(address, "/up", "all is well")).failure == failure
+
+
+async def test_an_answer_that_comes_byte_by_byte_is_late_as_a_whole() -> None:
+    """Each byte is in time, and the last one would never be."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            for byte in OK + b"X: " + b"y" * 10_000:
+                writer.write(bytes([byte]))
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        address = Address("127.0.0.1", server.sockets[0].getsockname()[1])
+        assert (await asked(address, "/up", timeout=0.3)).failure == "no answer within 0.3 s"
 
 
 async def test_a_silent_server_fails_when_the_time_is_up() -> None:
     async with answering(None) as (address, _):
         began = time.monotonic()
-        result = await prober().healthy(address, "/", "web.localhost", 0.2)
+        result = await asked(address, "/", timeout=0.2)
     assert result.failure == "no answer within 0.2 s"
     assert time.monotonic() - began < 1
 
 
 async def test_without_a_path_an_accepted_connection_is_enough() -> None:
     async with answering(None) as (address, _):
-        assert (await prober().healthy(address, None, "web.localhost", 1)).passed
+        assert (await asked(address, None)).passed
 
 
 async def test_nobody_there_is_refused_in_words() -> None:
@@ -95,7 +181,7 @@ async def test_nobody_there_is_refused_in_words() -> None:
         placeholder.bind(("127.0.0.1", 0))
         address = Address("127.0.0.1", placeholder.getsockname()[1])
         assert (await prober(frozenset()).accepts(REPLICA, address, 1)).failure == "connection refused"
-        assert (await prober().healthy(address, "/", "web.localhost", 1)).failure == "connection refused"
+        assert (await asked(address, "/")).failure == "connection refused"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::"])
@@ -141,6 +227,6 @@ async def test_a_probe_is_cheap() -> None:
     async with answering(b"HTTP/1.1 200 OK\r\n\r\n") as (address, _):
         began = time.process_time()
         for _ in range(100):
-            assert (await prober().healthy(address, "/", "web.localhost", 1)).passed
+            assert (await asked(address, "/")).passed
         # The server of this test is in the same process and counted too.
         assert (time.process_time() - began) / 100 < 0.003

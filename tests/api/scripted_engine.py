@@ -14,6 +14,7 @@ from typing import Any
 import uvicorn
 
 from rota.api import create_api
+from rota.core.errand import Errand
 from rota.core.errors import Conflict, NotFound, RotaError
 from rota.core.order import Order, Scale
 from rota.core.steering import Pace, Skip
@@ -66,6 +67,9 @@ class ScriptedEngine:
     def __init__(self) -> None:
         self.sources = MemorySources()
         self.orders: list[tuple[str, Order]] = []
+        self.errands: list[tuple[str, Errand]] = []
+        self.cancelled = 0
+        self.came_of_it: View = {"exit_code": 0, "timed_out": False, "output": "", "cut": False}
         self.planned: list[tuple[str, Order]] = []
         self.ending: View = {"phase": "succeeded", "reason": "", "receipt": RECEIPT}
         self.held = False
@@ -95,7 +99,7 @@ class ScriptedEngine:
         return _known(name) | {"replicas": [replica_view(1), replica_view(2)], "rollout": last, "spec": {}}
 
     def replicas(self, name: str) -> View:
-        return {"app": _known(name)["name"], "replicas": [replica_view(1), replica_view(2)]}
+        return {"app": _known(name)["name"], "maintenance": False, "replicas": [replica_view(1), replica_view(2)]}
 
     async def stats(self, name: str | None) -> list[View]:
         return [stats_view(_known(name)["name"] if name is not None else "hello")]
@@ -148,6 +152,18 @@ class ScriptedEngine:
 
     # commands
 
+    async def exec(self, app: str, errand: Errand) -> View:
+        if self.failure:
+            raise self.failure
+        self.errands.append((app, errand))
+        try:
+            while self.held:
+                await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return {"app": app, "replica": errand.replica or "hello-1"} | self.came_of_it
+
     async def begin(self, app: str, order: Order) -> View:
         if self.failure:
             raise self.failure
@@ -189,6 +205,9 @@ class ScriptedEngine:
     async def tune(self, rollout: str, asked: Pace) -> View:
         policy = {"delay": asked.delay or 0.0, "parallelism": asked.parallelism or 1}
         return await self._moved(rollout, "progressing") | {"policy": policy}
+
+    async def maintain(self, name: str, on: bool) -> View:
+        return await self.app(name) | {"maintenance": on, "maintenance_in_force": on}
 
     async def shutdown(self, keep_apps: bool) -> None:
         self.shutdowns.append(keep_apps)
@@ -238,6 +257,13 @@ class ScriptedEngine:
 
     # idempotency
 
+    async def requests(self, app: str, tail: int) -> list[View]:
+        return [request_view(app, path) for path in ("/a", "/b")][-tail:]
+
+    async def follow_requests(self, app: str, tail: int) -> AsyncIterator[View]:
+        for entry in await self.requests(app, tail):
+            yield entry
+
     async def remembered(self, key: str) -> tuple[str, int, View] | None:
         return self._keys.get(key)
 
@@ -270,6 +296,8 @@ def app_view() -> View:
         "urls": ["http://hello.localhost:8080"],
         "limits": {"memory": None, "cpus": None},
         "rollout": None,
+        "maintenance": False,
+        "maintenance_in_force": False,
     }
 
 
@@ -303,12 +331,15 @@ def stats_view(app: str) -> View:
         "cpu": {"percent": None, "limit_percent": 50.0, "seconds": None},
     }
     served = {"slot": 1, "release": 2, "phase": "ready", "requests": 1234, "app_errors": 5, "open": 1}
+    served["connections"] = {"requests": 0, "answers": 0, "websockets": 1, "tcp": 0}
     total = {"requests": 1240, "retried": 2, "redispatched": 1, "failed": 0, "app_errors": 5, "open": 1}
     return {
         "app": app,
         "at": "2026-11-22T12:00:00.000Z",
         "replicas": [{"id": f"{app}-1", **served, **measured}, {"id": f"{app}-2", **served, **unknown}],
         "backends": [{"name": f"{app}.0a1b2c3d", **total}],
+        "old_processes": 1,
+        "let_go": 0,
     }
 
 
@@ -440,3 +471,9 @@ def served(engine: ScriptedEngine) -> Iterator[Served]:
     finally:
         if server._thread.is_alive():
             server.stop()
+
+
+def request_view(app: str, path: str) -> View:
+    asked = {"client": "192.0.2.1", "method": "GET", "host": f"{app}.localhost", "path": path, "status": 200}
+    took = {"response_ms": 3, "total_ms": 5, "retries": 0, "redispatched": False, "replica": f"{app}-1"}
+    return {"app": app, "at": "2026-11-22T12:00:00.000Z", **asked, **took}

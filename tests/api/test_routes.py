@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 
 import pytest
 from tests.api.api_client import Client
 from tests.api.scripted_engine import ScriptedEngine
 
+from rota.core.errand import Errand
 from rota.core.errors import Missing, StepFailed
 from rota.core.order import Restart, Stop
 
+EXEC = "/api/v1/apps/hello/exec"
 ROLLOUTS = "/api/v1/apps/hello/rollouts"
 
 
@@ -53,6 +56,41 @@ def test_a_second_rollout_names_the_first(ask: Client, engine: ScriptedEngine) -
     assert (refused.status, refused.json["code"], refused.json["rollout"]) == (409, "conflict", "hello.1")
     assert ask("POST", ROLLOUTS, {"kind": "stop", "supersede": True}).status == 202
     assert engine.orders[-1] == ("hello", Stop(supersede=True))
+
+
+def test_a_command_is_run_and_told(ask: Client, engine: ScriptedEngine) -> None:
+    engine.came_of_it = {"exit_code": 3, "timed_out": False, "output": "no\n", "cut": False}
+    answer = ask("POST", EXEC, {"command": ["ls", "-l"], "replica": "hello-2", "timeout": "5s"})
+    assert (answer.status, answer.json["exit_code"], answer.json["output"]) == (200, 3, "no\n")
+    assert engine.errands == [("hello", Errand(command=("ls", "-l"), replica="hello-2", timeout=5))]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [({}, "command"), ({"command": []}, "command"), ({"command": ["x"], "timeout": 0}, "0.1 to 3600 seconds")],
+)
+def test_a_command_that_is_none_is_refused(ask: Client, engine: ScriptedEngine, body: object, words: str) -> None:
+    answer = ask("POST", EXEC, body)
+    assert (answer.status, answer.json["code"]) == (400, "usage")
+    assert words in answer.json["detail"]
+    assert engine.errands == []
+    assert ask("POST", "/api/v1/apps/nosuch/exec", {"command": ["x"]}).status == 404
+
+
+def test_the_same_key_runs_a_command_once(ask: Client, engine: ScriptedEngine) -> None:
+    for _ in range(2):
+        assert ask("POST", EXEC, {"command": ["x"]}, idempotency_key="one").status == 200
+    assert len(engine.errands) == 1
+
+
+def test_a_command_ends_when_nobody_waits_for_it(ask: Client, engine: ScriptedEngine) -> None:
+    engine.held = True
+    with pytest.raises(TimeoutError):
+        ask("POST", EXEC, {"command": ["sleep"]}, within=0.2)
+    deadline = time.monotonic() + 10
+    while not engine.cancelled and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert engine.cancelled == 1
 
 
 def test_a_plan_begins_nothing(ask: Client, engine: ScriptedEngine) -> None:

@@ -11,7 +11,19 @@ import pytest
 import typer
 import typer.main
 
-from rota.cli.commands import changing, deploying, dns, doctor, history, planning, reading, rollouts, service
+from rota.cli.commands import (
+    changing,
+    deploying,
+    dns,
+    doctor,
+    errand,
+    history,
+    maintenance,
+    planning,
+    reading,
+    rollouts,
+    service,
+)
 from rota.core.model import Model
 from rota.core.rollout import MOVES, Cause, Kind, Phase
 from rota.core.spec import AppSpec
@@ -71,7 +83,7 @@ def test_every_step_has_its_place_in_a_rollout(step: type) -> None:
 def commands() -> Iterator[str]:
     """All of them, as a person types them."""
     shown = typer.Typer()
-    for group in (deploying, planning, changing, reading, history, rollouts, dns):
+    for group in (deploying, planning, changing, reading, history, errand, rollouts, maintenance, dns):
         group.add_to(shown)
     doctor.add_to(shown, lambda data_dir: ())
     service.add_to(shown, lambda argv: 0)

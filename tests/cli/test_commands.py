@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.api.scripted_engine import RECEIPT, ScriptedEngine, Served
 from tests.cli.rota_command import RotaCommand
 
 from rota.cli import wording
+from rota.core.errand import Errand
 
 MIB = 2**20
 
@@ -59,6 +61,26 @@ def test_the_policy_flags_reach_the_server(rota: RotaCommand, engine: ScriptedEn
         "failure_action": "pause",
         "remove_from_dns": True,
     }
+
+
+def test_a_command_in_a_replica_passes_on_its_output_and_its_code(rota: RotaCommand, engine: ScriptedEngine) -> None:
+    engine.came_of_it |= {"exit_code": 3, "output": "no newline"}
+    ended = rota("exec", "hello", "--replica", "hello-2", "--", "ls", "-l", "--json")
+    assert (ended.code, ended.out, ended.err) == (3, "no newline", "")
+    assert engine.errands[0] == ("hello", Errand(command=("ls", "-l", "--json"), replica="hello-2"))
+    rota("exec", "hello", "ls", "-l")  # as people write it
+    assert engine.errands[1][1].command == ("ls", "-l")
+    assert json.loads(rota("exec", "--json", "hello", "--", "ls").out)["exit_code"] == 3
+
+
+def test_a_command_that_was_killed_or_wrote_too_much_says_so(rota: RotaCommand, engine: ScriptedEngine) -> None:
+    engine.came_of_it |= {"exit_code": None, "timed_out": True, "cut": True}
+    ended = rota("exec", "--timeout", "2s", "hello", "--", "sleep", "9")
+    assert ended.code == 6
+    assert "its output was longer: this is the end of it" in ended.err
+    assert "the command did not end within 2s in hello-1 and was killed" in ended.err
+    refused = rota("exec", "--timeout", "soon", "hello", "--", "sleep", "9")
+    assert (refused.code, refused.err.count("--timeout: 0.1 s to 1 h is allowed")) == (2, 1)
 
 
 def test_dns_is_listed_with_its_troubles(rota: RotaCommand) -> None:
@@ -167,6 +189,14 @@ def test_logs_of_the_first_replica_or_of_all(rota: RotaCommand) -> None:
     assert rota("logs", "hello", "--replica", "hello-2").out == "hello-2 | listening, too\n"
 
 
+def test_the_requests_of_an_app(rota: RotaCommand) -> None:
+    shown = rota("logs", "hello", "--access", "--tail", "1").out
+    assert shown.endswith("192.0.2.1 GET hello.localhost/b 200 3/5 ms hello-1\n")
+    assert [entry["path"] for entry in rota("logs", "hello", "--access", "--json").json["requests"]] == ["/a", "/b"]
+    followed = rota("logs", "hello", "--access", "-f", "--json").out.splitlines()
+    assert [json.loads(line)["path"] for line in followed] == ["/a", "/b"]
+
+
 def test_following_shows_lines_as_they_come(rota: RotaCommand) -> None:
     following = rota.start("logs", "hello", "--all-containers", "-f")
     assert following.stdout is not None
@@ -182,6 +212,31 @@ def test_a_reader_that_goes_away_is_no_error(rota: RotaCommand) -> None:
     assert process.stderr is not None
     assert process.stderr.read() == ""
     process.stdout = None
+
+
+def test_maintenance_says_what_is_in_force(rota: RotaCommand) -> None:
+    assert rota("maintenance", "on", "hello").out == "hello: maintenance is on\n"
+    assert rota("maintenance", "off", "hello").out == "hello: maintenance is off\n"
+    assert json.loads(rota("maintenance", "on", "hello", "--json").out)["maintenance"] is True
+
+
+def test_an_error_page_is_read_from_below_the_file_s_directory(
+    rota: RotaCommand, engine: ScriptedEngine, app: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file = app / "rota.yaml"
+    file.write_text(file.read_text() + "error_pages: {503: soon.html}\n")
+    missing = rota("deploy", "-f", file)
+    assert missing.code == 3
+    assert re.search(r"rota\.yaml:\d+:20: error_pages: soon\.html cannot be used: No such file", missing.err)
+    secret = tmp_path_factory.mktemp("elsewhere") / "secret"
+    secret.write_text("x")
+    (app / "soon.html").symlink_to(secret)
+    assert "it is a link that leads out of" in rota("deploy", "-f", file).err
+    (app / "soon.html").unlink()
+    (app / "soon.html").write_text("<h1>Soon</h1>")
+    assert rota("deploy", "-f", file).code == 0
+    (page,) = engine.orders[-1][1].spec.error_pages  # type: ignore[union-attr]
+    assert (page.status, page.text) == (503, "<h1>Soon</h1>")
 
 
 def test_steering(rota: RotaCommand, engine: ScriptedEngine) -> None:
@@ -270,10 +325,13 @@ def test_statistics_are_a_table_and_the_backends_below_it(rota: RotaCommand) -> 
     lines = rota("stats", "hello").out.splitlines()
     assert [line.split() for line in lines[:3]] == [
         ["REPLICA", "PHASE", "MEMORY", "CPU", "REQUESTS", "5XX", "OPEN"],
-        ["hello-1", "ready", "32.0", "MiB", "of", "256.0", "MiB", "12.5", "%", "1,234", "5", "1"],
-        ["hello-2", "ready", "-", "-", "1,234", "5", "1"],
+        ["hello-1", "ready", "32.0", "MiB", "of", "256.0", "MiB", "12.5", "%", "1,234", "5", "1", "(1", "WebSocket)"],
+        ["hello-2", "ready", "-", "-", "1,234", "5", "1", "(1", "WebSocket)"],
     ]
-    assert lines[3:] == ["hello.0a1b2c3d: 1,240 requests, 0 failed, 5 answered 5xx by the app, 2 retried, 1 open"]
+    assert lines[3:] == [
+        "hello.0a1b2c3d: 1,240 requests, 0 failed, 5 answered 5xx by the app, 2 retried, 1 open",
+        "1 old HAProxy process still holds connections",
+    ]
     assert rota("stats").out == rota("stats", "hello").out
 
 

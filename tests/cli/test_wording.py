@@ -25,6 +25,10 @@ def said(**fields: Any) -> str | None:
         ({"step": "OpenGap", "reason": "no replica is in service"}, "hello.2 no replica in service"),
         ({"step": "TakeSlot", "reason": "its turn"}, None),
         ({"kind": "progress", "progress": {"done": 1, "of": 3, "seconds_left": 4.0}}, None),
+        (
+            {"kind": "preparing", "reason": "pulling ghcr.io/me/app:2: 1.0 of 9.0 MiB"},
+            "hello.2 release being made ready: pulling ghcr.io/me/app:2: 1.0 of 9.0 MiB",
+        ),
         ({"step": "PrepareBackend", "reason": "waiting for it"}, "hello.2 routes being made: waiting for it"),
     ],
 )

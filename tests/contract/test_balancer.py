@@ -31,6 +31,10 @@ class Subject:
         seen = (await self.balancer.observe())[APP]
         return {replica: server.state for replica, server in seen.servers.items()}
 
+    async def weights(self) -> dict[ReplicaId, int]:
+        seen = (await self.balancer.observe())[APP]
+        return {replica: server.weight for replica, server in seen.servers.items()}
+
     async def ready(self, *replicas: ReplicaId) -> None:
         await self.balancer.prepare(POOL, (HOST,))
         for replica in replicas:
@@ -110,6 +114,21 @@ async def test_a_server_goes_through_its_life(subject: Subject) -> None:
     assert not (await subject.balancer.observe())[APP].servers[A].up
     await subject.balancer.remove(A)
     assert await subject.states() == {B: ServerState.READY}
+
+
+async def test_a_server_has_the_share_that_it_was_given_whatever_becomes_of_haproxy(subject: Subject) -> None:
+    await subject.ready(A)
+    await subject.balancer.enable(B, APP, POOL.name, THERE, weight=10)
+    assert await subject.weights() == {A: 100, B: 10}
+    await subject.balancer.weigh(B, 30)
+    assert await subject.weights() == {A: 100, B: 30}
+    await subject.kill_and_wait()
+    assert await subject.weights() == {A: 100, B: 30}
+    await subject.balancer.prepare(OTHER, (HOST,))
+    assert await subject.weights() == {A: 100, B: 30}
+    await subject.balancer.enable(B, APP, POOL.name, THERE, weight=40)
+    assert await subject.weights() == {A: 100, B: 40}
+    await subject.balancer.weigh(ReplicaId("hello-9"), 10)
 
 
 async def test_every_call_may_be_repeated(subject: Subject) -> None:
@@ -194,3 +213,14 @@ async def test_a_killed_process_comes_back_with_what_the_file_has(subject: Subje
     assert seen.routes == {POOL.name: 100}
     assert len(seen.gaps) == 1
     assert APP in woken
+
+
+async def test_maintenance_is_seen_and_leaves_the_routes_alone(subject: Subject) -> None:
+    await subject.ready(A)
+    before = (await subject.balancer.observe())[APP]
+    for on in (True, True, False):
+        await subject.balancer.maintain(APP, on)
+        seen = (await subject.balancer.observe())[APP]
+        assert (seen.maintenance, seen.routes, seen.hosts) == (on, before.routes, before.hosts)
+    with pytest.raises(StepFailed, match="no app"):
+        await subject.balancer.maintain("nobody", True)

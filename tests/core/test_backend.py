@@ -23,6 +23,8 @@ def test_a_release_with_the_same_settings_shares_the_pool() -> None:
 def test_another_check_needs_another_pool() -> None:
     assert backend_of(spec()).name != backend_of(spec(health_check_path="/health")).name
     assert backend_of(spec()).name != backend_of(spec(health_check={"fall": 5})).name
+    plain, strict = ({"path": "/health"}, {"path": "/health", "expect_body": "ok"})
+    assert backend_of(spec(health_check=plain)).name != backend_of(spec(health_check=strict)).name
 
 
 def test_a_sticky_app_needs_a_pool_for_its_cookie() -> None:
@@ -48,6 +50,18 @@ def test_how_long_sessions_are_waited_for_needs_none() -> None:
 
 def test_a_name_does_not_change_with_the_settings_that_a_later_version_has() -> None:
     assert backend_of(spec()).name == "hello.096989af"
+
+
+def test_a_request_may_be_as_slow_as_a_drain_would_wait_for() -> None:
+    assert spec().response_timeout == 60
+    assert spec(drain={"timeout": "5m"}).response_timeout == 300
+    assert backend_of(spec(drain={"timeout": "5m"}, http={"response_timeout": "9s"})).response_timeout == 9
+    assert backend_of(spec(drain={"timeout": "50s"})).name == backend_of(spec()).name
+
+
+def test_other_limits_need_another_pool() -> None:
+    limits = ({}, {"max_body": "1MiB"}, {"request_timeout": 5}, {"response_timeout": 5}, {"idle_timeout": 5})
+    assert len({backend_of(spec(http=changes)).name for changes in limits}) == len(limits)
 
 
 def test_another_way_to_choose_a_replica_needs_another_pool() -> None:

@@ -26,8 +26,38 @@ def test_the_file_must_be_of_the_app_that_is_named() -> None:
 
 def test_a_domain_of_another_app_is_refused() -> None:
     spec = spec_of(domains=[{"domain": "example.org"}])
-    with pytest.raises(DomainTaken, match=r"example\.org belongs to the app 'shop'"):
+    with pytest.raises(DomainTaken, match=r"example\.org belongs to the app 'shop'") as refused:
         begin(None, o.Deploy(spec=spec), "web", 0.0, {"example.org": "shop"})
+    assert refused.value.key == "domains.0.domain"
+
+
+@pytest.mark.parametrize(
+    ("domain", "site", "key"),
+    [
+        ({"domain": "b.org", "aliases": ["c.org", "example.org"]}, "example.org", "domains.0.aliases.1"),
+        ({"domain": "example.org", "path": "/api"}, "example.org/api", "domains.0.domain"),
+        ({"domain": "*.example.org"}, "*.example.org", "domains.0.domain"),
+    ],
+)
+def test_a_site_of_another_app_is_refused_at_its_key(domain: dict[str, object], site: str, key: str) -> None:
+    others = {site: "shop"}
+    with pytest.raises(DomainTaken, match="belongs to the app 'shop'") as refused:
+        begin(None, o.Deploy(spec=spec_of(domains=[domain])), "web", 0.0, others)
+    assert refused.value.key == key
+    assert begin(None, o.Deploy(spec=spec_of(domains=[{"domain": "b.org"}])), "web", 0.0, others)
+
+
+def test_the_name_that_an_app_has_without_domains_may_be_taken() -> None:
+    with pytest.raises(DomainTaken) as refused:
+        begin(None, o.Deploy(spec=spec_of()), "web", 0.0, {"web.localhost": "shop"})
+    assert refused.value.key == "name"
+
+
+def test_a_way_back_that_cannot_be_is_refused_at_the_first_deploy() -> None:
+    """Not at the first restart, by which time the app serves."""
+    spec = spec_of(replicas=5, rollback={"order": "stop-first", "min_available": 5})
+    with pytest.raises(UsageError, match="stop-first cannot keep all 5 replicas serving"):
+        begin(None, o.Deploy(spec=spec), "web", 0.0, {})
 
 
 def test_a_second_rollout_is_refused_and_names_the_first() -> None:

@@ -6,9 +6,11 @@ import pytest
 from tests.core.scenario import deployed, empty, options, running, serving, settled, told
 
 from rota.core import order as o
+from rota.core.handoff import CUT_TIME
 from rota.core.names import ReplicaId
 from rota.core.rollout import Phase
 from rota.core.spec import Limits
+from rota.core.steps import CutConnections
 from rota.ports.runtime import ReleaseOrder, StartOrder
 from rota.testing.runtime import Faults
 from rota.testing.simulation import Crash, Simulation
@@ -155,7 +157,32 @@ def test_what_cannot_be_cut_does_not_hold_the_hand_off_for_ever() -> None:
     app.refuses = lambda step: "before" if type(step).__name__ == "CutConnections" else ""
     app.run(60.0, until=lambda: bool(told(app, "StopReplica")))
     drained = next(done.at for done in app.steps if type(done.step).__name__ == "DisableServer")
-    assert app.now - drained == pytest.approx(6.0, abs=0.1)
+    assert app.now - drained == pytest.approx(1.0 + CUT_TIME, abs=0.1)
+
+
+def test_many_long_connections_end_share_by_share_after_the_deadline() -> None:
+    app = deployed(replicas=1, drain={"timeout": 30})
+    app.opens = lambda replica: (3600.0,) * 200
+    app.order(o.Restart())
+    app.run(90.0)
+    (drained,) = (done.at for done in app.steps if type(done.step).__name__ == "DisableServer")
+    cuts = [(done.at - drained, done.step.open) for done in app.steps if isinstance(done.step, CutConnections)]
+    assert app.rollout.cut == 200
+    assert [count for _, count in cuts] == [10] * 20
+    assert [at for at, _ in cuts] == pytest.approx([30.0 + 0.5 * number for number in range(20)], abs=0.2)
+    settled(app)
+
+
+@pytest.mark.parametrize("point", [0, 1])
+def test_a_crash_amid_the_shares_counts_none_of_them_twice(point: int) -> None:
+    app = deployed(replicas=1, drain={"timeout": 1})
+    app.opens = lambda replica: (3600.0,) * 40
+    app.order(o.Restart())
+    app.run(60.0, until=lambda: len(told(app, "CutConnections")) == 3)
+    app.crash = Crash(point)
+    app.run(60.0)
+    assert app.rollout.cut == 40
+    settled(app)
 
 
 def test_a_stop_that_a_crash_kept_from_being_sent_is_sent_at_once() -> None:

@@ -6,10 +6,10 @@ import pytest
 from tests.core.scenario import deployed, empty, options, running
 
 from rota.core import order as o
-from rota.core.diagnosis import Finding, Level, of_app, of_dns, of_letters, of_strangers
+from rota.core.diagnosis import Finding, Level, of_app, of_connections, of_dns, of_letters, of_strangers
 from rota.core.names import ReplicaId
 from rota.core.notice import Letter, Notice, Topic
-from rota.core.observation import Counters, Stranger
+from rota.core.observation import Connections, Counters, Open, Stranger
 from rota.testing.dns import FakeDns
 from rota.testing.runtime import Faults
 from rota.testing.simulation import Simulation
@@ -131,6 +131,17 @@ def test_notices_that_were_not_sent_are_counted_by_address() -> None:
         Finding(Level.PROBLEM, "notices", "2 could not be sent to json://a.example…: refused"),
         Finding(Level.PROBLEM, "notices", "1 could not be sent to slack://…: 403"),
     )
+
+
+def test_old_processes_of_haproxy_are_named_and_what_ended_with_them() -> None:
+    assert Open(requests=1, tcp=2) + Open(answers=3, websockets=4) == Open(1, 3, 4, 2)
+    assert of_connections(Connections()) == ()
+    (few,) = of_connections(Connections(old_processes=1))
+    assert few.level is Level.OK
+    many, ended = of_connections(Connections(old_processes=5, let_go={"chat": 7}))
+    assert (many.level, ended.level, ended.about) == (Level.WARNING, Level.WARNING, "chat")
+    assert "5 from before the last reload" in many.said
+    assert "7 long connections were ended" in ended.said
 
 
 def named_in(view: FakeDns) -> Simulation:

@@ -163,6 +163,12 @@ def test_delays_are_in_it() -> None:
     assert seen.seconds == pytest.approx(60.0 + 3.3)
 
 
+def test_a_slow_start_is_in_it() -> None:
+    seen = foreseen(deployed(2, warm_up={"requests": 5, "slow_start": 9}), o.Restart(), lengths(boot=0.0, stop=0.0))
+    assert [type(planned.step) for planned in seen.steps].count(s.SetWeight) == 18
+    assert seen.seconds == pytest.approx(18.0, abs=1.0)
+
+
 def test_a_long_drain_is_cut_at_its_deadline_without_a_turn_for_every_look() -> None:
     simulation = deployed(2, drain={"timeout": 3600})
     turns = 0

@@ -3,10 +3,11 @@ rollout comes to an end, and then the app is as it is to be."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 from tests.conftest import FULL
 
@@ -38,6 +39,8 @@ def files(draw: st.DrawFn) -> dict[str, Any]:
     wanted: dict[str, Any] = {"replicas": draw(st.integers(1, 5)), "min_ready_seconds": draw(st.sampled_from([0, 1]))}
     wanted["repair"] = {"unhealthy_grace": draw(st.sampled_from([0, 1, 30])), "max_at_once": draw(st.integers(1, 2))}
     wanted["restart"] = {"attempts": 3, "delay": 0.1, "max_delay": 4.0, "give_up": draw(st.booleans())}
+    if draw(st.integers(0, 3)) == 0:
+        wanted["health_check"] = {"type": "exec", "command": ["check"], "interval": draw(st.sampled_from([0.1, 2]))}
     if draw(st.integers(0, 2)) == 0:
         wanted |= {"sticky": True, "drain": {"timeout": 0.2, "session_timeout": draw(st.sampled_from([None, 0, 0.1]))}}
     strategy = draw(st.sampled_from(["rolling", "rolling", "rolling", "replace", "blue-green", "one generation"]))
@@ -88,6 +91,7 @@ changes = st.sampled_from(
         {"replicas": 2},
         {"replicas": 4},
         {"health_check": {"fall": 2}},
+        {"health_check": {"type": "exec", "command": ["other check"]}},
         {"sticky": {"max_age": 9}},
         {**plain, "deployment_strategy": "blue-green", "keep_old": 20},
         {**plain, "overlap": "forbid"},
@@ -120,9 +124,31 @@ waits = st.sampled_from([0.0, 0.05, 0.2, 0.6, 1.7, 5.0, 30.0])
 lives = st.lists(st.builds(lambda wait, deed: Deed(wait, *deed), waits, deeds), max_size=8)
 
 
+SHORT_LIVES = History(
+    {
+        "replicas": 4,
+        "min_ready_seconds": 0,
+        "repair": {"unhealthy_grace": 0},
+        "restart": {"attempts": 3, "delay": 0.1, "max_delay": 4.0},
+        "rollout": {"progress_deadline": 20, "delay": 2, "max_failure_ratio": 0.4, "monitor": 0},
+    },
+    [
+        Deed(30.0, "sicken_all", 0.3),
+        Deed(0.0, "lose_balancer", 0.2),
+        Deed(0.0, "refuse", 1),
+        Deed(0.0, "deploy", ("short-lived", {}, False)),
+    ],
+    seed=0,
+    dns="blocks",
+)
+"""Of a release whose replicas die as soon as that does not count any more."""
+
+
 @pytest.mark.timeout(3600)
 @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 @given(st.builds(History, files(), lives, st.integers(0, 2**16), st.sampled_from([*DNS])))
+@example(SHORT_LIVES)
+@example(replace(SHORT_LIVES, deeds=[SHORT_LIVES.deeds[1], SHORT_LIVES.deeds[0], SHORT_LIVES.deeds[3]]))
 def test_every_history_keeps_the_rules_and_ends_as_it_is_to_be(history: History) -> None:
     life = Life(history)
     life.play()

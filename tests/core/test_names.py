@@ -53,3 +53,7 @@ def test_an_app_name_never_holds_what_a_path_or_a_socket_line_would_read(text: s
     except ValueError:
         return
     assert not set(name) & set("/.; \n\r\t\0#\"'\\")
+
+
+def test_a_replica_s_number_is_read_from_its_name() -> None:
+    assert names.replica_number(names.replica_id("my-app-2", 17)) == 17

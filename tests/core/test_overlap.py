@@ -163,43 +163,6 @@ def test_the_way_back_to_a_release_that_forbids_it_is_whole_too() -> None:
     settled(app)
 
 
-def test_slots_of_a_rollout_that_gave_way_go_back_with_all_others() -> None:
-    """A deploy gives way to another before its success; that one is scaled, fails, and goes back."""
-    app = working()
-    app.order(o.Deploy(spec=worker(min_ready_seconds=1)))
-    app.run(60.0, lambda: "TakeSlot 1" in app.kinds())
-    app.order(o.Deploy(spec=worker("deaf"), supersede=True))
-    app.order(o.Scale(replicas=5))
-    app.run(60.0)
-    assert app.rollout.phase is Phase.ROLLED_BACK
-    assert releases(app) == [1] * 5
-    settled(app)
-
-
-def test_slots_of_a_rollout_that_gave_way_go_back_though_none_was_taken_up() -> None:
-    app = working()
-    app.order(o.Deploy(spec=worker(min_ready_seconds=1)))
-    app.run(60.0, lambda: "TakeSlot 1" in app.kinds())
-    app.runtime.prepare_faults["web", 3] = "the build failed"
-    app.order(o.Deploy(spec=worker(min_ready_seconds=2), supersede=True))
-    app.order(o.Scale(replicas=5))
-    app.run(60.0)
-    assert (app.rollout.phase, app.rollout.cause) == (Phase.ROLLED_BACK, Cause.BUILD_FAILED)
-    assert releases(app) == [1] * 5
-    settled(app)
-
-
-def test_a_release_that_gives_way_is_not_overlapped_either() -> None:
-    app = deployed(2)
-    app.order(o.Deploy(spec=worker(replicas=2)))
-    app.run(60.0, lambda: "StartReplica web-3" in app.kinds())
-    app.order(o.Deploy(spec=spec_of(replicas=2, min_ready_seconds=1), supersede=True))
-    app.run(60.0)
-    assert app.rollout.policy.barrier
-    assert releases(app) == [3, 3]
-    settled(app)
-
-
 @pytest.mark.parametrize("replicas", [1, 3])
 def test_an_unhealthy_one_is_stopped_before_its_heir_starts(replicas: int) -> None:
     """Twice the same scheduler is as bad as two versions of it."""
@@ -236,4 +199,41 @@ def test_an_app_that_is_started_again_waits_for_what_still_stops() -> None:
     app.order(o.Start(supersede=True))
     app.run(60.0)
     assert serving(app) == 3
+    settled(app)
+
+
+def test_slots_of_a_rollout_that_gave_way_go_back_with_all_others() -> None:
+    """A deploy gives way to another before its success; that one is scaled, fails, and goes back."""
+    app = working()
+    app.order(o.Deploy(spec=worker(min_ready_seconds=1)))
+    app.run(60.0, lambda: "TakeSlot 1" in app.kinds())
+    app.order(o.Deploy(spec=worker("deaf"), supersede=True))
+    app.order(o.Scale(replicas=5))
+    app.run(60.0)
+    assert app.rollout.phase is Phase.ROLLED_BACK
+    assert releases(app) == [1] * 5
+    settled(app)
+
+
+def test_slots_of_a_rollout_that_gave_way_go_back_though_none_was_taken_up() -> None:
+    app = working()
+    app.order(o.Deploy(spec=worker(min_ready_seconds=1)))
+    app.run(60.0, lambda: "TakeSlot 1" in app.kinds())
+    app.runtime.prepare_faults["web", 3] = "the build failed"
+    app.order(o.Deploy(spec=worker(min_ready_seconds=2), supersede=True))
+    app.order(o.Scale(replicas=5))
+    app.run(60.0)
+    assert (app.rollout.phase, app.rollout.cause) == (Phase.ROLLED_BACK, Cause.BUILD_FAILED)
+    assert releases(app) == [1] * 5
+    settled(app)
+
+
+def test_a_release_that_gives_way_is_not_overlapped_either() -> None:
+    app = deployed(2)
+    app.order(o.Deploy(spec=worker(replicas=2)))
+    app.run(60.0, lambda: "StartReplica web-3" in app.kinds())
+    app.order(o.Deploy(spec=spec_of(replicas=2, min_ready_seconds=1), supersede=True))
+    app.run(60.0)
+    assert app.rollout.policy.barrier
+    assert releases(app) == [3, 3]
     settled(app)

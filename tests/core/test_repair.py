@@ -6,18 +6,19 @@ import itertools
 from typing import Any
 
 import pytest
-from tests.core.scenario import deployed, options, running, serving, settled, told
+from tests.core.scenario import deployed, empty, options, running, serving, settled, told
 
 from rota.core import order as o
 from rota.core import repair
 from rota.core import steps as s
+from rota.core.healthcheck import ImageCheck
 from rota.core.names import ReplicaId
 from rota.core.rollout import Cause, Phase
 from rota.core.situation import ReplicaPhase
 from rota.core.state import SlotRecord
 from rota.testing.runtime import Faults
 from rota.testing.simulation import Simulation
-from rota.testing.simulation_history import MOODS
+from rota.testing.simulation_history import MOODS, spec_of
 
 FOR_EVER = 1e6
 REPAIR = {"unhealthy_grace": 30.0}
@@ -318,3 +319,135 @@ def test_one_that_is_removed_by_hand_again_and_again_is_back_at_once() -> None:
         app.runtime.vanish(ReplicaId(running(app)[0]))
         app.run(2.0)
     assert serving(app) == 1
+
+
+EXEC = {"type": "exec", "command": ["check"], "interval": 2.0, "fall": 3, "rise": 2}
+
+
+def test_what_only_the_daemon_can_ask_takes_it_out_of_rotation_and_back() -> None:
+    """HAProxy sees nothing of it: an accepted connection is all that it asks."""
+    app = deployed(health_check=EXEC)
+    app.unhealthy_because = "the command ended with exit code 1"
+    sicken(app, "web-2", seconds=20.0)
+    began = app.now
+    app.run(15.0)
+    out = [done.at - began for done in app.steps if isinstance(done.step, s.SuspendServer)]
+    assert out == [pytest.approx(4.0, abs=0.1)]
+    assert said(app, s.SuspendServer) == ["its health check fails: the command ended with exit code 1"]
+    assert serving(app) == 2
+    here = app.here()
+    assert here.members[ReplicaId("web-2")].phase is ReplicaPhase.WARMING
+    assert repair.condition(here, here.members[ReplicaId("web-2")]).startswith(
+        "unhealthy for 11.0 s (the command ended with exit code 1), gets no requests; is replaced after 30.0 s"
+    )
+    app.run(60.0)
+    assert told(app, "NoteHealth", "SuspendServer", "EnableServer", "FailReplica") == [
+        "NoteHealth web-2",
+        "SuspendServer web-2",
+        "EnableServer web-2",
+    ]
+    assert said(app, s.EnableServer) == ["its health check passes again"]
+    assert running(app) == ["web-1", "web-2", "web-3"]
+    settled(app)
+
+
+def test_an_images_own_check_is_made_like_one_of_the_file() -> None:
+    app = empty()
+    app.runtime.image_checks["web", 1] = ImageCheck(("is_ready",), interval=1.0, retries=2)
+    app.order(o.Deploy(spec=spec_of(replicas=2)))
+    app.run(60.0)
+    sicken(app, "web-2", seconds=5.0)
+    began = app.now
+    app.run(30.0)
+    assert [done.at - began for done in app.steps if isinstance(done.step, s.SuspendServer)] == [
+        pytest.approx(1.0, abs=0.1)
+    ]
+    settled(app)
+
+
+def test_one_that_the_daemon_finds_ill_for_good_is_replaced_and_its_heir_comes_first() -> None:
+    app = deployed(health_check=EXEC)
+    app.runtime.faults = lambda order: Faults(listens_after=2.0)
+    sicken(app, "web-2")
+    app.run(90.0)
+    kinds = ("SuspendServer", "FailReplica", "StartReplica", "EnableServer", "DisableServer", "StopReplica")
+    assert told(app, *kinds) == [
+        "SuspendServer web-2",
+        "FailReplica web-2",
+        "StartReplica web-4",
+        "EnableServer web-4",
+        "StopReplica web-2",
+    ]
+    assert said(app, s.FailReplica) == [
+        "its health check has failed for 30.0 s (repair.unhealthy_grace); last: HTTP 503"
+    ]
+    settled(app)
+
+
+def test_one_that_was_given_up_serves_again_until_its_heir_does() -> None:
+    app = deployed(health_check=EXEC, boot_timeout=60)
+    app.runtime.faults = lambda order: Faults(listens_after=20.0)
+    sicken(app, "web-2", seconds=40.0)
+    app.run(45.0)
+    assert told(app, "FailReplica", "EnableServer") == ["FailReplica web-2", "EnableServer web-2"]
+    assert serving(app) == 3
+    app.run(60.0)
+    assert told(app, "EnableServer", "DisableServer") == [
+        "EnableServer web-2",
+        "EnableServer web-4",
+        "DisableServer web-2",
+    ]
+    settled(app)
+
+
+def test_with_all_of_them_ill_by_the_daemons_check_none_is_replaced() -> None:
+    app = deployed(health_check=EXEC)
+    sicken(app, "web-1", "web-2", "web-3", seconds=200.0)
+    app.run(150.0)
+    assert serving(app) == 0
+    assert told(app, "StartReplica", "StopReplica", "FailReplica") == []
+    assert len(said(app, s.HoldRepair)) == 1
+    app.run(100.0)
+    assert told(app, "EnableServer") == ["EnableServer web-1", "EnableServer web-2", "EnableServer web-3"]
+    assert serving(app) == 3
+    settled(app)
+
+
+def test_a_daemon_that_starts_again_leaves_the_ill_out_of_rotation() -> None:
+    app = deployed(health_check=EXEC)
+    sicken(app, "web-2", seconds=25.0)
+    app.run(10.0)
+    app.restart_daemon()
+    app.run(10.0)
+    assert told(app, "SuspendServer", "EnableServer") == ["SuspendServer web-2"]
+    app.lose_balancer()
+    app.run(1.0)
+    app.restore_balancer()
+    app.run(60.0)
+    assert told(app, "SuspendServer", "EnableServer") == ["SuspendServer web-2", "EnableServer web-2"]
+    settled(app)
+
+
+def test_a_daemon_that_ends_between_its_note_and_its_act_acts_on_what_it_sees_then() -> None:
+    app = deployed(health_check=EXEC)
+    sicken(app, "web-2", seconds=4.5)
+    app.run(10.0, until=lambda: bool(said(app, s.NoteHealth)))
+    app.restart_daemon()
+    app.run(60.0)
+    assert said(app, s.NoteHealth) == [
+        "its health check fails, so it gets no requests",
+        "its health check passes again",
+    ]
+    assert said(app, s.SuspendServer) == []
+    assert serving(app) == 3
+    settled(app)
+
+
+def test_an_ill_replica_that_a_rollout_replaces_is_not_waited_for() -> None:
+    app = deployed(health_check=EXEC)
+    sicken(app, "web-1")
+    app.run(10.0)
+    app.order(o.Restart())
+    app.run(60.0)
+    assert app.rollout.phase is Phase.SUCCEEDED
+    settled(app)

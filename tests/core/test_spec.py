@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from rota.core.healthcheck import ImageCheck, Kind
 from rota.core.schema import json_schema
 from rota.core.spec import AppSpec, EnvVar, HealthCheck, Limits, Order, Resources, RolloutOptions, cloudlets
 from rota.core.specfile import parse, starter
 from rota.core.sticky import Sticky
+from rota.testing.simulation_history import spec_of
 
 
 def test_a_cloudlet_is_128_mib_and_400_mhz() -> None:
@@ -45,6 +47,56 @@ def test_which_path_is_checked() -> None:
     assert both.check_path == "/b"
     assert AppSpec(name="a", command=("x",), health_check_path="/a").check_path == "/a"
     assert AppSpec(name="a", command=("x",), health_check_path="/a", health_check={"type": "tcp"}).check_path is None
+
+
+def test_what_is_checked() -> None:
+    def kind(**check: object) -> Kind:
+        return AppSpec(name="a", command=("x",), health_check=check).check.kind
+
+    assert kind() is Kind.TCP
+    assert kind(type="http") is Kind.TCP
+    assert kind(type="none") is Kind.TCP
+    assert kind(path="/") is Kind.HTTP
+    assert kind(command=["x"]) is Kind.EXEC
+    assert kind(type="grpc") is Kind.GRPC
+    app = AppSpec(name="a", command=("x",), health_check_path="/a", health_check={"type": "exec", "command": ["x"]})
+    assert (app.check.kind, app.check_path, app.check.by_daemon) == (Kind.EXEC, None, True)
+
+
+IMAGE = ImageCheck(("is_ready",), interval=5.0, retries=9, start_interval=100.0)
+
+
+def filled(**written: object) -> AppSpec:
+    return AppSpec.model_validate({"name": "a", "image": "x/y", **written}).with_image_check(IMAGE)
+
+
+@pytest.mark.feature("W5")
+def test_an_images_check_is_in_force_where_the_file_names_none() -> None:
+    check = filled().check
+    assert (check.kind, check.command) == (Kind.EXEC, ("is_ready",))
+    assert (check.interval, check.fall, check.start_interval) == (5.0, 9, 60.0)  # no more than a file may say
+    assert (check.timeout, check.start_period) == (30.0, 0.0)  # the engine's own, where the image says nothing
+    assert filled().check is check
+    plain = AppSpec.model_validate({"name": "a", "image": "x/y"})
+    assert plain.with_image_check(None) is plain
+
+
+@pytest.mark.feature("W5")
+def test_each_of_an_images_values_can_be_overridden() -> None:
+    own = {"interval": "1s", "timeout": "2s", "fall": 4, "start_period": "3s", "start_interval": "4s"}
+    check = filled(health_check=own).check
+    assert (check.kind, check.command) == (Kind.EXEC, ("is_ready",))
+    assert (check.interval, check.timeout, check.fall, check.start_period, check.start_interval) == (1, 2, 4, 3, 4)
+    assert filled(health_check={"interval": "1s"}).check.fall == 9
+
+
+@pytest.mark.parametrize(
+    "own",
+    [{"type": "none"}, {"type": "tcp"}, {"type": "http"}, {"path": "/"}, {"command": ["x"]}],
+)
+def test_a_file_that_says_what_is_checked_has_its_own_way(own: dict[str, object]) -> None:
+    assert filled(health_check=own).check.command != ("is_ready",)
+    assert filled(health_check_path="/health").check.kind is Kind.HTTP
 
 
 def test_values_from_json() -> None:
@@ -115,3 +167,9 @@ def test_a_cookies_name_is_a_plain_word(cookie: object) -> None:
 
 def test_the_schema_takes_sticky_as_a_switch() -> None:
     assert {"type": "boolean"} in json_schema()["properties"]["sticky"]["anyOf"]
+
+
+def test_a_warm_up_asks_for_its_own_path_or_the_health_checks() -> None:
+    assert spec_of(warm_up={"requests": 5, "path": "/warm"}).warm_up_path == "/warm"
+    assert spec_of(health_check_path="/health").warm_up_path == "/health"
+    assert spec_of(health_check={"type": "tcp"}).warm_up_path == "/"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rota.core.errors import Problem, SpecError
 from rota.core.spec import AppSpec, FailureAction, Mode, Order, Strategy
-from rota.core.specfile import NOT_YET, NOT_YET_VALUES, parse
+from rota.core.specfile import NOT_YET, NOT_YET_VALUES, parse, placed
 
 GOOD = "name: hello\ncommand: [python3, app.py]\n"
 
@@ -60,7 +60,7 @@ port: "8080"
 deployment_strategy: rolling
 domains:
   - domain: Shop.Example.org
-health_check: {type: http, path: /health, interval: 1s, fall: 2}
+health_check: {type: http, path: /health, expect_body: 200, interval: 1s, fall: 2}
 min_ready_seconds: 5
 command: [gunicorn, -b, "127.0.0.1:$PORT", app]
 resources: {cloudlets: 4}
@@ -71,6 +71,7 @@ restart: {give_up: true, delay: 2}
     assert spec.hosts == ("shop.example.org",)
     assert spec.port == 8080
     assert spec.check_path == "/health"
+    assert spec.check.expect_body == "200"
     assert (spec.rollout.mode, spec.rollout.order) == (Mode.SEQUENTIAL, Order.STOP_FIRST)
     assert (spec.rollout.parallelism, spec.rollout.delay) == ("25%", 0.5)
     assert spec.rollout.failure_action is FailureAction.PAUSE
@@ -104,6 +105,34 @@ restart: {give_up: true, delay: 2}
         (
             GOOD + "sticky: 5",
             "rota.yaml:3:9: sticky: true, or a section with cookie and max_age, is expected, not 5",
+        ),
+        (
+            GOOD + "domains: [{domain: a.org, aliases: b.org}]",
+            'rota.yaml:3:36: domains.aliases: a list of names is expected, such as [example.org], not "b.org"',
+        ),
+        (
+            GOOD + "domains: [{domain: a.org, aliases: [b.org, c org]}]",
+            "rota.yaml:3:44: domains.aliases: 'c org' is not a domain name",
+        ),
+        (
+            GOOD + "domains: [{domain: a.org}, {domain: b.org, aliases: [c.org, a.org]}]",
+            'rota.yaml:3:61: domains.aliases: "a.org" is given twice',
+        ),
+        (
+            GOOD + "domains: [{domain: a.org, path: /x}, {domain: a.org, path: /x/}]",
+            'rota.yaml:3:47: domains.domain: "a.org/x" is given twice',
+        ),
+        (
+            GOOD + "domains: [{domain: a.org, path: /x, aliases: [b.org]}]",
+            "rota.yaml:3:46: domains.aliases: an alias leads to a whole domain; give it beside an entry without a path",
+        ),
+        (
+            GOOD + "domains: [{domain: '*.a.org', aliases: [b.org]}]",
+            "rota.yaml:3:40: domains.aliases: an alias leads to one domain, not to all of a wildcard",
+        ),
+        (
+            GOOD + "domains: [{domain: a.org, path: 'x y'}]",
+            'rota.yaml:3:33: domains.path: a path such as /api is expected, of a-z, A-Z, 0-9, . _ ~ and -, not "x y"',
         ),
         (
             GOOD + "sticky: {same_site: None}",
@@ -161,6 +190,68 @@ restart: {give_up: true, delay: 2}
         ),
         (GOOD + "min_ready_seconds: 601", "rota.yaml:3:20: min_ready_seconds: 0 to 600 seconds are allowed, not 601"),
         (GOOD + "health_check_path: health", "rota.yaml:3:20: health_check_path: a path is expected that begins with"),
+        (
+            GOOD + "health_check: {interval: 0}",
+            "rota.yaml:3:26: health_check.interval: 0.1 to 3600 seconds are allowed, not 0",
+        ),
+        (
+            GOOD + "health_check: {start_interval: 0}",
+            "rota.yaml:3:32: health_check.start_interval: 0.01 to 60 seconds are allowed, not 0",
+        ),
+        (
+            GOOD + "health_check: {expect_body: ok}",
+            "rota.yaml:3:29: health_check.expect_body: give the path too whose answer has it, such as path: /health",
+        ),
+        (
+            GOOD + "health_check: {type: tcp, expect_body: ok}",
+            "rota.yaml:3:40: health_check.expect_body: only an HTTP answer has a body; type: tcp asks for none",
+        ),
+        (
+            GOOD + 'health_check: {path: /, expect_body: "a\\nb"}',
+            "rota.yaml:3:38: health_check.expect_body: a text on one line is expected, without control characters",
+        ),
+        (GOOD + 'health_check: {path: /, expect_body: ""}', "rota.yaml:3:38: health_check.expect_body: it is empty"),
+        (
+            GOOD + "health_check: {path: /, expect_body: " + "x" * 257 + "}",
+            "rota.yaml:3:38: health_check.expect_body: too long: 256 is the most",
+        ),
+        (
+            GOOD + "health_check: {type: exec}",
+            'rota.yaml:3:15: the key "command" is missing',
+        ),
+        (
+            GOOD + "health_check: {type: exec, command: curl -f x}",
+            'rota.yaml:3:37: health_check.command: a list of words is expected, such as ["curl", "-f", "x"]; no',
+        ),
+        (GOOD + "health_check: {command: []}", "rota.yaml:3:25: health_check.command: it is empty"),
+        (
+            GOOD + "health_check: {type: tcp, command: [x]}",
+            "rota.yaml:3:36: health_check.command: only type: exec runs a command, and type: tcp is given",
+        ),
+        (
+            GOOD + "health_check: {command: [x], path: /}",
+            "rota.yaml:3:36: health_check.path: only type: http asks for a path",
+        ),
+        (
+            GOOD + "health_check: {type: none, path: /}",
+            "rota.yaml:3:34: health_check.path: only type: http asks for a path",
+        ),
+        (
+            GOOD + "health_check: {type: grpc, path: /}",
+            "rota.yaml:3:34: health_check.path: only type: http asks for a path",
+        ),
+        (
+            GOOD + "health_check: {service: shop.Orders}",
+            "rota.yaml:3:25: health_check.service: only type: grpc asks for a service; add that",
+        ),
+        (
+            GOOD + "health_check_path: /\nhealth_check: {command: [x], expect_body: ok}",
+            "rota.yaml:4:43: health_check.expect_body: only an HTTP answer has a body; type: exec asks for none",
+        ),
+        (
+            GOOD + "health_check: {type: ping}",
+            "rota.yaml:3:22: health_check.type: http, tcp, exec, grpc or none is expected",
+        ),
         (GOOD + "stop_signal: KILL", "rota.yaml:3:14: stop_signal: SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1 or"),
         (GOOD + "user: Root!", "rota.yaml:3:7: user: 'Root!' is not a user name"),
         (GOOD + "rollout: fast", "rota.yaml:3:10: rollout: a section of keys is expected (mode, "),
@@ -393,3 +484,19 @@ def test_whatever_the_punctuation_only_a_spec_error_comes_out(parts: list[str]) 
 @given(st.dictionaries(KEYS, TREES, max_size=6))
 def test_whatever_the_tree_only_a_spec_error_comes_out(tree: dict[str, object]) -> None:
     survives(json.dumps(tree))
+
+
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [
+        ("domains.0.domain", (3, 20)),
+        ("domains.0.aliases.1", (3, 44)),
+        ("error_pages.503", (4, 20)),
+        ("domains.7.domain", (3, 10)),
+        ("notify", (0, 0)),
+    ],
+)
+def test_a_problem_that_the_server_found_is_shown_at_its_place(key: str, place: tuple[int, int]) -> None:
+    text = GOOD + "domains: [{domain: a.org, aliases: [b.org, c.org]}]\nerror_pages: {503: x.html}\n"
+    found = placed(Problem("no", key=key), text, "rota.yaml")
+    assert (found.line, found.column) == place

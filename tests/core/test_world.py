@@ -22,3 +22,11 @@ def test_a_drained_server_serves_its_holders_and_what_is_open_at_first_is_not_mo
     assert world.next_change(0.0) == Durations().call.seconds
     seen = world.observe(1.0).balancer.servers[name]
     assert (seen.state, seen.up, seen.open, seen.old_holders) == (ServerState.DRAIN, True, 0, 0)
+
+
+def test_maintenance_is_seen_once_its_call_is_over() -> None:
+    state = begin(None, Deploy(spec=spec_of()), "web", 0.0, {})
+    world = World(state, Observation(balancer=ObservedBalancer("1")), Durations(), 0.0)
+    world.begin((s.SetMaintenance("asked for", on=True),), 0.0)
+    assert not world.observe(0.0).balancer.maintenance
+    assert world.observe(1.0).balancer.maintenance

@@ -75,6 +75,7 @@ def refused(answer: Answer, code: int, *words: str) -> str:
         ("- name: x\n", "rota.yaml:1:1: "),
         (GOOD + "rollout: {{delay: 301}}\n", "rota.yaml:3:18: rollout.delay: a delay is 0 to 300 seconds, not 301"),
         (GOOD + "min_ready_seconds: 601\n", "rota.yaml:3:20: min_ready_seconds: 0 to 600 seconds are allowed, not 601"),
+        (GOOD + "health_check: {{interval: 0}}\n", "rota.yaml:3:26: health_check.interval: 0.1 to 3600 seconds are"),
         ('name: "a\\nb"\ncommand: [x]\n', "rota.yaml:1:7: name: "),
         (GOOD + 'domains: [{{domain: "a\\nb"}}]\n', "rota.yaml:3:20: domains.domain: 'a\\nb' is not a domain name"),
         (GOOD + "image: Nginx:\n", "rota.yaml:3:"),
@@ -108,7 +109,9 @@ def test_without_a_file_the_way_to_one_is_told(hello: Hello) -> None:
 
 def test_a_domain_of_another_app_is_refused(hello: Hello, neighbour: Hello) -> None:
     hello.write(domains=[{"domain": neighbour.host}])
-    refused(hello.deploy(), 3, neighbour.host, f"belongs to the app '{neighbour.name}'")
+    for answer in (hello.deploy(), hello.server.rota("plan", "-f", hello.file)):
+        told = refused(answer, 3, neighbour.host, f"belongs to the app '{neighbour.name}'")
+        assert re.search(r"rota\.yaml:\d+:\d+: the domain ", told)
     assert hello.name not in {app["name"] for app in hello.server.api("apps")["apps"]}
 
 
@@ -185,20 +188,20 @@ def test_a_second_rollout_names_the_one_that_runs(victim: Hello) -> None:
 
 
 def test_a_command_that_is_not_there(victim: Hello) -> None:
-    serving = victim.ids
+    serving = _serving(victim)
     victim.write(command=["nosuch", "x"])
     _rolled_back(victim, "cannot start 'nosuch': no such program in PATH", serving)
 
 
 @pytest.mark.runtime("process")
 def test_a_build_that_fails_shows_its_last_lines(victim: Hello) -> None:
-    serving = victim.ids
+    serving = _serving(victim)
     victim.write(build_command=["sh", "-c", "echo step one; echo wheel is broken >&2; exit 3"])
     answer = victim.deploy()
     assert answer.code == 5, answer
     assert "ended with exit code 3" in answer.out
     assert "  | step one\n  | wheel is broken\n" in answer.out
-    assert (victim.ids, victim.request().status) == (serving, 200)
+    assert (_serving(victim), victim.request().status) == (serving, 200)
 
 
 @pytest.mark.runtime("docker")
@@ -216,14 +219,14 @@ def test_a_build_that_fails_shows_its_last_lines(victim: Hello) -> None:
     ids=["no such image", "no registry", "no network", "no volume"],
 )
 def test_what_cannot_be_a_container_leaves_the_old_ones_serving(victim: Hello, keys: dict[str, Any], said: str) -> None:
-    serving = victim.ids
+    serving = _serving(victim)
     victim.write(**keys)
     _rolled_back(victim, said, serving)
 
 
 @pytest.mark.runtime("docker")
 def test_an_image_for_another_platform_leaves_the_old_ones_serving(victim: Hello) -> None:
-    serving = victim.ids
+    serving = _serving(victim)
     with registry() as other:
         other.put("1", images.busybox(), "hello", architecture="s390x")
         account = {"server": other.address, "username": USER, "password": PASSWORD}
@@ -231,12 +234,17 @@ def test_an_image_for_another_platform_leaves_the_old_ones_serving(victim: Hello
         _rolled_back(victim, f"the image {other.address}/app:1 is for linux/s390x, this engine runs linux/", serving)
 
 
+def _serving(victim: Hello) -> list[str]:
+    """One that failed is shown beside them for a moment."""
+    return [replica["id"] for replica in victim.replicas if replica["phase"] == "ready"]
+
+
 def _rolled_back(victim: Hello, said: str, serving: list[str]) -> None:
     answer = victim.deploy()
     assert answer.code == 5, answer
     assert said in answer.out
     assert "release 1 serves" in answer.out
-    assert (victim.ids, victim.request().status) == (serving, 200)
+    assert (_serving(victim), victim.request().status) == (serving, 200)
 
 
 def test_a_wrong_token_is_refused(neighbour: Hello) -> None:

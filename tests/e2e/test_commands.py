@@ -52,6 +52,19 @@ def test_a_replica_is_told_who_it_is_and_nothing_of_the_server(app: Hello) -> No
     assert not {"ROTA_TOKEN", "ROTA_SERVER", "ROTA_DATA_DIR"} & set(found)
 
 
+def test_a_command_runs_in_a_replica_and_ends_at_its_time(app: Hello) -> None:
+    told = "import os, sys; print(os.environ['ROTA_REPLICA'], os.getuid()); sys.exit(3)"
+    for replica in app.ids[:2]:
+        ran = app.server.rota("exec", app.name, "--replica", replica, "--", "python3", "-c", told)
+        assert (ran.code, ran.out) == (3, f"{replica} {Path(f'/proc/{app.pid(replica)}').stat().st_uid}\n")
+    hangs = "import time; print('begun', flush=True); time.sleep(1000)"
+    ran = app.server.rota("exec", app.name, "--timeout", "1s", "--", "python3", "-c", hangs)
+    assert (ran.code, ran.out) == (6, "begun\n")
+    assert "did not end within 1s" in ran.err
+    unknown = app.server.rota("exec", app.name, "--replica", "nobody-1", "--", "true")
+    assert (unknown.code, "has no replica 'nobody-1'" in unknown.err) == (1, True)
+
+
 @pytest.mark.feature("W3")
 def test_scale_up_and_down_and_the_lists_agree(app: Hello) -> None:
     for count in (4, 2, 3):

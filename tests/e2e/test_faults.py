@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from tests.e2e import moods
 from tests.e2e.scenario import FULL, Hello, nothing_lost
 from tests.e2e.site import ServerAt, Site
 
@@ -67,6 +68,11 @@ async def deploy_deaf(app: Hello) -> None:
     await begin(app, "restart")
 
 
+async def slow_start(app: Hello) -> None:
+    await app.deploy_new("--detach", warm_up={"requests": 2, "slow_start": 0.5})
+    del app.keys["warm_up"]  # for those that come after it
+
+
 async def deploy_bad(app: Hello) -> None:
     await app.deploy_new("--detach", env={"HELLO_CRASH_AFTER": "0"})
 
@@ -85,8 +91,18 @@ async def wait_for_it(app: Hello) -> None:
     """Nothing to do: what was arranged before makes the step by itself."""
 
 
+async def keep_users_out(app: Hello) -> None:
+    await app.server.cli("maintenance", "on", app.name)
+
+
 async def fall_ill(app: Hello) -> None:
     await tell((await app.server.replicas(app.name))[0], "/health/off")
+
+
+async def fall_ill_by_command(app: Hello) -> None:
+    await app.deploy_ok(health_check=moods.CHECK, rollout={"monitor": 0})
+    replica = (await app.server.replicas(app.name))[0]["id"]
+    moods.set_mood(await app.server.site.pid(app.server, replica), "fails")
 
 
 async def fall_ill_together(app: Hello) -> None:
@@ -160,6 +176,7 @@ LOSSLESS: Mapping[str, Scenario] = {
     "KillReplica": deploy_deaf,
     "RemoveReplica": restart,
     "EnableServer": restart,
+    "SetWeight": slow_start,
     "PublishRecords": restart_out_of_dns,
     "WithdrawRecords": restart_out_of_dns,
     "NoteWithdrawn": restart_out_of_dns,
@@ -187,6 +204,8 @@ LOSSY: Mapping[str, Scenario] = {
     "CloseGap": simultaneous,
     "CutConnections": cut,
     "HoldRepair": fall_ill_together,
+    "SetMaintenance": keep_users_out,
+    "SuspendServer": fall_ill_by_command,
     "UnrouteApp": remove,
     "DeleteReleases": remove,
     "ForgetApp": remove,

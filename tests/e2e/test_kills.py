@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import datetime
 
 import pytest
 import pytest_asyncio
@@ -141,6 +142,27 @@ async def test_what_stays_open_beyond_the_deadline_is_cut_and_counted(app: Hello
     nothing_lost(report)
     assert rollout["receipt"]["cut"] >= 6
     assert rollout["receipt"]["failed"] == 0
+
+
+@pytest.mark.full
+@pytest.mark.feature("V7")
+async def test_two_hundred_web_sockets_have_their_time_and_end_share_by_share(app: Hello) -> None:
+    await app.deploy_ok(drain={"timeout": 3})
+    await app.server.ok("scale", f"{app.name}=1")
+    await app.settled(1)
+    async with app.load(rate=5.0, slow_share=0.0, websockets=200) as load:
+        rollout = await app.order("restart")
+        report = await load.stop()
+    app.keys.pop("drain")
+    nothing_lost(report)
+    assert rollout["receipt"]["cut"] == 200
+    assert report.websockets is not None
+    assert report.websockets.closed == 200
+    assert max(report.websockets.closed_at) - min(report.websockets.closed_at) > 8.0
+    at = {step["step"]: datetime.fromisoformat(step["at"]) for step in reversed(rollout["steps"])}
+    assert (at["CutConnections"] - at["DisableServer"]).total_seconds() >= 3.0
+    await app.server.ok("scale", f"{app.name}=3")
+    await app.settled(3)
 
 
 async def in_hand(app: Hello) -> bool:

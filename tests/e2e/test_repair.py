@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.e2e.conftest import new_hello
+from tests.conftest import FULL
+from tests.e2e import moods
+from tests.e2e.conftest import EXAMPLE, new_hello
 from tests.e2e.running import Hello, Server, until
+from tests.e2e.site import Site
 
+from rota.testing.docker import DockerEngine
+
+# In containers tests/contract/test_exec.py shows the same in less time.
+ON_PROCESSES = [] if FULL else [pytest.mark.runtime("process")]
 CHECK = {"interval": "100ms", "fast_interval": "100ms"}
 
 
@@ -17,6 +25,13 @@ CHECK = {"interval": "100ms", "fast_interval": "100ms"}
 def app(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hello]:
     hello = new_hello(server, tmp_path_factory.mktemp("repair") / "hello")
     yield hello.deployed(replicas=3, health_check=CHECK, repair={"unhealthy_grace": "1s"}, stop_grace_period="1s")
+    server.ok("remove", hello.name, "--yes", "--supersede")
+
+
+@pytest.fixture(scope="module")
+def asked_by_command(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hello]:
+    hello = new_hello(server, tmp_path_factory.mktemp("command") / "hello")
+    yield hello.deployed(health_check=moods.CHECK, repair={"unhealthy_grace": "10m"}, stop_grace_period="1s")
     server.ok("remove", hello.name, "--yes", "--supersede")
 
 
@@ -47,6 +62,50 @@ def test_one_that_stays_unhealthy_is_replaced_and_nobody_notices(app: Hello) -> 
     assert (
         f"{sick['id']} failed: its health check has failed for 1.0 s (repair.unhealthy_grace); last: HTTP 503" in said
     )
+
+
+@pytest.mark.feature("H3", "W5", "R9")
+@pytest.mark.parametrize(
+    ("mood", "said"),
+    [
+        ("fails", "the check's command ended with exit code 1: no database"),
+        pytest.param("hangs", "the check's command did not end within 1 s and was killed", marks=ON_PROCESSES),
+        pytest.param("floods", "the check's command did not end within 1 s and was killed: yyy", marks=ON_PROCESSES),
+    ],
+)
+def test_one_whose_check_fails_hangs_or_floods_leaves_rotation_and_comes_back(
+    mood: str, said: str, asked_by_command: Hello
+) -> None:
+    app = asked_by_command
+    sick, well = app.replicas
+    moods.set_mood(app.pid(sick["id"]), mood)
+    until(lambda: "gets no requests" in app.replicas[0]["reason"])
+    assert said in app.replicas[0]["reason"]
+    assert app.replicas[0]["phase"] == "warming"
+    assert {(reply.status, reply.replica) for reply in (app.request() for _ in range(6))} == {(200, well["id"])}
+    moods.set_mood(app.pid(sick["id"]), "")
+    until(lambda: ready(app) == 2)
+    assert app.ids == [sick["id"], well["id"]]
+    until(lambda: {app.request().replica for _ in range(6)} == {sick["id"], well["id"]})
+
+
+@pytest.mark.feature("H3", "W5")
+@pytest.mark.runtime("docker")
+def test_an_images_own_check_is_made_and_can_be_overridden(
+    hello: Hello, request: pytest.FixtureRequest, site: Site
+) -> None:
+    engine: DockerEngine = request.getfixturevalue("docker_engine")
+    fails_with_a_mood = json.dumps(["python3", "-c", "import os, sys; sys.exit(os.path.exists('/tmp/mood'))"])
+    engine.import_hello(EXAMPLE, "hello-checked:1", f"HEALTHCHECK --interval=1h --retries=9 CMD {fails_with_a_mood}")
+    hello.deployed(
+        image={"repository": "hello-checked", "tag": "1", "pull": "never"},
+        health_check_path=None,
+        health_check={"interval": "200ms", "fall": 2},
+        repair={"unhealthy_grace": "10m"},
+    )
+    sick, _ = hello.replicas
+    moods.set_mood(hello.pid(sick["id"]), "")
+    until(lambda: "the check's command ended with exit code 1" in hello.replicas[0]["reason"])
 
 
 @pytest.mark.feature("H3", "S5")

@@ -196,20 +196,33 @@ def taken_away(file: Path) -> Iterator[None]:
 async def test_a_long_upload_ends_before_its_replica_does(app: Hello) -> None:
     """It is longer than everything else that the rollout waits for, and shorter than the drain's deadline."""
     await app.deploy_ok(drain={"timeout": "90s"})
-    old = await app.ready()
+    may_end = asyncio.Event()
+    upload = asyncio.create_task(slow_upload(app, UPLOAD_SECONDS, may_end))
+    holder = await app.server.until(lambda: busy_replica(app))
     async with lossless(app):
-        upload = asyncio.create_task(slow_upload(app, UPLOAD_SECONDS))
         restart = asyncio.create_task(app.order("restart"))
+        await app.server.until(lambda: is_draining(app, holder))
+        may_end.set()
         answered_by, almost_sent_at = await upload
         rollout = await restart
     kept_whole(rollout)
-    assert answered_by in old
+    assert answered_by == holder
     disabled, stopped = times(rollout, "DisableServer"), times(rollout, "StopReplica")
-    assert disabled[answered_by] < almost_sent_at < stopped[answered_by]
+    assert disabled[holder] < almost_sent_at < stopped[holder]
 
 
-async def slow_upload(app: Hello, seconds: float) -> tuple[str, float]:
-    """A POST whose body takes so long; who answered it, and a moment shortly before the last of it was sent."""
+async def busy_replica(app: Hello) -> str | None:
+    """Who has something open, when there is no load."""
+    return next((one["id"] for one in await app.server.replicas(app.name) if one["open"]), None)
+
+
+async def is_draining(app: Hello, replica: str) -> bool:
+    return any(one["id"] == replica and one["phase"] == "draining" for one in await app.server.replicas(app.name))
+
+
+async def slow_upload(app: Hello, seconds: float, may_end: asyncio.Event) -> tuple[str, float]:
+    """A POST whose body takes so long at least, and until it may end; who answered it, and a moment shortly before the
+    last of it was sent."""
     reader, writer = await asyncio.open_connection("127.0.0.1", app.server.http_port)
     parts = [bytes([65 + number % 26]) * 1024 for number in range(100)]
     head = f"POST /echo HTTP/1.1\r\nHost: {app.host}\r\nContent-Length: {sum(map(len, parts))}\r\n\r\n"
@@ -217,8 +230,9 @@ async def slow_upload(app: Hello, seconds: float) -> tuple[str, float]:
     for part in parts[:-1]:
         writer.write(part)
         await writer.drain()
-        almost_sent_at = time.time()
         await asyncio.sleep(seconds / len(parts))
+    await may_end.wait()
+    almost_sent_at = time.time()
     writer.write(parts[-1])
     answer = (await reader.readuntil(b"\r\n\r\n")).decode()
     assert answer.startswith("HTTP/1.1 200 "), answer

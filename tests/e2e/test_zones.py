@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.e2e.scenario import Hello
+from tests.e2e.scenario import FULL, Hello
 from tests.e2e.site import Containers, Processes, ServerAt, Site
 
 from rota.testing.zones import KEY, SECRET, ZONE, ZoneServer, running_zone
 
 TTL = 1.0  # seconds
+REPLICAS = 5 if FULL else 3
 CLOCKS = 0.05  # seconds that rota's own clock may be off the wall clock
 
 
@@ -102,7 +103,7 @@ async def test_replicas_leave_the_zone_before_they_are_stopped_and_come_back(
     kind: str, component: Callable[[str], Path]
 ) -> None:
     component("haproxy")
-    async with running_zone(kind, component(kind)) as zone, deployed(Processes(), zone, 5) as app:
+    async with running_zone(kind, component(kind)) as zone, deployed(Processes(), zone, REPLICAS) as app:
         await restarted(app, zone)
 
 

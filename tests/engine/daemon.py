@@ -73,10 +73,11 @@ class World:
 
     async def start(self, point: str = "never") -> Supervisor:
         self.kill = Kill(point)
+        self.prober = FakeProber(self.runtime)  # of the runtime that a test may have put in
         self.supervisor = Supervisor(
             runtime=self.runtime,
             balancer=self.balancer,
-            prober=FakeProber(self.runtime),
+            prober=self.prober,
             connections=self.connections,
             logs=self.runtime,
             store=self.store,
@@ -143,7 +144,7 @@ def quick(mood: str = "good", **fields: Any) -> AppSpec:
             "replicas": 2,
             "env": [{"name": "MOOD", "value": mood}],
             "health_check": {"start_interval": 0.01},
-            "boot_timeout": 0.3,
+            "boot_timeout": 10 if mood == "good" else 0.3,  # a busy machine is not to fail it
             "stop_grace_period": 0.05,
             "drain": {"timeout": 0.05},
             "restart": {"attempts": 3, "delay": 0.01, "max_delay": 0.05},

@@ -68,6 +68,10 @@ async def _sticky(world: World) -> None:
     await world.order(o.Restart())
 
 
+async def _slow_start(world: World) -> None:
+    await world.order(o.Deploy(spec=quick(warm_up={"slow_start": 0.1})))
+
+
 async def _bad_deploy(world: World) -> None:
     world.runtime.faults = lambda order: Faults(crash_after=0.0) if order.release > 1 else Faults()
     await world.order(o.Deploy(spec=quick("bad")))
@@ -112,6 +116,14 @@ async def _ill(world: World) -> None:
     world.balancer.set_server(ReplicaId("web-1"), up=False, check="HTTP 503")
 
 
+async def _ill_by_command(world: World) -> None:
+    """As only the daemon can see it."""
+    often = {"interval": 0.1, "fast_interval": 0.05, "start_interval": 0.01, "fall": 2}
+    await world.order(o.Deploy(spec=quick(health_check={"type": "exec", "command": ["check"], **often})))
+    await world.until_over()
+    world.runtime.ill[world.running()[0].id] = "the check's command ended with exit code 1"
+
+
 async def _all_ill(world: World) -> None:
     for name in ("web-1", "web-2"):
         world.balancer.set_server(ReplicaId(name), up=False)
@@ -132,6 +144,12 @@ async def _lasting(world: World) -> None:
     await world.supervisor.app("web").change(aged)
 
 
+async def _close(world: World) -> None:
+    assert world.supervisor is not None
+    app = world.supervisor.app("web")
+    await app.change(lambda state: replace(state, desired=replace(state.desired, maintenance=True)))
+
+
 Scenario = Callable[[World], Awaitable[None]]
 WHERE: dict[str, Scenario] = {
     "PrepareRelease": _deploy,
@@ -145,6 +163,7 @@ WHERE: dict[str, Scenario] = {
     "PrepareBackend": _deploy,
     "RouteApp": _deploy,
     "EnableServer": _restart,
+    "SetWeight": _slow_start,
     "PublishRecords": _restart_out_of_dns,
     "WithdrawRecords": _restart_out_of_dns,
     "NoteWithdrawn": _restart_out_of_dns,
@@ -152,6 +171,7 @@ WHERE: dict[str, Scenario] = {
     "DisableServer": _restart,
     "CutConnections": _restart_of_the_busy,
     "RemoveServer": _stop,
+    "SetMaintenance": _close,
     "UnrouteApp": _remove,
     "BeginRollout": _replace,
     "BeginRollback": _release_that_fails_soon,
@@ -159,6 +179,7 @@ WHERE: dict[str, Scenario] = {
     "FinishSlot": _restart,
     "AdoptReplica": _stray,
     "FailReplica": _bad_deploy,
+    "SuspendServer": _ill_by_command,
     "NoteHealth": _ill,
     "NoteRefusal": _limits_below_use,
     "HoldRepair": _all_ill,

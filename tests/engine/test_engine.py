@@ -13,6 +13,7 @@ from rota.adapters.source import ArchiveDirectory
 from rota.core import order as o
 from rota.core.capacity import KEPT_BACK, Amount
 from rota.core.diagnosis import Finding, Level
+from rota.core.errand import Errand
 from rota.core.errors import CapacityError, Missing, NotFound, SpecError, StalePlan
 from rota.core.names import ReplicaId
 from rota.core.observation import Counters
@@ -22,7 +23,9 @@ from rota.engine import statistics, time_left
 from rota.engine.engine import Engine
 from rota.engine.statistics import Statistics
 from rota.ports.usage import Reading
+from rota.testing.access import FakeAccessLog
 from rota.testing.balancer import FakeBalancer
+from rota.testing.exec import FakeExec
 from rota.testing.notifier import FakeNotifier
 
 
@@ -47,7 +50,9 @@ def engine(world: World, tmp_path: Path) -> Engine:
         machine=world.runtime,
         usage=world.runtime,
         balancer=world.balancer,
+        access=FakeAccessLog(),
         logs=world.runtime,
+        exec=FakeExec(world.runtime),
         clock=world.clock,
         notifier=FakeNotifier(),
         about=dict,
@@ -55,6 +60,21 @@ def engine(world: World, tmp_path: Path) -> Engine:
         http="127.0.0.1:8080",
         on_shutdown=lambda keep_apps: None,
     )
+
+
+async def test_a_command_runs_in_the_replica_that_is_named_or_in_one_that_serves(world: World, engine: Engine) -> None:
+    await engine.begin("web", o.Deploy(spec=quick()))
+    await world.until_over()
+    first = await engine.exec("web", Errand(command=("env",)))
+    assert (first["replica"], first["exit_code"], first["timed_out"]) == ("web-1", 0, False)
+    world.balancer.set_server(ReplicaId("web-1"), up=False)
+    await world.until(lambda: (engine.replicas("web")["replicas"][0]["phase"]) != "ready")
+    assert (await engine.exec("web", Errand(command=("env",))))["replica"] == "web-2"
+    assert (await engine.exec("web", Errand(command=("env",), replica="web-1")))["replica"] == "web-1"
+    with pytest.raises(NotFound, match="web has no replica 'web-9'"):
+        await engine.exec("web", Errand(command=("env",), replica="web-9"))
+    with pytest.raises(NotFound, match="there is no app 'shop'"):
+        await engine.exec("shop", Errand(command=("env",)))
 
 
 async def test_no_name_of_a_removed_app_is_used_again(world: World, engine: Engine) -> None:
@@ -115,6 +135,8 @@ async def test_statistics_are_measured_between_two_readings(
     assert (first["cpu"]["percent"], first["cpu"]["limit_percent"]) == (50.0, 200.0)
     assert first["cpu"]["seconds"] >= statistics.LEAST_INTERVAL
     assert (first["requests"], first["app_errors"], first["open"]) == (10, 3, 2)
+    assert first["connections"] == {"requests": 2, "answers": 0, "websockets": 0, "tcp": 0}
+    assert (view["old_processes"], view["let_go"]) == (0, 0)
     assert second["requests"] == 0
     (backend,) = view["backends"]
     assert (backend["requests"], backend["app_errors"], backend["open"]) == (10, 3, 2)
@@ -211,6 +233,14 @@ async def test_without_haproxy_there_is_no_plan(world: World, engine: Engine) ->
     world.balancer.lose()
     with pytest.raises(Missing, match="HAProxy does not answer"):
         await engine.plan("web", o.Deploy(spec=quick()))
+
+
+async def test_a_new_replica_is_asked_by_rota_before_users_come(world: World, engine: Engine) -> None:
+    warm_up = {"requests": 3, "path": "/warm"}
+    await engine.begin("web", o.Deploy(spec=quick(replicas=1, warm_up=warm_up)))
+    await world.until_over()
+    assert world.prober.asked.count("/warm") == 3
+    assert "/warm" not in world.prober.asked[: world.prober.asked.index("/warm")]
 
 
 async def test_who_watches_a_rollout_is_told_how_long_it_still_takes(world: World, engine: Engine) -> None:

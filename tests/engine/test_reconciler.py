@@ -9,6 +9,7 @@ import pytest
 from tests.engine.daemon import World, quick
 
 from rota.core import order as o
+from rota.core.events import EventKind
 from rota.core.names import ReplicaId
 from rota.core.rollout import Kind, Phase
 from rota.engine.executor import Executor
@@ -52,6 +53,23 @@ async def test_a_refused_call_is_noted_and_made_again(world: World) -> None:
     assert world.rollout.phase is Phase.SUCCEEDED
     failed = [event for event in await world.store.events(app="web") if event.kind.value == "step-failed"]
     assert [(event.step, event.detail or event.reason) for event in failed] == [("DisableServer", "HAProxy says no")]
+
+
+async def test_how_far_a_release_is_that_takes_long_is_told_once_each(world: World) -> None:
+    world.runtime.prepare_takes = 3600.0
+    await world.order(o.Deploy(spec=quick("new")))
+    await world.until(lambda: "prepare web 2" in world.runtime.calls)
+
+    async def told() -> list[str | None]:
+        events = await world.store.events(app="web")
+        return [event.reason for event in events if event.kind is EventKind.PREPARING]
+
+    for said in ("pulling new", "pulling new", "pulling new: 1.0 of 2.0 MiB"):
+        world.runtime.get_on_with("web", 2, said)
+        async with asyncio.timeout(10):
+            while said not in await told():
+                await asyncio.sleep(0.005)
+    assert await told() == ["pulling new", "pulling new: 1.0 of 2.0 MiB"]
 
 
 async def test_a_replica_that_cannot_be_started_counts_as_failed(world: World) -> None:

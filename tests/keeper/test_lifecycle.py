@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from rota.keeper.log import rotate
+
 from .conftest import Keeper, order, python, running, until
 
 _GRANDCHILD = """
@@ -326,6 +328,22 @@ def test_a_log_is_rotated_while_its_writer_goes_on(stopped: Keeper) -> None:
     numbers = [int(line.split()[0]) for line in lines[:-1]]
     assert numbers == sorted(set(numbers))
     assert log.with_name("log.1").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_log_of_a_writer_that_does_not_append_is_rotated_by_what_it_holds(tmp_path: Path) -> None:
+    """HAProxy turns appending off, and goes on where it was when its log was cut."""
+    log = tmp_path / "log"
+    writer = os.open(log, os.O_WRONLY | os.O_CREAT)
+    os.write(writer, b"a" * 20_000)
+    assert rotate(log, 10_000)
+    assert not rotate(log, 10_000)
+    os.write(writer, b"b" * 100)
+    assert not rotate(log, 10_000)
+    os.write(writer, b"b" * 20_000)
+    assert rotate(log, 10_000)
+    os.close(writer)
+    assert log.with_name("log.1").read_bytes().strip(b"\0") == b"b" * 20_100
+    assert log.with_name("log.2").read_bytes() == b"a" * 20_000
 
 
 def test_exit_latency_is_printed(keeper: Keeper, capsys: pytest.CaptureFixture[str]) -> None:

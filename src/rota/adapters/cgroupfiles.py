@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -86,6 +86,18 @@ def cpu_limit(file: str) -> float | None:
     if quota in ("max", "-1"):
         return None
     return int(quota) / int(period or read(beside(file, "cpu.cfs_period_us")) or PERIOD)
+
+
+def members(directories: Sequence[str]) -> frozenset[int] | None:
+    """The pids in a group and below; None where there is no group."""
+    found: set[int] = set()
+    seen = False
+    for directory in directories:
+        for procs in Path(directory).rglob("cgroup.procs"):
+            with suppress(OSError):
+                found.update(int(pid) for pid in procs.read_text().split())
+                seen = True
+    return frozenset(found) if seen else None
 
 
 def limits_above(groups: Iterable[Path], mount: Path = MOUNT) -> tuple[list[int], list[float]]:

@@ -12,7 +12,7 @@ from rota.api import problems
 from rota.api.face import EngineFace
 from rota.api.guard import Guard
 from rota.api.idempotency import OnlyOnce
-from rota.api.routes import apps, events, rollouts, server, sources
+from rota.api.routes import apps, errands, events, rollouts, server, sources
 from rota.api.routes.context import Context
 
 
@@ -30,7 +30,7 @@ def create_api(engine: EngineFace, token_sha256: str, *, closing: asyncio.Event 
     )
     api.state.context = Context(engine, OnlyOnce(engine), closing or asyncio.Event())
     problems.install(api)
-    for module in (apps, rollouts, events, sources, server):
+    for module in (apps, errands, rollouts, events, sources, server):
         api.include_router(module.router)
     api.add_middleware(Guard, token_sha256=token_sha256)
     return api

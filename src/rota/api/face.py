@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
+from rota.core.errand import Errand
 from rota.core.order import Order
 from rota.core.steering import Pace, Skip
 from rota.ports.source import Sources
@@ -68,6 +69,14 @@ class EngineFace(Protocol):
 
     async def tune(self, rollout: str, asked: Pace) -> View: ...
 
+    async def maintain(self, name: str, on: bool) -> View:
+        """The app's view; whether users are kept out by now is in it."""
+        ...
+
+    async def exec(self, app: str, errand: Errand) -> View:
+        """Runs a command in a replica and returns what came of it."""
+        ...
+
     async def shutdown(self, keep_apps: bool) -> None:
         """Returns at once; the work goes on and ends with the process."""
         ...
@@ -83,6 +92,12 @@ class EngineFace(Protocol):
     async def log_lines(self, app: str, replica: str | None, tail: int) -> list[View]: ...
 
     def follow_logs(self, app: str, replica: str | None, tail: int) -> AsyncIterator[View]: ...
+
+    async def requests(self, app: str, tail: int) -> list[View]:
+        """The last requests of the app's users, oldest first."""
+        ...
+
+    def follow_requests(self, app: str, tail: int) -> AsyncIterator[View]: ...
 
     async def remembered(self, key: str) -> tuple[str, int, View] | None:
         """The fingerprint of the request that used this idempotency key, and the status and body it was given."""

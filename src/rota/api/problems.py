@@ -11,8 +11,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from rota.core.errors import CapacityError, Conflict, NotFound, Problem, RotaError, SpecError, UsageError
+from rota.core.errors import CapacityError, Conflict, DomainTaken, NotFound, Problem, RotaError, SpecError, UsageError
 from rota.core.quantities import quoted
+from rota.core.rollout import Kind
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -32,6 +33,8 @@ def problem_of(error: RotaError, status: int | None = None) -> JSONResponse:
     more: dict[str, Any] = {}
     if isinstance(error, SpecError):
         more["problems"] = [_written(entry) for entry in error.problems]
+    if isinstance(error, DomainTaken):
+        more["problems"] = [_written(Problem(error.message, key=error.key))]
     if isinstance(error, Conflict) and error.rollout is not None:
         more["rollout"] = error.rollout
     if isinstance(error, CapacityError) and error.capacity is not None:
@@ -76,6 +79,7 @@ async def _on_unexpected(request: Request, error: Exception) -> JSONResponse:
     return problem(500, "unexpected", "the server failed at this request; its log says why")
 
 
+_KINDS = frozenset(kind.value for kind in Kind)
 _BOUNDS = {
     "greater_than_equal": ("ge", "at least"),
     "greater_than": ("gt", "more than"),
@@ -97,7 +101,7 @@ def _key(location: Iterable[object]) -> str:
     """``policy.delay`` for ("body", "restart", "policy", "delay"): the place in the body without the order's kind."""
     parts = [str(part) for part in location]
     if parts[:1] == ["body"]:
-        parts = parts[2:]
+        parts = parts[2:] if parts[1:2] and parts[1] in _KINDS else parts[1:]
     elif parts and parts[0] in _PLACES:
         parts = parts[1:]
     return ".".join(part for part in parts if not part.startswith(("function-", "tagged-union")))

@@ -45,13 +45,22 @@ class Connection:
     def get(self, path: str) -> View:
         return self.send("GET", path)
 
-    def post(self, path: str, body: View | None = None, *, key: str | None = None) -> View:
+    def post(
+        self, path: str, body: View | None = None, *, key: str | None = None, timeout: float = TIMEOUT_SECONDS
+    ) -> View:
         headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
-        return self.send("POST", path, json.dumps(body or {}).encode(), headers)
+        return self.send("POST", path, json.dumps(body or {}).encode(), headers, timeout)
 
-    def send(self, method: str, path: str, body: bytes | BinaryIO | None = None, more: Mapping[str, str] = {}) -> View:
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | BinaryIO | None = None,
+        more: Mapping[str, str] = {},
+        timeout: float = TIMEOUT_SECONDS,
+    ) -> View:
         """Raises Unreachable, NotAllowed, NotFound, SpecError, UsageError, Lost or Refused."""
-        with self._answer(method, path, body, more, TIMEOUT_SECONDS) as answer:
+        with self._answer(method, path, body, more, timeout) as answer:
             text = answer.read()
         view: View = json.loads(text)
         return view

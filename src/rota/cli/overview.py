@@ -12,6 +12,8 @@ from rota.cli.outcome import SETTLED
 from rota.cli.table import table
 from rota.core.errors import UsageError
 
+_IN_MAINTENANCE = "in maintenance: its users are answered with 503"
+
 
 def ls(as_json: bool = False) -> None:
     """List the apps."""
@@ -30,7 +32,12 @@ def ps(app: str | None = None, as_json: bool = False) -> None:
     """List an app's replicas."""
     connection = Connection()
     view = connection.get(f"/api/v1/apps/{quoted(app or _only_app(connection))}/replicas")
-    output.answer_json(view) if as_json else output.answer(_replicas(view["replicas"]))
+    if as_json:
+        output.answer_json(view)
+        return
+    if view["maintenance"]:
+        output.tell(f"{view['app']} is {_IN_MAINTENANCE}")
+    output.answer(_replicas(view["replicas"]))
 
 
 def status(app: str | None = None, as_json: bool = False) -> None:
@@ -101,12 +108,13 @@ def _replicas(replicas: list[View]) -> str:
             replica["address"],
             wording.day_and_clock(replica["started_at"]),
             replica["restarts"],
+            replica.get("open", 0),
             wording.limits(replica.get("limits")),
             replica["reason"],
         )
         for replica in replicas
     ]
-    head = ("REPLICA", "SLOT", "RELEASE", "PHASE", "ADDRESS", "STARTED", "RESTARTS", "LIMITS", "REASON")
+    head = ("REPLICA", "SLOT", "RELEASE", "PHASE", "ADDRESS", "STARTED", "RESTARTS", "OPEN", "LIMITS", "REASON")
     dns = [replica.get("dns") for replica in replicas]
     if not any(dns):
         return table(head, rows)
@@ -123,7 +131,7 @@ def _stats(view: View) -> str:
             wording.share(replica["cpu"]["percent"], replica["cpu"]["limit_percent"], wording.percent),
             f"{replica['requests']:,}",
             f"{replica['app_errors']:,}",
-            f"{replica['open']:,}",
+            wording.connections(replica["open"], replica["connections"]),
         )
         for replica in view["replicas"]
     ]
@@ -132,7 +140,8 @@ def _stats(view: View) -> str:
         f"{backend['app_errors']:,} answered 5xx by the app, {backend['retried']:,} retried, {backend['open']:,} open"
         for backend in view["backends"]
     ]
-    return "\n".join([table(("REPLICA", "PHASE", "MEMORY", "CPU", "REQUESTS", "5XX", "OPEN"), rows), *backends])
+    old = wording.old_processes(view["old_processes"], view["let_go"])
+    return "\n".join([table(("REPLICA", "PHASE", "MEMORY", "CPU", "REQUESTS", "5XX", "OPEN"), rows), *backends, *old])
 
 
 def _status(view: View) -> str:
@@ -140,6 +149,7 @@ def _status(view: View) -> str:
         f"{view['name']}: {view['phase']}, {view['ready']} of {view['replicas_wanted']} ready, "
         f"release {view['release'] or '-'}",
         *(f"  {url}" for url in view["urls"]),
+        *([f"  {_IN_MAINTENANCE}"] if view["maintenance"] else []),
         _replicas(view["replicas"]),
     ]
     for replica in view["replicas"]:

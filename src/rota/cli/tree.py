@@ -9,7 +9,19 @@ from typer._click.exceptions import ClickException
 
 import rota
 from rota.cli import output
-from rota.cli.commands import changing, deploying, dns, doctor, history, planning, reading, rollouts, service
+from rota.cli.commands import (
+    changing,
+    deploying,
+    dns,
+    doctor,
+    errand,
+    history,
+    maintenance,
+    planning,
+    reading,
+    rollouts,
+    service,
+)
 from rota.cli.outcome import FAILED
 
 
@@ -35,7 +47,7 @@ def _commands(serve: Callable[[list[str]], int], examine: doctor.Examine) -> typ
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     commands.callback()(_options)
-    for group in (deploying, planning, changing, reading, history, rollouts, dns):
+    for group in (deploying, planning, changing, reading, history, errand, rollouts, maintenance, dns):
         group.add_to(commands)
     doctor.add_to(commands, examine)
     service.add_to(commands, serve)

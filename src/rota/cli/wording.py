@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,12 @@ _VERBS = {
 
 _FAILURES_SHOWN = 3
 
+_LONG = {
+    "answers": ("answer under way", "answers under way"),
+    "websockets": ("WebSocket", "WebSockets"),
+    "tcp": ("TCP connection", "TCP connections"),
+}
+
 _STEPS = {
     "PrepareRelease": "release being made ready",
     "PrepareBackend": "routes being made",
@@ -23,16 +29,19 @@ _STEPS = {
     "RestartReplica": "starting again in place",
     "UpdateLimits": "given new limits",
     "EnableServer": "in rotation",
+    "SetWeight": "given another share",
     "PublishRecords": "named in DNS",
     "WithdrawRecords": "leaving DNS",
     "NoteWithdrawn": "out of DNS",
     "DrainServer": "draining",
     "DisableServer": "out of rotation",
+    "SuspendServer": "out of rotation",
     "CutConnections": "open connections cut",
     "StopReplica": "stopping",
     "KillReplica": "killed",
     "RemoveReplica": "removed",
     "RouteApp": "requests routed anew",
+    "SetMaintenance": "maintenance",
     "NoteHealth": "health",
     "NoteRefusal": "cannot be limited",
     "HoldRepair": "repair",
@@ -60,6 +69,14 @@ def clock(text: str | None) -> str:
 def day_and_clock(text: str | None) -> str:
     at = moment(text)
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else "-"
+
+
+def request(entry: dict[str, Any]) -> str:
+    """A line of the access log."""
+    again = f" after {entry['retries']} more tries" if entry["retries"] else ""
+    took = f"{entry['total_ms']} ms" if entry["response_ms"] < 0 else f"{entry['response_ms']}/{entry['total_ms']} ms"
+    asked = f"{entry['client']} {entry['method']} {entry['host']}{entry['path']}"
+    return f"{day_and_clock(entry['at'])} {asked} {entry['status']} {took} {entry['replica'] or '-'}{again}"
 
 
 def duration(seconds: float) -> str:
@@ -137,6 +154,8 @@ def _said(view: dict[str, Any]) -> str | None:
         return _STEPS.get(step)
     if view["kind"] == "step-failed":
         return f"{step} failed and is tried again"
+    if view["kind"] == "preparing":
+        return _STEPS["PrepareRelease"]
     if view["kind"] == "failure":
         return "failed"
     phase = str(view.get("phase") or "")
@@ -240,3 +259,16 @@ def _gap(gap: dict[str, Any]) -> str:
     seconds = gap.get("seconds")
     length = duration(seconds) if seconds is not None else "a time that goes on"
     return f"{gap.get('reason') or 'no replica in service'} for {length}"
+
+
+def connections(open_now: int, kinds: Mapping[str, int]) -> str:
+    """What is open to a replica: the sum, and what of it is no plain request."""
+    long = [f"{kinds[kind]:,} {names[kinds[kind] > 1]}" for kind, names in _LONG.items() if kinds[kind]]
+    return f"{open_now:,} ({', '.join(long)})" if long else f"{open_now:,}"
+
+
+def old_processes(count: int, let_go: int) -> list[str]:
+    """HAProxy's processes from before its last reload."""
+    processes = "1 old HAProxy process still holds" if count == 1 else f"{count} old HAProxy processes still hold"
+    said = [f"{processes} connections"] if count else []
+    return [*said, f"{let_go:,} long connections ended with an old HAProxy process"] if let_go else said

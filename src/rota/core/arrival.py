@@ -7,9 +7,10 @@ from rota.core import backoff, explanation
 from rota.core.backend import backend_of
 from rota.core.names import replica_id
 from rota.core.observation import ArtefactState
-from rota.core.readiness import Stage
+from rota.core.readiness import Health, Stage
 from rota.core.rollout import Cause, Failure, Kind, Phase, Rollout, SlotTarget
 from rota.core.situation import Member, Situation
+from rota.core.slowstart import first_weight
 from rota.core.spec import Limits, Restart
 from rota.core.state import AppState, SlotRecord
 from rota.core.steps import EnableServer, FailReplica, PrepareRelease, RestartReplica, StartReplica
@@ -77,11 +78,22 @@ def admit(here: Situation, member: Member) -> None:
         fail(here, member, ready.cause, ready.detail)
     elif ready.stage is not Stage.READY:
         here.draft.wake(ready.until)
-    elif member.seen is not None and member.seen.address is not None and here.balanced:
-        assert member.target is not None  # one that is to arrive has a slot
-        backend = backend_of(here.spec(member.record.release), member.target.colour).name
-        if backend in here.observed.balancer.backends:
-            here.draft.add(EnableServer(member.id, "ready and stable", backend, member.seen.address))
+    else:
+        _enable(here, member, "ready and stable")
+
+
+def take_back(here: Situation, member: Member) -> None:
+    """Into rotation again once it is healthy; it was stable before."""
+    if member.health is Health.PASSES:
+        _enable(here, member, "its health check passes again")
+
+
+def _enable(here: Situation, member: Member, reason: str) -> None:
+    if member.seen is None or member.seen.address is None or not here.balanced:
+        return
+    backend = backend_of(here.spec(member.record.release), member.record.colour).name
+    if backend in here.observed.balancer.backends:
+        here.draft.add(EnableServer(member.id, reason, backend, member.seen.address, first_weight(here, member)))
 
 
 def note_exit(here: Situation, member: Member) -> None:

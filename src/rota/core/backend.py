@@ -9,15 +9,18 @@ from dataclasses import MISSING, astuple, dataclass, fields, replace
 from functools import cached_property, lru_cache
 
 from rota.core.balance import Balance, ByHeader, written
-from rota.core.spec import AppSpec, HealthCheck
+from rota.core.healthcheck import Check
+from rota.core.http import IDLE_TIMEOUT, LEAST_RESPONSE_TIMEOUT, HttpOptions
+from rota.core.spec import AppSpec
 from rota.core.sticky import SameSite, Sticky
 
 
 @dataclass(frozen=True)
 class Backend:
-    """Times in seconds; ``check_path`` None is a TCP check, ``cookie`` None is no stickiness, ``cookie_age`` None a
-    cookie that ends with the browser. ``balance`` is as core.balance writes it, ``cookie_site`` a SameSite's
-    value. ``colour`` tells pools of the same settings apart, between which a blue-green rollout switches."""
+    """Times in seconds; ``check_path`` None is a TCP check, ``expect_body`` None takes any answer, ``cookie`` None is
+    no stickiness, ``cookie_age`` None a cookie that ends with the browser. ``balance`` is as core.balance writes it,
+    ``cookie_site`` a SameSite's value, ``max_body`` in bytes, ``pages`` by their status. ``colour`` tells pools of the
+    same settings apart, between which a blue-green rollout switches."""
 
     app: str
     check_path: str | None
@@ -32,6 +35,13 @@ class Backend:
     colour: int = 0
     cookie_secure: bool = False
     cookie_site: str = SameSite.LAX.value
+    max_body: int | None = None
+    request_timeout: float | None = None
+    response_timeout: float = LEAST_RESPONSE_TIMEOUT
+    idle_timeout: float = IDLE_TIMEOUT
+    pages: tuple[tuple[int, str], ...] = ()
+    access_log: bool = True
+    expect_body: str | None = None
 
     @cached_property
     def name(self) -> str:
@@ -40,24 +50,32 @@ class Backend:
 
 
 def backend_of(spec: AppSpec, colour: int = 0) -> Backend:
-    return _backend(spec.name, spec.check_path, spec.health_check, spec.sticky, spec.balance, colour)
+    pool = _backend(spec.name, spec.check, spec.sticky, spec.balance, colour)
+    pages = tuple(sorted((page.status, page.text) for page in spec.error_pages if page.text is not None))
+    limited = _limited(pool, spec.http, spec.response_timeout)
+    return replace(limited, pages=pages) if pages else limited
 
 
 @lru_cache(maxsize=4096)  # asked several times a decision
 def _backend(
     app: str,
-    path: str | None,
-    check: HealthCheck,
+    check: Check,
     sticky: Sticky | None,
     balance: Balance | ByHeader,
     colour: int,
 ) -> Backend:
-    plain = Backend(app, path, check.interval, check.fast_interval, check.timeout, check.fall, check.rise)
-    plain = replace(plain, balance=written(balance), colour=colour)
+    plain = Backend(app, check.path, check.interval, check.fast_interval, check.timeout, check.fall, check.rise)
+    plain = replace(plain, balance=written(balance), colour=colour, expect_body=check.expect_body)
     if sticky is None:
         return plain
     cookie = replace(plain, cookie=sticky.cookie, cookie_age=sticky.max_age)
     return replace(cookie, cookie_secure=sticky.secure, cookie_site=sticky.same_site.value)
+
+
+@lru_cache(maxsize=4096)
+def _limited(pool: Backend, http: HttpOptions, response_timeout: float) -> Backend:
+    pool = replace(pool, max_body=http.max_body, request_timeout=http.request_timeout)
+    return replace(pool, response_timeout=response_timeout, idle_timeout=http.idle_timeout, access_log=http.access_log)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -41,7 +41,7 @@ def begin(
     hosts: Mapping[str, str],
     removed: Rollout | None = None,
 ) -> AppState:
-    """The app's state with the order's rollout in it. ``hosts`` maps every other app's host names to that app;
+    """The app's state with the order's rollout in it. ``hosts`` maps the keys of every other app's sites to that app;
     ``removed`` is the last rollout of an app of this name that is no more.
 
     Raises NotFound, Conflict, DomainTaken, UsageError."""
@@ -109,9 +109,17 @@ def _deploy(state: AppState, order: o.Deploy, now: float) -> AppState:
 
 
 def _refuse_taken(spec: AppSpec, hosts: Mapping[str, str]) -> None:
-    for host in spec.hosts:
-        if host in hosts:
-            raise DomainTaken(f"the domain {host} belongs to the app {hosts[host]!r}; give {spec.name!r} another one")
+    for index, entry in enumerate(spec.domains):
+        for site, key in entry.sites():
+            if site.key in hosts:
+                raise _taken(site.key, hosts[site.key], spec.name, ".".join(map(str, ("domains", index, *key))))
+    for site in spec.sites:  # <name>.localhost, which the file does not name
+        if site.key in hosts:
+            raise _taken(site.key, hosts[site.key], spec.name, "name")
+
+
+def _taken(site: str, owner: str, app: str, key: str) -> DomainTaken:
+    return DomainTaken(f"the domain {site} belongs to the app {owner!r}; give {app!r} another one", key)
 
 
 def _unborn(order: o.Deploy, app: str, removed: Rollout | None) -> AppState:
@@ -248,6 +256,8 @@ def _policies(state: AppState, change: Change) -> tuple[Policy, Policy | None]:
         one_generation=one,
     )
     if not state.desired.running:
+        # A way back that cannot be is refused now, not at the first restart.
+        way_back(change.spec, change.replicas, change.options, policy, same_release=False, one_generation=one)
         return replace(policy, parallelism=change.replicas, delay=0.0, barrier=False, switch=False), None
     if change.target.min_generation != state.recorded.next_generation and not change.instant:
         policy = replace(policy, switch=False)  # no replica is replaced, so there is nothing to switch to

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rota.core import arrival, handoff, lateness, publication, repair, rolling, routes
+from rota.core import arrival, handoff, lateness, publication, repair, rolling, routes, slowstart
 from rota.core.names import ReplicaId
 from rota.core.observation import Observation
 from rota.core.rollout import Phase, Rollout
@@ -37,6 +37,7 @@ class Decision:
 def decide(state: AppState, observed: Observation, now: float) -> Decision:
     """The next steps. The same arguments give the same decision; the rules of design.md hold after each step."""
     here = Situation(state, observed, now, Draft(observed.busy))
+    routes.close(here)
     routed = routes.lead(here)
     rolling.advance(here, routed=routed)
     staying = _staying(here)
@@ -70,8 +71,12 @@ def _staying_on(here: Situation, member: Member) -> None:
     assert member.target is not None  # a staying member has a slot
     if not member.right_limits:
         handoff.adjust(here, member, member.target.limits)
+    elif member.suspended:
+        arrival.take_back(here, member)
     elif not member.admitted:
         arrival.admit(here, member)
+    else:
+        slowstart.grow(here, member)
 
 
 def _unknown(here: Situation, member: Member) -> None:
@@ -158,7 +163,7 @@ def _hand_off(here: Situation, staying: frozenset[ReplicaId], routed: bool) -> f
         if member.id in staying or member.standby:
             continue
         why = _why(here, member)
-        if member.leaving or not member.admitted:
+        if member.leaving or not (member.admitted or member.suspended):
             if member.leaving or not lateness.watched(here, member):
                 handoff.retire(here, member, why)
         elif member.serving and room > 0 and _may_go(here, member, staying):
@@ -168,6 +173,8 @@ def _hand_off(here: Situation, staying: frozenset[ReplicaId], routed: bool) -> f
                 handoff.retire(here, member, why)
         elif not member.serving and routed and _may_go(here, member, staying):
             handoff.retire(here, member, why)
+        elif member.suspended:
+            arrival.take_back(here, member)
     return frozenset(going)
 
 
@@ -185,7 +192,7 @@ def _may_go(here: Situation, member: Member, staying: frozenset[ReplicaId]) -> b
     if member.record.failure is not None:
         return not repair.waits_for_heir(here, member, staying)
     heir = next((other for other in here.of_slot(slot) if other.id in staying), None)
-    return not member.serving or (heir is not None and heir.serving)
+    return not member.serving or (heir is not None and heir.serving and heir.grown)
 
 
 def _why(here: Situation, member: Member) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from rota.core import publication, repair
 from rota.core.names import ReplicaId
 from rota.core.notice import Letter
-from rota.core.observation import Stranger
+from rota.core.observation import Connections, Stranger
 from rota.core.quantities import written_seconds
 from rota.core.receipt import by_replica
 from rota.core.redaction import shown
@@ -22,6 +22,8 @@ SETTLED_FOR = 30.0  # seconds in rotation before a replica's share says anything
 LEAST_REQUESTS = 100  # of the busiest one
 NAMED_WITHIN = 10.0  # seconds: an update takes one, and is tried again four times a second
 UNEVEN = 2.0  # times as many requests a second as another: round-robin keeps it near 1
+
+MANY_OLD = 4  # HAProxy processes: each takes some MB, and there may be twice as many
 
 _WENT_WRONG = frozenset({Phase.PAUSED, Phase.ROLLED_BACK, Phase.FAILED})
 
@@ -66,6 +68,19 @@ def of_letters(unsent: Sequence[Letter]) -> tuple[Finding, ...]:
         Finding(Level.PROBLEM, "notices", f"{len(waiting)} could not be sent to {shown(url)}: {waiting[0].failure}")
         for url, waiting in by_url.items()
     )
+
+
+def of_connections(seen: Connections) -> tuple[Finding, ...]:
+    """HAProxy's old processes, and what had to end with some of them."""
+    found = []
+    if seen.old_processes:
+        said = f"{seen.old_processes} from before the last reload serve on until what is open in them ends"
+        level = Level.WARNING if seen.old_processes >= MANY_OLD else Level.OK
+        found.append(Finding(level, "old HAProxy processes", said))
+    for app, count in sorted(seen.let_go.items()):
+        said = f"{count} long connections were ended, as the old HAProxy process that held them had to make room"
+        found.append(Finding(Level.WARNING, app, f"{said}; reloads come with new apps and other check settings"))
+    return tuple(found)
 
 
 def of_dns(about: Mapping[str, Any] | None) -> Finding:

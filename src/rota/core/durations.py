@@ -99,7 +99,7 @@ def _boots(steps: Sequence[_Step], releases: Mapping[int, Release]) -> dict[int,
 
 def settling(spec: AppSpec) -> float:
     """Seconds from the first health check that passes to readiness."""
-    return max((spec.health_check.rise - 1) * spec.health_check.start_interval, spec.min_ready_seconds)
+    return max((spec.check.rise - 1) * spec.check.start_interval, spec.min_ready_seconds)
 
 
 def _spec_at(releases: Mapping[int, Release], rollout: str | None) -> AppSpec | None:

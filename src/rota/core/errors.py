@@ -79,9 +79,15 @@ class CapacityError(RotaError):
 
 
 class DomainTaken(RotaError):
+    """``key`` is the one of the file that names the domain."""
+
     exit_code = 3
     status = 422
     code = "domain-taken"
+
+    def __init__(self, message: str, key: str = "domains") -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class Unreachable(RotaError):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rota.core import steps as s
+from rota.core.observation import Artefact
 from rota.core.rollout import Rollout
 from rota.core.state import AppState
 
@@ -15,6 +17,7 @@ class EventKind(enum.Enum):
     STEP_FAILED = "step-failed"  # a port could not carry it out; it is tried again
     FAILURE = "failure"  # a replica failed
     PHASE = "phase"  # a rollout changed its phase
+    PREPARING = "preparing"  # a release that is being made ready has got further
     APP = "app"  # something about the app itself
 
 
@@ -51,6 +54,19 @@ def step_event(state: AppState, step: s.Step, now: float) -> Event:
         reason=step.reason,
         detail=detail,
     )
+
+
+def preparing_events(
+    state: AppState, told: Mapping[int, str], artefacts: Mapping[int, Artefact], now: float
+) -> list[Event]:
+    """Of releases of which there is more to say than was told."""
+    rollout = state.recorded.running_rollout
+    about = rollout.id if rollout else None
+    return [
+        Event(now, state.name, EventKind.PREPARING, about, reason=artefact.progress)
+        for number, artefact in artefacts.items()
+        if artefact.progress and artefact.progress != told.get(number)
+    ]
 
 
 def phase_event(before: Rollout | None, after: Rollout | None, now: float) -> Event | None:

@@ -4,6 +4,7 @@ Called by decide for each replica that is not to stay; gives at most one step a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from rota.core.names import ReplicaId
@@ -29,7 +30,9 @@ POLL = 0.01  # seconds between two looks at a draining server: HAProxy reports n
 POLL_DIRECT = 0.1  # seconds between two looks while only connections past HAProxy are open: reading them costs more
 
 CUT_AGAIN = 1.0  # seconds after which a cut that did not end everything is made again
-CUT_TIME = 5.0  # seconds after the deadline in which HAProxy has to have ended what is open
+CUT_SHARES, CUT_EVERY = 20, 0.5  # what is open ends in so many shares, so many seconds apart: all its users come back
+CUT_LEAST = 5  # that end together: so few are no crowd
+CUT_TIME = CUT_SHARES * CUT_EVERY + 5.0  # seconds after the deadline in which HAProxy has to have ended what is open
 
 
 def retire(here: Situation, member: Member, reason: str) -> None:
@@ -126,22 +129,33 @@ def _drained(here: Situation, member: Member) -> bool:
         return False
     # What goes past HAProxy is counted, and ends with the replica: nobody else can cut it.
     counted = not direct or member.record.cut_at is not None
-    return (counted and not server.open) or _cut(here, member, deadline, server.open + direct)
+    return (counted and not server.open) or _cut(here, member, deadline, direct)
 
 
-def _cut(here: Situation, member: Member, deadline: float, count: int) -> bool:
-    """Asks for the end of what is open at the deadline; whether that has been tried for long enough. A daemon that
-    died between writing a cut down and making it is why it is asked for again, and not counted again."""
-    cut_at = member.record.cut_at
-    if cut_at is None:  # counted in any case, also when no daemon ran at the deadline
-        here.draft.add(CutConnections(member.id, "drain.timeout has passed", count))
+def _cut(here: Situation, member: Member, deadline: float, direct: int) -> bool:
+    """Asks, share by share, for the end of what is open after the deadline; whether that has been tried for long
+    enough. A daemon that died between writing a cut down and making it is why it is asked for again, and not counted
+    again. ``direct`` is what goes past HAProxy, counted with the first share."""
+    assert member.server is not None  # asked by _drained
+    open_now, cut_at, leave = member.server.open, member.record.cut_at, member.record.cut_leave
+    if cut_at is None or (open_now <= leave and here.now >= cut_at + CUT_EVERY):
+        # Counted in any case, also when no daemon ran at the deadline.
+        share = _share(open_now, here.now - deadline)
+        count = share + direct if cut_at is None else share
+        here.draft.add(CutConnections(member.id, "drain.timeout has passed", count, open_now - share))
     elif here.now >= max(deadline + CUT_TIME, cut_at + CUT_AGAIN):
         return True
-    elif here.now >= cut_at + CUT_AGAIN:
-        here.draft.add(CutConnections(member.id, "what was to be cut is still open", 0))
+    elif open_now > leave and here.now >= cut_at + CUT_AGAIN:
+        here.draft.add(CutConnections(member.id, "what was to be cut is still open", 0, leave))
     else:
-        here.draft.wake(min(cut_at + CUT_AGAIN, here.now + POLL))
+        here.draft.wake(min(cut_at + (CUT_AGAIN if open_now > leave else CUT_EVERY), here.now + POLL))
     return False
+
+
+def _share(open_now: int, late: float) -> int:
+    """How much of it ends now, so that all of it has when the last share is due."""
+    shares_left = max(1, CUT_SHARES - math.floor(late / CUT_EVERY))
+    return min(open_now, max(CUT_LEAST, math.ceil(open_now / shares_left)))
 
 
 def _await_exit(here: Situation, member: Member) -> None:

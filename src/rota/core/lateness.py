@@ -19,7 +19,7 @@ def watched(here: Situation, member: Member) -> bool:
     failure, run = member.record.failure, member.seen.run if member.seen is not None else None
     if failure is None or failure.cause not in (Cause.TIMEOUT, Cause.UNHEALTHY) or not _harmless(here, member):
         return False
-    spec, seen = here.spec(member.record.release), here.observed.probes.get(member.id)
+    spec, seen = here.as_checked(member.record.release), here.observed.probes.get(member.id)
     until = failure.at + min(SHARE * spec.boot_timeout, LONGEST)
     if here.now >= until or seen is None or seen.run != run or "too slow" in failure.detail:
         return False
@@ -51,9 +51,9 @@ def _how_late(spec: AppSpec, failure: Failure, seen: ProbeHistory) -> str:
         if seen.accepted_at is None:
             return ""
         return explanation.too_slow(seen.accepted_at - seen.since, spec.boot_timeout, "boot_timeout")
-    if seen.healthy_since is None or seen.passes < spec.health_check.rise:
+    if seen.healthy_since is None or seen.passes < spec.check.rise:
         return ""
-    allowed, took = spec.boot_timeout + spec.health_check.start_period, seen.healthy_since - seen.since
+    allowed, took = spec.boot_timeout + spec.check.start_period, seen.healthy_since - seen.since
     return explanation.too_slow(max(took, allowed), allowed, "health_check.start_period", spec.boot_timeout)
 
 

@@ -6,10 +6,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 Switch = Annotated[bool, Field(strict=True)]
+Words = tuple[Annotated[str, Field(max_length=65536)], ...]
+
+
+def no_nul(words: Words) -> Words:
+    if any("\0" in word for word in words):
+        raise ValueError("a command holds no NUL byte")
+    return words
+
+
+Command = Annotated[Words, Field(min_length=1, max_length=10_000), AfterValidator(no_nul)]
+"""What is executed, without a shell."""
 
 
 class Model(BaseModel):

@@ -7,8 +7,9 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from rota.core.healthcheck import ImageCheck
 from rota.core.names import ReplicaId
-from rota.core.spec import Limits
+from rota.core.spec import AppSpec, Limits
 
 
 class RunState(enum.Enum):
@@ -93,11 +94,20 @@ class Stranger:
 
 @dataclass(frozen=True)
 class Artefact:
-    """A release's files as the runtime shows them; ``reason`` says why they could not be made."""
+    """A release's files as the runtime shows them; ``reason`` says why they could not be made, ``progress`` how far
+    they are where that takes long, ``check`` is an image's own health check."""
 
     release: int
     state: ArtefactState
     reason: str = ""
+    progress: str = ""
+    check: ImageCheck | None = None
+
+
+def as_checked(spec: AppSpec, release: int, artefacts: Mapping[int, Artefact]) -> AppSpec:
+    """A release's file with what its image says of its health, where the file says nothing."""
+    artefact = artefacts.get(release)
+    return spec.with_image_check(artefact.check) if artefact is not None else spec
 
 
 @dataclass(frozen=True)
@@ -110,8 +120,10 @@ class Refusal:
 
 @dataclass(frozen=True)
 class ProbeHistory:
-    """What was seen of one run of a replica that is not in rotation yet. ``passes`` counts the health checks passed
-    in a row, ``healthy_since`` is the time of the first of them, ``since`` is when this daemon began to look."""
+    """What this daemon saw of one run of a replica since ``since``: until that is in rotation, and from then on where
+    HAProxy cannot ask (Check.by_daemon). ``passes`` counts the health checks passed in a row, ``healthy_since`` is the
+    time of the first of them, ``fails`` counts those that failed in a row, ``warmed`` the warm-up requests
+    that have ended."""
 
     run: str
     since: float
@@ -119,6 +131,8 @@ class ProbeHistory:
     passes: int = 0
     healthy_since: float | None = None
     last_failure: str = ""
+    fails: int = 0
+    warmed: int = 0
 
 
 @dataclass(frozen=True)
@@ -180,7 +194,8 @@ class ObservedServer:
     """One replica's entry in HAProxy. ``open`` counts open and queued requests and connections in every HAProxy
     process, ``old_holders`` the old processes (after a reload) that may still send to it. ``check`` says what the last
     health check saw, when that failed. ``idle`` is for how many seconds it has been sent nothing, at least: HAProxy
-    counts whole ones, and none before its own start."""
+    counts whole ones, and none before its own start. ``weight`` is its share beside the others', ``latency`` in seconds
+    how long its last answers took to begin, about, 0 while there are none."""
 
     replica: ReplicaId
     backend: str
@@ -190,6 +205,37 @@ class ObservedServer:
     old_holders: int = 0
     check: str = ""
     idle: float = 0.0
+    weight: int = 100
+    latency: float = 0.0
+
+
+@dataclass(frozen=True)
+class Open:
+    """What is open to one replica over all HAProxy processes: ``requests`` that wait for an answer, ``answers`` under
+    way (a download, server-sent events), ``websockets``, and plain ``tcp`` connections."""
+
+    requests: int = 0
+    answers: int = 0
+    websockets: int = 0
+    tcp: int = 0
+
+    def __add__(self, other: Open) -> Open:
+        return Open(
+            self.requests + other.requests,
+            self.answers + other.answers,
+            self.websockets + other.websockets,
+            self.tcp + other.tcp,
+        )
+
+
+@dataclass(frozen=True)
+class Connections:
+    """What is open at this moment, by replica. ``old_processes`` of HAProxy live still after a reload; ``let_go``
+    counts, by app, the long connections that were ended because their old process had to make room for another."""
+
+    open: Mapping[ReplicaId, Open] = field(default_factory=dict)
+    old_processes: int = 0
+    let_go: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -204,13 +250,15 @@ class Gap:
 @dataclass(frozen=True)
 class ObservedBalancer:
     """One app's part of HAProxy. ``process`` is None while HAProxy does not answer. ``routes`` maps each of the
-    app's backends to its share of new requests. ``gaps`` are HAProxy's own outages, newest last."""
+    app's backends to its share of new requests. ``hosts`` are its sites (core.domains). ``gaps`` are HAProxy's own
+    outages, newest last."""
 
     process: str | None = None
     servers: Mapping[ReplicaId, ObservedServer] = field(default_factory=dict)
     backends: frozenset[str] = frozenset()
     hosts: frozenset[str] = frozenset()
     routes: Mapping[str, int] = field(default_factory=dict)
+    maintenance: bool = False
     rows: tuple[Row, ...] = ()
     gaps: tuple[Gap, ...] = ()
 

@@ -45,6 +45,12 @@ class Deploy(_RollingOrder):
     spec: AppSpec
     source: Digest | None = None
 
+    @model_validator(mode="after")
+    def _pages_are_sent(self) -> Self:
+        if any(page.text is None for page in self.spec.error_pages):
+            raise ValueError("error_pages: give each page's text; the command line reads the files")
+        return self
+
 
 class Restart(_RollingOrder):
     """Every replica anew, of the release that it has."""

@@ -1,4 +1,5 @@
-"""Whether a new replica may enter rotation yet: TCP accepted, healthy, stable, each with its deadline (S3, H2)."""
+"""Whether a new replica may enter rotation yet: TCP accepted, healthy, stable, each with its deadline (S3, H2); and
+whether one that did may stay, where HAProxy cannot tell."""
 
 from __future__ import annotations
 
@@ -13,9 +14,18 @@ from rota.core.spec import AppSpec
 
 class Stage(enum.Enum):
     STARTING = "starting"  # no TCP connection accepted yet
-    WARMING = "warming"  # accepted; not yet healthy, or not yet so for min_ready_seconds
+    WARMING = "warming"  # accepted; not healthy, not so for min_ready_seconds, or not warmed up yet
     READY = "ready"
     FAILED = "failed"
+
+
+class Health(enum.Enum):
+    """What the daemon's own checks say of a replica, before rotation or in it."""
+
+    UNASKED = "unasked"  # in rotation HAProxy asks, and its server's state says what it saw
+    UNKNOWN = "unknown"
+    PASSES = "passes"
+    FAILS = "fails"
 
 
 @dataclass(frozen=True)
@@ -35,10 +45,26 @@ def readiness(spec: AppSpec, replica: ObservedReplica, seen: ProbeHistory | None
         return Readiness(Stage.STARTING)
     if seen.accepted_at is None:
         return _booting(spec, seen, now)
-    if seen.healthy_since is None or seen.passes < spec.health_check.rise:
+    if seen.healthy_since is None or seen.passes < spec.check.rise:
         return _warming(spec, seen, now)
     stable_at = seen.healthy_since + spec.min_ready_seconds
-    return Readiness(Stage.READY) if now >= stable_at else Readiness(Stage.WARMING, stable_at)
+    if now < stable_at:
+        return Readiness(Stage.WARMING, stable_at)
+    warm_at = stable_at + spec.boot_timeout  # a warm-up that hangs keeps nobody out for ever
+    if seen.warmed < spec.warm_up.requests and now < warm_at:
+        return Readiness(Stage.WARMING, warm_at)
+    return Readiness(Stage.READY)
+
+
+def health(spec: AppSpec, replica: ObservedReplica, seen: ProbeHistory | None) -> Health:
+    """By ``rise`` passes or ``fall`` failures in a row; anything else says nothing."""
+    if not spec.check.by_daemon:
+        return Health.UNASKED
+    if seen is None or seen.run != replica.run:
+        return Health.UNKNOWN
+    if seen.fails >= spec.check.fall:
+        return Health.FAILS
+    return Health.PASSES if seen.passes >= spec.check.rise else Health.UNKNOWN
 
 
 def _booting(spec: AppSpec, seen: ProbeHistory, now: float) -> Readiness:
@@ -50,10 +76,10 @@ def _booting(spec: AppSpec, seen: ProbeHistory, now: float) -> Readiness:
 
 
 def _warming(spec: AppSpec, seen: ProbeHistory, now: float) -> Readiness:
-    allowed = spec.boot_timeout + spec.health_check.start_period
+    allowed = spec.boot_timeout + spec.check.start_period
     if now < seen.since + allowed:
         return Readiness(Stage.WARMING, seen.since + allowed)
-    detail = f"its health check did not pass {spec.health_check.rise} times in a row within {written_seconds(allowed)}"
+    detail = f"its health check did not pass {spec.check.rise} times in a row within {written_seconds(allowed)}"
     return Readiness(Stage.FAILED, None, Cause.UNHEALTHY, _with(detail, seen.last_failure))
 
 

@@ -88,13 +88,22 @@ def _replica_step(state: AppState, step: s.Step, now: float) -> AppState:
     elif entry is not None:
         replicas[step.replica] = _entry_after(entry, step, now)
     recorded = state.recorded
-    if isinstance(step, s.NoteHealth) and step.healthy and not _any_healthy(recorded):
+    if entry is not None and _recovers(entry, step) and not _any_healthy(recorded):
         recorded = replace(recorded, repair_from=now)
     state = _with(state, replace(recorded, replicas=replicas))
     rollout = state.recorded.running_rollout
     if isinstance(step, s.CutConnections) and rollout is not None:
         state = _with_rollout(state, replace(rollout, cut=rollout.cut + step.open))
     return state
+
+
+def _recovers(entry: ReplicaRecord, step: s.ReplicaStep) -> bool:
+    return step.healthy if isinstance(step, s.NoteHealth) else isinstance(step, s.EnableServer) and _suspended(entry)
+
+
+def _suspended(entry: ReplicaRecord) -> bool:
+    """Out of rotation for its health alone."""
+    return entry.unhealthy_since is not None and entry.disabled_at is not None and entry.drain_began_at is None
 
 
 def _any_healthy(recorded: Recorded) -> bool:
@@ -109,10 +118,23 @@ def _any_healthy(recorded: Recorded) -> bool:
 
 def _entry_after(entry: ReplicaRecord, step: s.Step, now: float) -> ReplicaRecord:
     match step:
+        case s.EnableServer() if _suspended(entry):
+            return replace(entry, disabled_at=None, unhealthy_since=None)
+        case s.SuspendServer():
+            return replace(entry, disabled_at=entry.disabled_at or now)
         case s.EnableServer():
             return replace(
-                entry, enabled_at=now, drain_began_at=None, disabled_at=None, cut_at=None, unhealthy_since=None
+                entry,
+                enabled_at=now,
+                drain_began_at=None,
+                disabled_at=None,
+                cut_at=None,
+                unhealthy_since=None,
+                weight=step.weight,
+                weighed_at=now,
             )
+        case s.SetWeight():
+            return replace(entry, weight=step.weight, weighed_at=now)
         case s.NoteHealth():
             return replace(entry, unhealthy_since=None if step.healthy else entry.unhealthy_since or now)
         case s.PublishRecords():
@@ -130,7 +152,7 @@ def _entry_after(entry: ReplicaRecord, step: s.Step, now: float) -> ReplicaRecor
             # HAProxy still sends users there: an earlier one, refused and given up since, has no say in the deadline.
             return replace(entry, drain_began_at=entry.drain_began_at or now, disabled_at=now, cut_at=None)
         case s.CutConnections():
-            return replace(entry, cut_at=now)
+            return replace(entry, cut_at=now, cut_leave=step.leave)
         case s.StopReplica():
             began = entry.stop_began_at if entry.run_before == step.run and entry.stop_began_at is not None else now
             return replace(entry, stop_began_at=began, run_before=step.run, killed_at=None)
@@ -300,18 +322,18 @@ def _progressed(before: AppState, after: AppState, step: s.Step, now: float) -> 
 
 
 def _advances(recorded: Recorded, step: s.Step) -> bool:
-    """Whether the rollout gets on: by what happens once, so that no call that is refused for ever, no replica that is
-    tried or killed for ever, and none that dies again and again once it serves, holds up its progress deadline."""
+    """Whether the rollout gets on: by what happens once, so that no call that is refused for ever, and no replica that
+    is tried for ever, or that dies or is killed again and again once it serves, holds up its progress deadline."""
     entry = recorded.replicas.get(step.replica) if isinstance(step, s.ReplicaStep) else None
-    if isinstance(step, s.StartReplica | s.RestartReplica):
-        return not _is_another_try(recorded, step.slot, step.generation)
-    if entry is not None and _is_another_try(recorded, entry.slot, entry.generation):
+    if _is_another_try(recorded, entry, step):
         return False
     match step:
-        case s.BeginRollout() | s.TakeSlot() | s.FinishSlot() | s.TurnBack():
+        case s.BeginRollout() | s.TakeSlot() | s.FinishSlot() | s.TurnBack() | s.StartReplica() | s.RestartReplica():
             return True
         case s.EnableServer():
             return entry is not None and entry.enabled_at is None
+        case s.SetWeight():
+            return entry is not None and entry.weight < step.weight
         case s.DrainServer():
             return entry is not None and entry.drain_began_at is None
         case s.DisableServer():
@@ -322,9 +344,12 @@ def _advances(recorded: Recorded, step: s.Step) -> bool:
             return False
 
 
-def _is_another_try(recorded: Recorded, slot: int, generation: int) -> bool:
-    """What was in the slot before did not come up or last; or the rollout has had a replica in it, and others ended
-    it."""
+def _is_another_try(recorded: Recorded, entry: ReplicaRecord | None, step: s.Step) -> bool:
+    """A step about a replica of a slot that had another one before it: one that failed, or that the rollout had made
+    and others ended."""
+    made = step if isinstance(step, s.StartReplica | s.RestartReplica) else entry
+    if made is None:
+        return False
     rollout = recorded.rollout
-    lost = rollout is not None and generation >= rollout.generation and slot in rollout.lost
-    return lost or recorded.slots.get(slot, SlotRecord()).attempts > 0
+    lost = rollout is not None and made.generation >= rollout.generation and made.slot in rollout.lost
+    return lost or recorded.slots.get(made.slot, SlotRecord()).attempts > 0

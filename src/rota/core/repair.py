@@ -9,19 +9,21 @@ from __future__ import annotations
 from rota.core import arrival, backoff
 from rota.core.names import ReplicaId
 from rota.core.quantities import written_seconds
+from rota.core.readiness import Health
 from rota.core.rollout import Cause
 from rota.core.situation import Member, Situation
 from rota.core.spec import AppSpec
 from rota.core.state import ReplicaRecord, SlotRecord
-from rota.core.steps import HoldRepair, NoteHealth, SettleSlot
+from rota.core.steps import HoldRepair, NoteHealth, SettleSlot, SuspendServer
 
 
 def watch(here: Situation, staying: frozenset[ReplicaId]) -> None:
     """Notes who is healthy and who is not; gives up the longest unhealthy, as far as that may help."""
     if not here.balanced:
         return
-    watched = [member for member in here.members.values() if member.id in staying and member.admitted]
+    watched = [m for m in here.members.values() if m.id in staying and (m.admitted or m.suspended)]
     noted = [_note(here, member) for member in watched]
+    noted += [_take_out(here, member) for member in here.members.values() if _is_ill(member)]
     for member in watched:
         _settle(here, member)
     if any(noted):
@@ -55,9 +57,11 @@ def overdue(spec: AppSpec, record: ReplicaRecord, now: float) -> bool:
 def condition(here: Situation, member: Member) -> str:
     """What a person is told of a replica that runs, is in rotation and gets no requests; empty when all is well."""
     since = member.record.unhealthy_since
-    if since is None or member.record.failure is not None or not member.running or not member.admitted:
+    in_rotation = member.admitted or member.suspended
+    if since is None or member.record.failure is not None or not member.running or not in_rotation:
         return ""
-    seen = f" ({member.server.check})" if member.server is not None and member.server.check else ""
+    last = _last_seen(here, member)
+    seen = f" ({last})" if last else ""
     text = f"unhealthy for {written_seconds(max(0.0, here.now - since))}{seen}, gets no requests; "
     if _nobody_serves(here):
         return text + _WAITING
@@ -65,16 +69,40 @@ def condition(here: Situation, member: Member) -> str:
     return text + f"is replaced after {written_seconds(grace)}"
 
 
+_FAILS = "its health check fails, so it gets no requests"
 _WAITING = "so are all others: what they depend on may be down, so none is replaced"
+
+
+def _is_ill(member: Member) -> bool:
+    """HAProxy would send it requests, and the daemon's own check says that it must not."""
+    return member.known and member.running and member.admitted and member.health is Health.FAILS
+
+
+def _take_out(here: Situation, member: Member) -> bool:
+    """First it is written down since when it is ill: by that it is told from one whose hand-off has begun."""
+    if member.record.unhealthy_since is None:
+        return here.draft.add(NoteHealth(member.id, _FAILS, healthy=False))
+    last = _last_seen(here, member)
+    return here.draft.add(SuspendServer(member.id, f"its health check fails{f': {last}' if last else ''}"))
+
+
+def _last_seen(here: Situation, member: Member) -> str:
+    """What its check saw last, when that failed: the daemon's own, else HAProxy's."""
+    seen = here.observed.probes.get(member.id)
+    if member.health is not Health.UNASKED and seen is not None and seen.fails:
+        return seen.last_failure
+    return member.server.check if member.server is not None else ""
 
 
 def _note(here: Situation, member: Member) -> bool:
     known = member.record.unhealthy_since is not None
+    if _is_ill(member):
+        return False
     if member.arrived and known:
         return here.draft.add(NoteHealth(member.id, "its health check passes again", healthy=True))
     if member.arrived or known:
         return False
-    reason = "its health check fails, so it gets no requests"
+    reason = _FAILS
     if _nobody_serves(here):
         reason += f"; {_WAITING}"
     return here.draft.add(NoteHealth(member.id, reason, healthy=False))
@@ -110,7 +138,7 @@ def _nobody_serves(here: Situation) -> bool:
 
 def _hold(here: Situation, overdue: list[Member]) -> None:
     if overdue and here.recorded.repair_held_at is None:
-        last = overdue[-1].server.check if overdue[-1].server is not None else ""
+        last = _last_seen(here, overdue[-1])
         seen = f" (last seen: {last})" if last else ""
         reason = (
             f"no replica serves{seen}: what they depend on may be down, so none is replaced; "
@@ -129,7 +157,8 @@ def _give_up(here: Situation, overdue: list[Member]) -> None:
     room = limits.max_at_once - _under_repair(here)
     for member in sorted(overdue, key=lambda member: member.record.unhealthy_since or 0.0)[: max(0, room)]:
         grace = here.spec(member.record.release).repair.unhealthy_grace
-        last = f"; last: {member.server.check}" if member.server is not None and member.server.check else ""
+        seen = _last_seen(here, member)
+        last = f"; last: {seen}" if seen else ""
         detail = f"its health check has failed for {written_seconds(grace)} (repair.unhealthy_grace){last}"
         arrival.fail(here, member, Cause.UNHEALTHY, detail)
 

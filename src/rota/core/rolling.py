@@ -74,7 +74,7 @@ def is_done(here: Situation, slot: int) -> bool:
     members = _changing(here, slot)
     if slot not in here.slots:
         return not members
-    return len(members) == 1 and members[0].kept and members[0].right_limits and members[0].serving
+    return len(members) == 1 and members[0].kept and members[0].right_limits and members[0].serving and members[0].grown
 
 
 def _handed_over(here: Situation, slot: int) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from math import gcd
 
 from rota.core.situation import Member, Situation
-from rota.core.steps import PrepareBackend, RouteApp, UnrouteApp
+from rota.core.steps import PrepareBackend, RouteApp, SetMaintenance, UnrouteApp
 
 
 def lead(here: Situation) -> bool:
@@ -30,6 +30,14 @@ def lead(here: Situation) -> bool:
     return True
 
 
+def close(here: Situation) -> None:
+    """Asks for the users to be kept out, or let in again; nothing else waits for that."""
+    seen, wanted = here.observed.balancer, here.desired.maintenance
+    if here.balanced and seen.hosts and wanted != seen.maintenance and not here.desired.removed:
+        reason = "maintenance: users are answered with 503" if wanted else "maintenance is over"
+        here.draft.add(SetMaintenance(reason, wanted))
+
+
 def drop(here: Situation) -> bool:
     """Asks for the end of a removed app's routes; returns whether they are gone."""
     seen = here.observed.balancer
@@ -39,10 +47,11 @@ def drop(here: Situation) -> bool:
 
 
 def _hosts(here: Situation) -> tuple[str, ...]:
-    """While a rollout changes them, the old hosts and the new ones both lead to the app."""
-    releases = {here.desired.current.release, here.newest_target.release}
-    hosts = {host for release in releases for host in here.spec(release).hosts}
-    return tuple(sorted(hosts))
+    """While a rollout changes them, the old sites and the new ones both lead to the app; where one is in both, it does
+    what the new release says."""
+    releases = (here.desired.current.release, here.newest_target.release)
+    sites = {site.key: str(site) for release in releases for site in here.spec(release).sites}
+    return tuple(sorted(sites.values()))
 
 
 def _shares(here: Situation) -> Mapping[str, int]:

@@ -11,12 +11,21 @@ from functools import cached_property
 
 from rota.core.backend import Backend, backend_of
 from rota.core.names import ReplicaId
-from rota.core.observation import Observation, ObservedReplica, ObservedServer, RunState, ServerState
-from rota.core.readiness import Readiness, Stage, readiness
+from rota.core.observation import (
+    Observation,
+    ObservedReplica,
+    ObservedServer,
+    RunState,
+    ServerState,
+    as_checked,
+)
+from rota.core.readiness import Health, Readiness, Stage, health, readiness
 from rota.core.rollout import Rollout, SlotTarget
 from rota.core.spec import AppSpec, Overlap
 from rota.core.state import AppState, Desired, Recorded, ReplicaRecord
 from rota.core.steps import Step, subject
+
+FULL_WEIGHT = 100
 
 
 class ReplicaPhase(enum.Enum):
@@ -49,6 +58,7 @@ class Member:
     target: SlotTarget | None
     routed: bool = True
     spare: bool = False
+    health: Health = Health.UNASKED
 
     @property
     def running(self) -> bool:
@@ -97,6 +107,12 @@ class Member:
         return self.server is not None and self.server.state is ServerState.READY
 
     @property
+    def suspended(self) -> bool:
+        """It was in rotation and is out of it for its health, as the daemon saw that; with it it comes back."""
+        ill = self.record.unhealthy_since is not None and self.health is not Health.UNASKED
+        return ill and self.running and not self.admitted and not self.leaving and self.record.drain_began_at is None
+
+    @property
     def serving(self) -> bool:
         return self.arrived and self.routed
 
@@ -104,6 +120,11 @@ class Member:
     def arrived(self) -> bool:
         """It is in its pool and passes HAProxy's checks, whether requests go there or not."""
         return self.running and self.server is not None and self.admitted and self.server.up
+
+    @property
+    def grown(self) -> bool:
+        """It takes its whole share of the requests."""
+        return self.record.weight >= FULL_WEIGHT
 
     @property
     def standby(self) -> bool:
@@ -135,7 +156,7 @@ class Member:
             return ReplicaPhase.READY
         if not self.running:
             return ReplicaPhase.PENDING
-        if self.admitted:
+        if self.admitted or self.suspended:
             return ReplicaPhase.WARMING
         return ReplicaPhase.STARTING if self.ready.stage is Stage.STARTING else ReplicaPhase.WARMING
 
@@ -194,6 +215,10 @@ class Situation:
         """A release's file; a stray's release may be one that nobody knows, then the current one's serves."""
         known = self.state.releases.get(release) or self.state.releases[self.desired.current.release]
         return known.spec
+
+    def as_checked(self, release: int) -> AppSpec:
+        """A release's file with its image's health check, where that is the one in force."""
+        return as_checked(self.spec(release), release, self.observed.artefacts)
 
     @cached_property
     def slots(self) -> range:
@@ -268,13 +293,20 @@ class Situation:
             target=target,
             routed=server is None or bool(self.observed.balancer.routes.get(server.backend)),
             spare=is_of(record, self.standby) and target is not None and not is_of(record, target),
+            health=self._health(record, seen),
         )
 
     def _readiness(self, record: ReplicaRecord, seen: ObservedReplica | None) -> Readiness:
         release = self.state.releases.get(record.release)
         if seen is None or release is None:
             return Readiness(Stage.STARTING)
-        return readiness(release.spec, seen, self.observed.probes.get(seen.id), self.now)
+        return readiness(self.as_checked(record.release), seen, self.observed.probes.get(seen.id), self.now)
+
+    def _health(self, record: ReplicaRecord, seen: ObservedReplica | None) -> Health:
+        release = self.state.releases.get(record.release)
+        if seen is None or release is None:
+            return Health.UNASKED
+        return health(self.as_checked(record.release), seen, self.observed.probes.get(seen.id))
 
 
 def is_of(record: ReplicaRecord, target: SlotTarget | None) -> bool:

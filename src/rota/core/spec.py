@@ -6,16 +6,20 @@ has the key (design.md, "File")."""
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from rota.core.balance import Balance, BalanceOrHeader
 from rota.core.container import Container, Image, NetworkName, Volume
+from rota.core.domains import Domain, Site, check_host, each_once
+from rota.core.healthcheck import Check, ImageCheck, UrlPath
+from rota.core.healthcheck import HealthCheck as HealthCheck
+from rota.core.http import LEAST_RESPONSE_TIMEOUT, HttpOptions
+from rota.core.model import Command, Switch, Words, misplaced, no_nul
 from rota.core.model import Model as Model
-from rota.core.model import Switch, misplaced
-from rota.core.names import AppName, DomainName, EnvName, UserName
+from rota.core.names import AppName, EnvName, UserName
 
 # The part of the file's model with a module of its own is the spec's all the same.
 from rota.core.options import NO_WAY_BACK, contradiction
@@ -26,6 +30,7 @@ from rota.core.options import Overlap as Overlap
 from rota.core.options import RolloutOptions as RolloutOptions
 from rota.core.options import Strategy as Strategy
 from rota.core.options import UpdateConfig as UpdateConfig
+from rota.core.pages import ErrorPages
 from rota.core.quantities import Seconds, Size, Whole, between, quoted
 from rota.core.sticky import StickyOrSwitch
 
@@ -88,10 +93,6 @@ class Resources(Model):
         return Limits(memory=self.memory, cpus=self.cpus)
 
 
-class Domain(Model):
-    domain: DomainName
-
-
 class EnvVar(Model):
     name: EnvName
     value: str = Field(max_length=65536)
@@ -109,25 +110,6 @@ class EnvVar(Model):
         if "\0" in value:
             raise ValueError("a value holds no NUL byte")
         return value
-
-
-UrlPath = Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=1024)]
-Words = tuple[Annotated[str, Field(max_length=65536)], ...]
-Command = Annotated[Words, Field(min_length=1, max_length=10_000)]
-
-
-class HealthCheck(Model):
-    """Times in seconds; ``fall`` and ``rise`` count checks in a row (H3, W5)."""
-
-    type: Literal["http", "tcp"] = "http"
-    path: UrlPath | None = None
-    interval: Annotated[Seconds, between(0.1, 3600)] = 2.0
-    fast_interval: Annotated[Seconds, between(0.05, 3600)] = 0.5
-    timeout: Annotated[Seconds, between(0.05, 600)] = 2.0
-    fall: Whole = Field(default=3, ge=1, le=100)
-    rise: Whole = Field(default=2, ge=1, le=100)
-    start_period: Annotated[Seconds, between(0, 3600)] = 0.0
-    start_interval: Annotated[Seconds, between(0.01, 60)] = 0.1
 
 
 def _notify_url(value: str) -> str:
@@ -155,6 +137,15 @@ class Drain(Model):
     session_timeout: Annotated[Seconds, AfterValidator(_drain_timeout)] | None = None
 
 
+class WarmUp(Model):
+    """What a new replica is spared (J4): ``requests`` are sent to it before users' are, and its share of theirs grows
+    over ``slow_start``, longer while it is slower than the others. ``path`` None is the health check's, else ``/``."""
+
+    requests: Whole = Field(default=0, ge=0, le=1000)
+    path: UrlPath | None = None
+    slow_start: Annotated[Seconds, between(0, 3600)] = 0.0
+
+
 class Restart(Model):
     """How often and how slowly a replica that does not come up is tried again (S5)."""
 
@@ -178,17 +169,16 @@ class Repair(Model):
     max_at_once: Whole = Field(default=1, ge=1, le=1000)
 
 
-Entry = TypeVar("Entry", Domain, EnvVar)
+CommandOrNone = Annotated[Words, Field(max_length=10_000), AfterValidator(no_nul)]
 
 
-def _once(entries: tuple[Entry, ...], key: Literal["domain", "name"]) -> tuple[Entry, ...]:
+def _variables_once(entries: tuple[EnvVar, ...]) -> tuple[EnvVar, ...]:
     """The entries, or an error that carries the place of the first that repeats an earlier one."""
     seen: set[str] = set()
     for index, entry in enumerate(entries):
-        value = getattr(entry, key)
-        if value in seen:
-            raise misplaced(f"{quoted(value)} is given twice", (index, key))
-        seen.add(value)
+        if entry.name in seen:
+            raise misplaced(f"{quoted(entry.name)} is given twice", (index, "name"))
+        seen.add(entry.name)
     return entries
 
 
@@ -213,7 +203,9 @@ class AppSpec(Model):
     boot_timeout: Annotated[Seconds, between(0.1, 3600)] = 60.0
     stop_grace_period: Annotated[Seconds, between(0, 3600)] = 30.0
     stop_signal: Literal["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2"] = "SIGTERM"
-    command: Annotated[Words, Field(max_length=10_000)] = Field(default=(), validate_default=True)
+    command: Annotated[Words, Field(max_length=10_000), AfterValidator(no_nul)] = Field(
+        default=(), validate_default=True
+    )
     build_command: Command | None = None
     user: UserName | None = None
     env: tuple[EnvVar, ...] = Field(default=(), max_length=10_000)
@@ -229,20 +221,30 @@ class AppSpec(Model):
     rollback_config: UpdateConfig | None = None
     balance: BalanceOrHeader = Balance.ROUND_ROBIN
     sticky: StickyOrSwitch = None
+    http: HttpOptions = HttpOptions()
+    error_pages: ErrorPages = ()
     drain: Drain = Drain()
+    warm_up: WarmUp = WarmUp()
     restart: Restart = Restart()
     repair: Repair = Repair()
     notify: tuple[NotifyUrl, ...] = Field(default=(), max_length=20)
 
+    @field_validator("health_check")
+    @classmethod
+    def _something_with_a_body(cls, value: HealthCheck, read: ValidationInfo) -> HealthCheck:
+        if value.expect_body is not None and value.path is None and read.data.get("health_check_path", ...) is None:
+            raise misplaced("give the path too whose answer has it, such as path: /health", ["expect_body"])
+        return value
+
     @field_validator("domains")
     @classmethod
     def _domains_once(cls, value: tuple[Domain, ...]) -> tuple[Domain, ...]:
-        return _once(value, "domain")
+        return each_once(value)
 
     @field_validator("env")
     @classmethod
     def _env_once(cls, value: tuple[EnvVar, ...]) -> tuple[EnvVar, ...]:
-        return _once(value, "name")
+        return _variables_once(value)
 
     @field_validator("overlap")
     @classmethod
@@ -284,13 +286,6 @@ class AppSpec(Model):
             raise misplaced("only a sticky app has sessions to wait for; add sticky: true", ["session_timeout"])
         return value
 
-    @field_validator("command", "build_command")
-    @classmethod
-    def _no_nul(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if value is not None and any("\0" in word for word in value):
-            raise ValueError("a command holds no NUL byte")
-        return value
-
     @field_validator("command")
     @classmethod
     def _something_to_run(cls, value: tuple[str, ...], read: ValidationInfo) -> tuple[str, ...]:
@@ -325,17 +320,40 @@ class AppSpec(Model):
         return rolling and self.replicas > 1
 
     @property
+    def sites(self) -> tuple[Site, ...]:
+        """Where the app is reached: its domains, else ``<name>.localhost`` (RFC 6761 keeps that name on the loopback),
+        so that a first app is reachable without any set-up."""
+        return tuple(site for entry in self.domains for site, _ in entry.sites()) or (Site(f"{self.name}.localhost"),)
+
+    @property
     def hosts(self) -> tuple[str, ...]:
-        """The host names that lead to the app: its domains, else ``<name>.localhost`` (RFC 6761 keeps that name
-        on the loopback), so that a first app is reachable without any set-up."""
-        return tuple(entry.domain for entry in self.domains) or (f"{self.name}.localhost",)
+        """The host names among the sites, those that lead on to another one too; no wildcards."""
+        return tuple(dict.fromkeys(site.host for site in self.sites if not site.wild))
+
+    @property
+    def check_host(self) -> str:
+        """The host name that health checks ask for."""
+        return check_host(map(str, self.sites))
+
+    def with_image_check(self, image: ImageCheck | None) -> AppSpec:
+        """With the image's own health check, where the file says nothing of what is checked."""
+        if image is None or not self.health_check.leaves_to_image(self.health_check_path):
+            return self
+        return self.model_copy(update={"health_check": self.health_check.filled(image)})
+
+    @property
+    def check(self) -> Check:
+        """The health check as the file has it."""
+        return self.health_check.in_force(self.health_check_path)
 
     @property
     def check_path(self) -> str | None:
         """The path of the HTTP health check; None means a TCP check."""
-        if self.health_check.type == "tcp":
-            return None
-        return self.health_check.path or self.health_check_path
+        return self.check.path
+
+    @property
+    def warm_up_path(self) -> str:
+        return self.warm_up.path or self.check_path or "/"
 
     @property
     def limits(self) -> Limits:
@@ -347,6 +365,12 @@ class AppSpec(Model):
         if self.sticky is None:
             return None
         return self.drain.timeout if self.drain.session_timeout is None else self.drain.session_timeout
+
+    @property
+    def response_timeout(self) -> float:
+        """Seconds that a replica may be silent for; a request that a drain would wait for is not cut before."""
+        given = self.http.response_timeout
+        return max(LEAST_RESPONSE_TIMEOUT, self.drain.timeout) if given is None else given
 
     @property
     def drain_time(self) -> float:

@@ -8,12 +8,13 @@ import json
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from rota.core.document import Document, Path, parents, read
-from rota.core.errors import SpecError
+from rota.core.errors import Problem, SpecError
 from rota.core.expansion import expand
 from rota.core.fitness import RuntimeKind, misfits
 from rota.core.model import Model
@@ -26,14 +27,12 @@ DEFAULT_FILE = "rota.yaml"
 NOT_YET = {
     "": "archive autoscale build canary freezes git hold image_key images migration"
     " placement ports post_deploy pre_deploy preset protected schedule server targets"
-    " warm_up windows",
-    "domains": "aliases",
+    " windows",
     "env": "from secret_name",
-    "health_check": "command",
 }
 """Keys of the file's full form that this version does not honour, by section: named, never dropped silently (H11)."""
 
-NOT_YET_VALUES = {"deployment_strategy": ("canary",), "health_check.type": ("exec",)}
+NOT_YET_VALUES = {"deployment_strategy": ("canary",)}
 
 _EXAMPLES = {"name": "name: hello", "command": 'command: ["python3", "app.py"] or image: ghcr.io/me/app:1.2'}
 _LISTS = {
@@ -57,6 +56,17 @@ def parse(source: str | bytes, file: str = DEFAULT_FILE, runtime: RuntimeKind | 
         ordered = sorted(document.problems, key=lambda problem: (problem.line, problem.column))
         raise SpecError(tuple(dict.fromkeys(ordered)))
     return spec
+
+
+def placed(problem: Problem, source: str | bytes, file: str) -> Problem:
+    """The problem at its key's place in the file, where it names one that the file has."""
+    document = read(source, file, _is_text)
+    path: Path = ()
+    for part in problem.key.split("."):
+        found = [(*path, name) for name in (part, int(part) if part.isdigit() else part)]
+        path = next((below for below in found if below in document.values), path)
+    place = document.values[path] if path else None
+    return problem if place is None else replace(problem, line=place.line, column=place.column, file=file)
 
 
 def starter(name: str = "hello", command: Sequence[str] = ("python3", "app.py")) -> str:
@@ -99,7 +109,9 @@ def _is_text(path: Path) -> bool:
     match path:
         case ("env", int(), "value") | ("command" | "build_command", int()) | ("image", "tag"):
             return True
-        case ("image", "registry", "username" | "password"):
+        case ("health_check", "command", int()) | ("health_check", "service"):
+            return True
+        case ("image", "registry", "username" | "password") | ("health_check", "expect_body"):
             return True
         case _:
             return False
@@ -209,7 +221,7 @@ def _in_words(path: Path, kind: str, found: object, context: dict[str, Any]) -> 
             return _bound(kind, found, context)
         case "string_too_long" | "too_long":
             return f"too long: {context['max_length']:,} is the most"
-        case "too_short":
+        case "too_short" | "string_too_short":
             return "it is empty"
         case _:
             return _shape_expected(path, kind, found)
@@ -233,7 +245,7 @@ def _text_expected(found: object) -> str:
 
 def _shape_expected(path: Path, kind: str, found: object) -> str:
     """A list or a section was expected and something else stands there."""
-    if kind == "tuple_type" and _section(path) in ("command", "build_command"):
+    if kind == "tuple_type" and path[-1] in ("command", "build_command"):
         return f"a list of words is expected{_as_words(found)}; no shell takes part"
     entry = _LISTS.get(_section(path))
     if entry and kind == "tuple_type":

@@ -14,7 +14,7 @@ def found(here: Situation, rollout: Rollout) -> tuple[Cause, str] | None:
     waits = [record.next_try for slot, record in here.recorded.slots.items() if _is_tried_again(rollout, slot)]
     deadline = max([rollout.progress_at, *waits]) + rollout.policy.progress_deadline + rollout.policy.delay
     known = (member.record.release for member in here.members.values() if member.record.release in here.state.releases)
-    deadline += max((_patience(here.spec(release)) for release in known), default=0.0) + publication.patience(here)
+    deadline += max((_patience(here.as_checked(number)) for number in known), default=0.0) + publication.patience(here)
     if here.now < deadline:
         here.draft.wake(deadline)
         return None
@@ -29,4 +29,4 @@ def _is_tried_again(rollout: Rollout, slot: int) -> bool:
 
 def _patience(spec: AppSpec) -> float:
     """Seconds that one replica may take by its own deadlines without any step."""
-    return spec.boot_timeout + spec.health_check.start_period + spec.min_ready_seconds + spec.drain_time
+    return spec.boot_timeout + spec.check.start_period + spec.min_ready_seconds + spec.drain_time

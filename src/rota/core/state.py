@@ -34,7 +34,7 @@ class Standby:
 class Desired:
     """``current`` is what every slot from 1 to ``replicas`` is to run, but for those in ``slots``: the ones that a
     rollout has taken up, or that were left behind by one. ``suspended``: stopped with the server, to run again with
-    it."""
+    it. ``maintenance``: users are answered by HAProxy itself, whatever the replicas do."""
 
     replicas: int
     current: SlotTarget
@@ -43,6 +43,7 @@ class Desired:
     remove_stopped: bool = True
     removed: bool = False
     suspended: bool = False
+    maintenance: bool = False
     standby: Standby | None = None
 
     @property
@@ -58,7 +59,9 @@ class Desired:
 class ReplicaRecord:
     """Facts about one replica, each written before the act that it permits. ``run_before`` is the run that is being
     ended for a restart in place; ``generation`` is that of the replica's next or present run; ``colour`` is the pool
-    that it was made for. ``unhealthy_since``: when rota saw that HAProxy's check of it fails; None while it passes.
+    that it was made for. ``unhealthy_since``: when rota saw that its check fails; None while it passes.
+    ``cut_at`` is when the last share of what was open was to be cut, ``cut_leave`` how much that was to leave.
+    ``weight`` is its share in rotation, of 100, since ``weighed_at``.
     ``withdrawn_at``: when every view of DNS was seen to name it no more; the TTL counts from there.
     ``refused_limits``: what its runtime would not give it while it runs."""
 
@@ -78,6 +81,9 @@ class ReplicaRecord:
     withdraw_began_at: float | None = None
     withdrawn_at: float | None = None
     colour: int = 0
+    cut_leave: int = 0
+    weight: int = 100
+    weighed_at: float | None = None
     refused_limits: Limits | None = None
 
 

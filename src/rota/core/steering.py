@@ -9,13 +9,19 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from rota.core.errors import Conflict, NotFound, UsageError
-from rota.core.model import Model
+from rota.core.model import Model, Switch
 from rota.core.names import ReplicaId
 from rota.core.options import Delay, Parallelism
 from rota.core.policy import paced
 from rota.core.quantities import Whole
 from rota.core.rollout import Kind, Phase, Rollout, Taken, check_move
 from rota.core.state import AppState
+
+
+class Maintenance(Model):
+    """Whether an app's users are to be kept out."""
+
+    on: Switch
 
 
 class Skip(Model):

@@ -94,9 +94,22 @@ class RouteApp(AppStep):
 
 
 @dataclass(frozen=True)
+class SetMaintenance(AppStep):
+    on: bool
+
+
+@dataclass(frozen=True)
 class EnableServer(ReplicaStep):
     backend: str
     address: Address
+    weight: int = 100
+
+
+@dataclass(frozen=True)
+class SetWeight(ReplicaStep):
+    """Its share of the requests beside the others', of 100 (J4)."""
+
+    weight: int
 
 
 @dataclass(frozen=True)
@@ -110,10 +123,17 @@ class DisableServer(ReplicaStep):
 
 
 @dataclass(frozen=True)
+class SuspendServer(ReplicaStep):
+    """Out of rotation for its health alone: no hand-off begins with it, and EnableServer brings it back."""
+
+
+@dataclass(frozen=True)
 class CutConnections(ReplicaStep):
-    """Ends what is still open at the drain's deadline; ``open`` of them are counted as cut (V7)."""
+    """Ends what is still open after the drain's deadline until no more than ``leave`` is; ``open`` of them are counted
+    as cut (V7)."""
 
     open: int
+    leave: int = 0
 
 
 @dataclass(frozen=True)
@@ -198,7 +218,8 @@ class FailReplica(ReplicaStep):
 
 @dataclass(frozen=True)
 class NoteHealth(ReplicaStep):
-    """HAProxy's check of a replica in rotation begins to fail, or passes again; HAProxy itself has acted on it."""
+    """The check of a replica in rotation begins to fail, or passes again. HAProxy itself has acted on what it saw; what
+    the daemon saw SuspendServer and EnableServer act on."""
 
     healthy: bool
 
@@ -281,7 +302,17 @@ RuntimeStep = (
     | DeleteReleases
 )
 BalancerStep = (
-    PrepareBackend | RouteApp | EnableServer | DrainServer | DisableServer | CutConnections | RemoveServer | UnrouteApp
+    PrepareBackend
+    | RouteApp
+    | SetMaintenance
+    | EnableServer
+    | SetWeight
+    | DrainServer
+    | DisableServer
+    | SuspendServer
+    | CutConnections
+    | RemoveServer
+    | UnrouteApp
 )
 DnsStep = PublishRecords | WithdrawRecords
 StoreStep = (

@@ -89,7 +89,7 @@ class World:
         moments = [at for at, _ in (*self._calls.values(), *self._later)]
         moments += self._open_until.values()
         for name, healthy_at in self._healthy_at.items():
-            check = self._spec(self._replicas[name]).health_check
+            check = self._spec(self._replicas[name]).check
             moments += [healthy_at, healthy_at + (check.rise - 1) * check.start_interval]
         return min((at for at in moments if at > now), default=None)
 
@@ -172,11 +172,14 @@ class World:
             case s.RemoveReplica():
                 self._replicas.pop(step.replica, None)
             case s.EnableServer():
-                self._servers[step.replica] = ObservedServer(step.replica, step.backend, ServerState.READY, up=True)
+                entry = ObservedServer(step.replica, step.backend, ServerState.READY, up=True, weight=step.weight)
+                self._servers[step.replica] = entry
+            case s.SetWeight():
+                self._servers[step.replica] = replace(self._servers[step.replica], weight=step.weight)
             case s.DrainServer():
                 self._set_server(step.replica, ServerState.DRAIN)
                 self._idle_since[step.replica] = at
-            case s.DisableServer():
+            case s.DisableServer() | s.SuspendServer():
                 self._set_server(step.replica, ServerState.MAINT)
                 if self._durations.drain.seconds >= NOISE:
                     self._open_until[step.replica] = at + self._durations.drain.seconds
@@ -204,6 +207,8 @@ class World:
                 )
             case s.RouteApp():
                 self._balancer = replace(seen, routes=step.shares)
+            case s.SetMaintenance():
+                self._balancer = replace(seen, maintenance=step.on)
             case _:  # UnrouteApp
                 self._balancer = replace(seen, backends=frozenset(), hosts=frozenset(), routes={})
 
@@ -225,9 +230,11 @@ class World:
         seen, healthy_at = self._replicas[name], self._healthy_at[name]
         if now < healthy_at:
             return ProbeHistory(seen.run, seen.started_at)
-        check = self._spec(seen).health_check
+        check, warm_up = self._spec(seen).check, self._spec(seen).warm_up
         passes = 1 + int((now - healthy_at) / check.start_interval + ROUNDING)
-        return ProbeHistory(seen.run, seen.started_at, healthy_at, min(passes, check.rise), healthy_at)
+        return ProbeHistory(
+            seen.run, seen.started_at, healthy_at, min(passes, check.rise), healthy_at, warmed=warm_up.requests
+        )
 
     def _first_pass(self, seen: ObservedReplica, history: ProbeHistory | None, now: float) -> float:
         """Of one that runs already: when it did, or when it should."""

@@ -56,7 +56,7 @@ def _record(state: AppState, name: str, view: ObservedDns, replica: ReplicaId, p
         "app": state.name,
         "view": name,
         "replica": replica,
-        "state": "leaving" if leaving else "published",
+        "state": "leaving" if leaving else "published" if published.sure else "unsure",
         "address": str(published.address),
         "names": names,
     }

@@ -12,25 +12,29 @@ from rota.core import diagnosis, steering
 from rota.core.admission import admit
 from rota.core.capacity import Amount, Room, demand_of
 from rota.core.diagnosis import Finding
+from rota.core.errand import Errand
 from rota.core.errors import Conflict, Missing, NotFound, Problem, SpecError, UsageError
 from rota.core.events import EventKind
 from rota.core.fitness import RuntimeKind, misfits
 from rota.core.order import Deploy, Order
-from rota.core.redaction import shown
 from rota.core.rollout import Phase, Rollout
 from rota.core.spec import AppSpec
 from rota.core.state import AppState
 from rota.engine import views
 from rota.engine.dns_view import dns_view
+from rota.engine.errands import Errands
 from rota.engine.plan_view import plan_view
 from rota.engine.planner import Planner, promised
 from rota.engine.reconciler import Reconciler
+from rota.engine.sites import owners, urls_of
 from rota.engine.statistics import Statistics
 from rota.engine.supervisor import Supervisor
 from rota.engine.time_left import TimeLeft
 from rota.engine.views import View
+from rota.ports.access import AccessLog
 from rota.ports.balancer import Balancer
 from rota.ports.clock import Clock
+from rota.ports.exec import Exec
 from rota.ports.logs import Logs
 from rota.ports.machine import Machine
 from rota.ports.notifier import Notifier
@@ -59,6 +63,8 @@ class Engine:
         usage: Usage,
         balancer: Balancer,
         logs: Logs,
+        access: AccessLog,
+        exec: Exec,
         clock: Clock,
         notifier: Notifier,
         about: Callable[[], View],
@@ -74,6 +80,8 @@ class Engine:
         self._statistics = Statistics(usage, balancer, clock)
         self._balancer = balancer
         self._logs = logs
+        self._access = access
+        self._errands = Errands(exec)
         self._clock = clock
         self._notifier = notifier
         self._about = about
@@ -95,13 +103,14 @@ class Engine:
         last = app.state.recorded.rollout
         release = app.state.releases.get(app.state.desired.current.release)
         shown["rollout"] = await self._rollout_view(last) if last else None
-        shown["spec"] = _redacted(release.spec.model_dump(mode="json")) if release else {}
+        shown["spec"] = views.spec_view(release.spec) if release else {}
         return shown
 
     def replicas(self, name: str) -> View:
         app = self._supervisor.app(name)
         here = views.situation(app.state, app.observation, self._clock.now())
-        return {"app": name, "replicas": [views.replica_view(member, here) for member in views.members(here)]}
+        shown = [views.replica_view(member, here) for member in views.members(here)]
+        return {"app": name, "maintenance": app.state.desired.maintenance, "replicas": shown}
 
     def dns(self) -> View:
         """What DNS says of every app's replicas."""
@@ -138,6 +147,7 @@ class Engine:
         found += diagnosis.of_strangers(self._runtime.strangers(), app)
         if app is None:
             found += diagnosis.of_letters(await self._store.unsent())
+            found += diagnosis.of_connections(await self._statistics.connections())
             found.append(diagnosis.of_dns(self._about().get("dns")))
             found += await asyncio.to_thread(self._examine)
         return {"findings": [{"level": one.level.value, "about": one.about, "said": one.said} for one in found]}
@@ -190,6 +200,21 @@ class Engine:
 
     async def tune(self, rollout: str, asked: steering.Pace) -> View:
         return await self._ask_of_state(rollout, lambda state, running: steering.tune(state, running, asked))
+
+    async def maintain(self, name: str, on: bool) -> View:
+        """Keeps an app's users out, or lets them in again."""
+
+        def change(state: AppState) -> AppState:
+            if state.desired.removed:
+                raise Conflict(f"{name} is being removed")
+            return replace(state, desired=replace(state.desired, maintenance=on))
+
+        await self._supervisor.app(name).change(change)
+        return await self.app(name)
+
+    async def exec(self, app: str, errand: Errand) -> View:
+        """Runs a command in one of the app's replicas. Raises NotFound and StepFailed."""
+        return await self._errands.run(self._supervisor.app(app), errand)
 
     async def shutdown(self, keep_apps: bool) -> None:
         self._on_shutdown(keep_apps)
@@ -245,6 +270,13 @@ class Engine:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def requests(self, app: str, tail: int) -> list[View]:
+        return [views.request_view(entry) for entry in await self._access.tail(app, tail)]
+
+    async def follow_requests(self, app: str, tail: int) -> AsyncIterator[View]:
+        async for entry in self._access.follow(app, tail):
+            yield views.request_view(entry)
+
     # Idempotency
 
     async def remembered(self, key: str) -> tuple[str, int, View] | None:
@@ -257,9 +289,7 @@ class Engine:
 
     def _app_view(self, app: Reconciler) -> View:
         release = app.state.releases.get(app.state.desired.current.release)
-        hosts = release.spec.hosts if release else ()
-        port = self._http.rpartition(":")[2]
-        urls = [f"http://{host}" if port == "80" else f"http://{host}:{port}" for host in hosts]
+        urls = urls_of(release.spec, self._http) if release else []
         return views.app_view(app.state, app.observation, self._clock.now(), urls)
 
     async def _rollout_view(self, rollout: Rollout) -> View:
@@ -291,15 +321,6 @@ class Engine:
         promised = sum((demand_of(state).amount for state in others), Amount())
         return Room(await self._machine.size(), promised)
 
-    def _hosts_of_others(self, app: str) -> dict[str, str]:
-        hosts: dict[str, str] = {}
-        for name, other in self._supervisor.apps.items():
-            if name != app:
-                for release in other.state.releases.values():
-                    if release.number in {other.state.desired.current.release, _target_of(other.state)}:
-                        hosts.update(dict.fromkeys(release.spec.hosts, name))
-        return hosts
-
     async def _check_addresses(self, order: Order) -> None:
         try:
             await self._notifier.check(*(order.spec.notify if isinstance(order, Deploy) else ()))
@@ -310,7 +331,7 @@ class Engine:
         """From the app's state to the one that the order leaves. Raises SpecError."""
         if isinstance(order, Deploy):
             _refuse_misfit(order.spec, self._runtime.kind)
-        hosts, room, removed = self._hosts_of_others(app), await self._room(app), None
+        hosts, room, removed = owners(self._supervisor.apps, app), await self._room(app), None
         if app not in self._supervisor.apps:
             removed = next(iter(await self._store.rollouts(app, 1)), None)
         return lambda state: promised(admit(state, order, app, self._clock.now(), hosts, room, removed), order)
@@ -373,23 +394,7 @@ class Engine:
             await asyncio.sleep(LOOK_AGAIN)
 
 
-def _target_of(state: AppState) -> int:
-    rollout = state.recorded.running_rollout
-    return rollout.target.release if rollout is not None and rollout.target is not None else 0
-
-
 def _refuse_misfit(spec: AppSpec, runtime: RuntimeKind) -> None:
     found = misfits(spec, runtime)
     if found:
         raise SpecError([Problem(reason, key=key) for key, reason in found.items()])
-
-
-def _redacted(spec: View) -> View:
-    """Values of environment variables may be secrets, a registry's password is one, and addresses of notices hold some:
-    shown are their names alone."""
-    spec["notify"] = [shown(url) for url in spec.get("notify", [])]
-    spec["env"] = [{"name": entry["name"], "value": "(hidden)"} for entry in spec.get("env", [])]
-    registry = (spec.get("image") or {}).get("registry") or {}
-    if registry.get("password"):
-        registry["password"] = "(hidden)"  # noqa: S105
-    return spec

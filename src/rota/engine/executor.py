@@ -40,6 +40,8 @@ class Executor:
                 await self._balancer.prepare(step.backend, step.hosts)
             case s.RouteApp():
                 await self._balancer.route(state.name, step.shares)
+            case s.SetMaintenance():
+                await self._balancer.maintain(state.name, step.on)
             case s.UnrouteApp():
                 await self._balancer.unroute(state.name)
             case _:
@@ -62,13 +64,15 @@ class Executor:
     async def _on_server(self, state: AppState, step: s.Step) -> None:
         match step:
             case s.EnableServer():
-                await self._balancer.enable(step.replica, state.name, step.backend, step.address)
+                await self._balancer.enable(step.replica, state.name, step.backend, step.address, step.weight)
+            case s.SetWeight():
+                await self._balancer.weigh(step.replica, step.weight)
             case s.DrainServer():
                 await self._balancer.drain(step.replica)
-            case s.DisableServer():
+            case s.DisableServer() | s.SuspendServer():
                 await self._balancer.disable(step.replica)
             case s.CutConnections():
-                await self._balancer.cut(step.replica)
+                await self._balancer.cut(step.replica, step.leave)
             case s.RemoveServer():
                 await self._balancer.remove(step.replica)
 

@@ -18,11 +18,11 @@ from rota.core.observation import (
     ProbeHistory,
     RunState,
     ServerState,
+    as_checked,
 )
 from rota.core.readiness import Stage, readiness
-from rota.core.spec import AppSpec
 from rota.core.state import AppState, ReplicaRecord
-from rota.engine.probing import Probing
+from rota.engine.probing import Probed, Probing
 from rota.ports.balancer import Balancer
 from rota.ports.clock import Clock
 from rota.ports.connections import Connections
@@ -60,15 +60,16 @@ class Observer:
         balancer = (await self._balancer.observe()).get(state.name)
         if balancer is None:
             balancer = await self._unknown_to_balancer()
-        self._probing.watch(state.name, to_probe(state, ours, balancer))
+        made = _of_app(state.name, artefacts)
+        self._probing.watch(state.name, to_probe(state, ours, balancer, made))
         return Observation(
             replicas=ours,
-            artefacts=_of_app(state.name, artefacts),
+            artefacts=made,
             balancer=balancer,
             dns=await look_at_dns(self._dns, state),
             direct=await self._connections.direct(to_watch(state, ours)),
             probes=self._histories(ours),
-            logs=await self._last_lines(state, ours),
+            logs=await self._last_lines(state, ours, made),
             busy=busy,
         )
 
@@ -84,19 +85,19 @@ class Observer:
         return {name: history for name, history in seen.items() if history is not None}
 
     async def _last_lines(
-        self, state: AppState, replicas: Mapping[ReplicaId, ObservedReplica]
+        self, state: AppState, replicas: Mapping[ReplicaId, ObservedReplica], made: Mapping[int, Artefact]
     ) -> dict[ReplicaId, tuple[str, ...]]:
         """For replicas that may be about to be counted as failed: what they wrote last."""
         lines: dict[ReplicaId, tuple[str, ...]] = {}
         for name, seen in replicas.items():
             record = state.recorded.replicas.get(name)
             settled = record is not None and (record.failure is not None or record.stop_began_at is not None)
-            waiting = seen.state is RunState.RUNNING and not self._overdue(state, seen)
+            waiting = seen.state is RunState.RUNNING and not self._overdue(state, seen, made)
             if not settled and not waiting:
                 lines[name] = await self._logs.tail(name, LOG_LINES)
         return lines
 
-    def _overdue(self, state: AppState, seen: ObservedReplica) -> bool:
+    def _overdue(self, state: AppState, seen: ObservedReplica, made: Mapping[int, Artefact]) -> bool:
         """Whether this look is the one on which it fails."""
         release, record = state.releases.get(seen.release), state.recorded.replicas.get(seen.id)
         if release is None:
@@ -104,7 +105,8 @@ class Observer:
         now = self._clock.now()
         if record is not None and record.enabled_at is not None:
             return repair.overdue(release.spec, record, now)
-        return readiness(release.spec, seen, self._probing.seen(seen.id), now).stage is Stage.FAILED
+        spec = as_checked(release.spec, seen.release, made)
+        return readiness(spec, seen, self._probing.seen(seen.id), now).stage is Stage.FAILED
 
 
 def _of_app(app: str, artefacts: Mapping[tuple[str, int], Artefact]) -> dict[int, Artefact]:
@@ -126,18 +128,24 @@ def to_watch(state: AppState, replicas: Mapping[ReplicaId, ObservedReplica]) -> 
 
 
 def to_probe(
-    state: AppState, replicas: Mapping[ReplicaId, ObservedReplica], balancer: ObservedBalancer
-) -> dict[ReplicaId, tuple[ObservedReplica, AppSpec]]:
-    """Those that run, are not in rotation and have not been told to stop."""
-    wanted: dict[ReplicaId, tuple[ObservedReplica, AppSpec]] = {}
+    state: AppState,
+    replicas: Mapping[ReplicaId, ObservedReplica],
+    balancer: ObservedBalancer,
+    artefacts: Mapping[int, Artefact],
+) -> dict[ReplicaId, Probed]:
+    """Those that run and have not been told to stop, while they are not in rotation; in it HAProxy asks what it can."""
+    wanted: dict[ReplicaId, Probed] = {}
     for name, seen in replicas.items():
         record, server = state.recorded.replicas.get(name), balancer.servers.get(name)
         release = state.releases.get(seen.release)
         in_rotation = server is not None and server.state is ServerState.READY
+        spec = as_checked(release.spec, seen.release, artefacts) if release is not None else None
+        asked = spec is not None and (spec.check.by_daemon or not in_rotation)
         leaving = record is not None and record.stop_began_at is not None and record.run_before == seen.run
         going = record is not None and record.drain_began_at is not None and not _wanted(state, record)
-        if seen.state is RunState.RUNNING and release is not None and not in_rotation and not leaving and not going:
-            wanted[name] = (seen, release.spec)
+        if seen.state is RunState.RUNNING and spec is not None and asked and not leaving and not going:
+            served = record is not None and record.enabled_at is not None
+            wanted[name] = Probed(seen, spec, served)
     return wanted
 
 

@@ -1,12 +1,14 @@
-"""Probing: one task a replica that is not in rotation yet, and what it has seen; owned by the observer."""
+"""Probing: one task a replica that the daemon asks, and what it has seen; owned by the observer."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from rota.core.errors import StepFailed
+from rota.core.healthcheck import Check, Kind
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, ObservedReplica, ProbeHistory
 from rota.core.spec import AppSpec
@@ -16,6 +18,15 @@ from rota.ports.prober import Prober
 BOOT_INTERVAL = 0.005  # seconds between two tries of a TCP connection at first; a refused one costs 0.6 ms
 BOOT_SHARE = 0.05  # of the time it has taken so far: many that boot slowly are not to be slowed down by being asked
 MOST_BOOT_INTERVAL = 0.5
+
+
+@dataclass(frozen=True)
+class Probed:
+    """A replica to ask. ``served``: it has been in rotation, so that nobody waits for it to become ready."""
+
+    replica: ObservedReplica
+    spec: AppSpec
+    served: bool = False
 
 
 class Probing:
@@ -28,17 +39,17 @@ class Probing:
         self._tasks: dict[ReplicaId, asyncio.Task[None]] = {}
         self._seen: dict[ReplicaId, ProbeHistory] = {}
 
-    def watch(self, app: str, replicas: Mapping[ReplicaId, tuple[ObservedReplica, AppSpec]]) -> None:
+    def watch(self, app: str, replicas: Mapping[ReplicaId, Probed]) -> None:
         """From now on exactly these replicas of the app are probed."""
         ours = [name for name, seen in self._seen.items() if name.rpartition("-")[0] == app]
         for name in ours:
             wanted = replicas.get(name)
-            if wanted is None or wanted[0].run != self._seen[name].run:
+            if wanted is None or wanted.replica.run != self._seen[name].run:
                 self._drop(name)
-        for name, (replica, spec) in replicas.items():
-            if name not in self._tasks and replica.address is not None:
-                self._seen[name] = ProbeHistory(replica.run, self._clock.now())
-                self._tasks[name] = asyncio.create_task(self._watch_one(replica, replica.address, spec))
+        for name, probed in replicas.items():
+            if name not in self._tasks and probed.replica.address is not None:
+                self._seen[name] = ProbeHistory(probed.replica.run, self._clock.now())
+                self._tasks[name] = asyncio.create_task(self._watch_one(probed, probed.replica.address))
 
     def seen(self, replica: ReplicaId) -> ProbeHistory | None:
         return self._seen.get(replica)
@@ -57,18 +68,22 @@ class Probing:
         if task is not None:
             task.cancel()
 
-    async def _watch_one(self, replica: ObservedReplica, address: Address, spec: AppSpec) -> None:
-        await self._until_accepted(replica, address, spec)
+    async def _watch_one(self, probed: Probed, address: Address) -> None:
+        replica, check = probed.replica, probed.spec.check
+        await self._until_accepted(replica, address, check.timeout)
+        served = probed.served
         while True:
-            await self._check(replica, address, spec)
-            healthy = self._seen[replica.id].healthy_since is not None
-            check = spec.health_check
-            warmed = self._seen[replica.id].passes >= check.rise
-            await asyncio.sleep(check.interval if healthy and warmed else check.start_interval)
+            began = self._clock.now()
+            await self._check(replica, address, probed.spec)
+            history = self._seen[replica.id]
+            if history.passes >= check.rise and history.warmed < probed.spec.warm_up.requests and not probed.served:
+                await self._warm_up(replica, address, probed.spec)
+            served = served or (check.by_daemon and history.passes >= check.rise)
+            await asyncio.sleep(pause(check, history, served, self._clock.now() - began))
 
-    async def _until_accepted(self, replica: ObservedReplica, address: Address, spec: AppSpec) -> None:
+    async def _until_accepted(self, replica: ObservedReplica, address: Address, timeout: float) -> None:
         while True:
-            result = await self._prober.accepts(replica.id, address, spec.health_check.timeout)
+            result = await self._prober.accepts(replica.id, address, timeout)
             if result.passed:
                 break
             self._note(replica, replace(self._seen[replica.id], last_failure=result.failure))
@@ -78,18 +93,47 @@ class Probing:
         self._wake(replica.app)
 
     async def _check(self, replica: ObservedReplica, address: Address, spec: AppSpec) -> None:
-        check = spec.health_check
-        result = await self._prober.healthy(address, spec.check_path, spec.hosts[0], check.timeout)
+        check = spec.check
+        try:
+            result = await self._prober.healthy(replica.id, address, check, spec.check_host)
+        except StepFailed as error:  # whoever could not ask has seen nothing, neither good nor bad
+            self._note(replica, replace(self._seen[replica.id], last_failure=str(error)))
+            return
         before = self._seen[replica.id]
         if result.passed:
             since = before.healthy_since if before.healthy_since is not None else self._clock.now()
-            after = replace(before, passes=before.passes + 1, healthy_since=since)
+            after = replace(before, passes=before.passes + 1, healthy_since=since, fails=0)
         else:
-            after = replace(before, passes=0, healthy_since=None, last_failure=result.failure)
+            failed = before.fails + 1
+            after = replace(before, passes=0, healthy_since=None, fails=failed, last_failure=result.failure)
         self._note(replica, after)
-        if (after.passes >= check.rise) != (before.passes >= check.rise):
+        if _verdict(check, after) != _verdict(check, before):
             self._wake(replica.app)
+
+    async def _warm_up(self, replica: ObservedReplica, address: Address, spec: AppSpec) -> None:
+        """One after the other, whatever the answers: the first ones are to be slow here and not at a user's."""
+        request = Check(Kind.HTTP, spec.warm_up_path, timeout=spec.boot_timeout)
+        for _ in range(spec.warm_up.requests):
+            await self._prober.healthy(replica.id, address, request, spec.hosts[0])
+            before = self._seen[replica.id]
+            self._note(replica, replace(before, warmed=before.warmed + 1))
+        self._wake(replica.app)
 
     def _note(self, replica: ObservedReplica, history: ProbeHistory) -> None:
         if replica.id in self._seen:
             self._seen[replica.id] = history
+
+
+def pause(check: Check, history: ProbeHistory, served: bool, took: float) -> float:
+    """Seconds until the next check, after one that took so long. Of a replica that has served, checks are as far apart
+    from beginning to beginning as the file says, so that ``fall`` of them that hang take ``fall`` intervals, too."""
+    settled = history.passes >= check.rise or history.fails >= check.fall
+    if served:
+        return max(0.0, (check.interval if settled else min(check.fast_interval, check.interval)) - took)
+    if history.passes >= check.rise:
+        return check.interval
+    return max(check.start_interval, took if check.by_daemon else 0.0)  # a command takes a processor from who starts
+
+
+def _verdict(check: Check, history: ProbeHistory) -> tuple[bool, bool]:
+    return history.passes >= check.rise, history.fails >= check.fall

@@ -14,7 +14,7 @@ from rota.core.arrival import failed_start
 from rota.core.begin import given_way
 from rota.core.decide import Decision, decide
 from rota.core.errors import LimitsRefused, StepFailed
-from rota.core.events import Event, EventKind, phase_event, step_event
+from rota.core.events import Event, EventKind, phase_event, preparing_events, step_event
 from rota.core.names import ReplicaId
 from rota.core.notice import Notice, of_phase, of_step
 from rota.core.observation import Observation, Refusal, RunState
@@ -84,6 +84,7 @@ class Reconciler:
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._refused: dict[str, float] = {}
         self._refusals: dict[ReplicaId, Refusal] = {}
+        self._told: dict[int, str] = {}
         self._emptied = asyncio.Condition()
 
     def wake(self) -> None:
@@ -136,9 +137,18 @@ class Reconciler:
 
     async def _observed(self) -> Observation:
         observed = await self._observer.observe(self.state, self._busy())
+        await self._tell(observed)
         there = observed.replicas.keys()
         self._refusals = {replica: one for replica, one in self._refusals.items() if replica in there}
         return replace(observed, refusals=dict(self._refusals))
+
+    async def _tell(self, observed: Observation) -> None:
+        """How far the releases are that are being made ready: some take minutes."""
+        news = preparing_events(self.state, self._told, observed.artefacts, self._clock.now())
+        if news:
+            async with self.lock:
+                await self._keep(self.state, news)
+        self._told = {number: artefact.progress for number, artefact in observed.artefacts.items()}
 
     async def _decide(self, observed: Observation) -> Decision:
         """Decides, writes down in one commit, and has the steps begun."""

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
+from rota.core.errors import StepFailed
 from rota.core.names import ReplicaId
-from rota.core.observation import Counters, Observation, ObservedBalancer
+from rota.core.observation import Connections, Counters, Observation, ObservedBalancer, Open
 from rota.core.situation import Member
 from rota.core.state import AppState
 from rota.engine.views import View, members, moment, situation
@@ -39,15 +41,29 @@ class Statistics:
         after = await self._usage.usage(names)
         self._last.update(after)
         balancers = await self._balancer.observe()
+        connections = await self.connections()
         return [
             {
                 "app": app,
                 "at": moment(self._clock.now()),
-                "replicas": [_replica(member, before, after, balancers.get(app)) for member in shown],
+                "replicas": [
+                    _replica(member, before, after, balancers.get(app))
+                    | {"connections": asdict(connections.open.get(member.id, Open()))}
+                    for member in shown
+                ],
                 "backends": _backends(balancers.get(app)),
+                "old_processes": connections.old_processes,
+                "let_go": connections.let_go.get(app, 0),
             }
             for app, shown in running.items()
         ]
+
+    async def connections(self) -> Connections:
+        """What is open now; nothing while HAProxy does not answer."""
+        try:
+            return await self._balancer.connections()
+        except StepFailed:
+            return Connections()  # as the servers are missing from the view while HAProxy does not answer
 
     async def _before(self, names: Sequence[ReplicaId]) -> dict[ReplicaId, Reading]:
         """A reading of each, LEAST_INTERVAL to MOST_INTERVAL old; returns once they are that old."""

@@ -4,6 +4,7 @@ Pure functions; called by the status."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -13,9 +14,10 @@ from rota.core.events import Event
 from rota.core.observation import Gap, Observation
 from rota.core.promise import deviations
 from rota.core.receipt import BALANCER_DOWN, Receipt, receipt
+from rota.core.redaction import shown
 from rota.core.rollout import Failure, Rollout
 from rota.core.situation import Draft, Member, ReplicaPhase, Situation
-from rota.core.spec import Limits
+from rota.core.spec import AppSpec, Limits
 from rota.core.state import AppState, Release
 from rota.engine.dns_view import dns_state
 
@@ -51,7 +53,13 @@ def app_view(state: AppState, observed: Observation | None, now: float, urls: li
         "urls": urls,
         "limits": limits_view(state.desired.current.limits),
         "rollout": running.id if running else None,
+        "maintenance": state.desired.maintenance,
+        "maintenance_in_force": observed is not None and observed.balancer.maintenance,
     }
+
+
+def request_view(entry: Mapping[str, Any]) -> View:
+    return {**entry, "at": moment(entry["at"])}
 
 
 def replica_view(member: Member, here: Situation) -> View:
@@ -93,6 +101,20 @@ def release_view(release: Release, state: AppState) -> View:
         "command": list(release.spec.command),
         "rollout": release.rollout,
     }
+
+
+def spec_view(spec: AppSpec) -> View:
+    """The file. Values of environment variables may be secrets, a registry's password is one, and addresses of notices
+    hold some: shown are their names alone."""
+    view = spec.model_dump(mode="json")
+    view["notify"] = [shown(url) for url in view.get("notify", [])]
+    view["env"] = [{"name": entry["name"], "value": "(hidden)"} for entry in view.get("env", [])]
+    for page in view.get("error_pages", []):
+        page.pop("text", None)  # up to 12 kB that nobody asked for
+    registry = (view.get("image") or {}).get("registry") or {}
+    if registry.get("password"):
+        registry["password"] = "(hidden)"  # noqa: S105
+    return view
 
 
 def rollout_view(

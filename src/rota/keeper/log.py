@@ -12,9 +12,10 @@ _MOST_COPIED = 4
 def rotate(path: Path, limit: int) -> bool:
     """Move a log of more than `limit` bytes to `.1`, the former `.1` to `.2`; returns whether it was time.
 
-    Writers have it open for appending and go on at 0. What is written between the last piece copied and the
-    cut is lost. Of a log that ran away only the last `4 * limit` bytes are kept: no copy may delay the loop.
-    Raises OSError with the log as it was, when there is no room for the copy.
+    Writers have it open for appending and go on at 0. HAProxy goes on where it was, for it turns appending off: the
+    hole that this leaves before its next line takes no room, counts for nothing and is not copied. What is written
+    between the last piece copied and the cut is lost. Of a log that ran away only the last `4 * limit` bytes are kept:
+    no copy may delay the loop. Raises OSError with the log as it was, when there is no room for the copy.
     """
     try:
         log = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
@@ -22,11 +23,12 @@ def rotate(path: Path, limit: int) -> bool:
         return False
     try:
         size = os.fstat(log).st_size
-        if size <= limit:
+        begin = _first_written(log) if size > limit else 0
+        if size - begin <= limit:
             return False
         copy = path.with_name(path.name + ".new")
         try:
-            _copy(log, copy, max(0, size - _MOST_COPIED * limit), 2 * _MOST_COPIED * limit)
+            _copy(log, copy, max(begin, size - _MOST_COPIED * limit), 2 * _MOST_COPIED * limit)
         except OSError:
             copy.unlink(missing_ok=True)
             raise
@@ -38,6 +40,13 @@ def rotate(path: Path, limit: int) -> bool:
         return True
     finally:
         os.close(log)
+
+
+def _first_written(log: int) -> int:
+    try:
+        return os.lseek(log, 0, os.SEEK_DATA)
+    except OSError:  # all of it is a hole
+        return os.fstat(log).st_size
 
 
 def _copy(log: int, copy: Path, offset: int, most: int) -> None:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from rota.core.backend import Backend
 from rota.core.names import ReplicaId
-from rota.core.observation import Address, ObservedBalancer
+from rota.core.observation import Address, Connections, ObservedBalancer
 
 
 class Balancer(Protocol):
@@ -17,6 +17,10 @@ class Balancer(Protocol):
     async def observe(self) -> Mapping[str, ObservedBalancer]:
         """Each app's part, by name; an app that is not there has no entry. When HAProxy does not answer, every known
         app is shown with ``process`` None."""
+        ...
+
+    async def connections(self) -> Connections:
+        """What is open now, session by session: dearer than ``observe``, for people who ask. Raises StepFailed."""
         ...
 
     async def answering(self) -> str | None:
@@ -29,17 +33,27 @@ class Balancer(Protocol):
         ...
 
     async def prepare(self, backend: Backend, hosts: tuple[str, ...]) -> None:
-        """Makes the backend exist, by a reload if need be, and the app's hosts known; moves no traffic between
-        backends. Hosts that no backend of the app is routed to yet are routed to this one. Returns once the running
-        HAProxy has it. May wait for the next batch of reloads."""
+        """Makes the backend exist, by a reload if need be, and the app's hosts, as sites (core.domains), known; moves
+        no traffic between backends. Hosts that no backend of the app is routed to yet are routed to this one. Returns
+        once the running HAProxy has it. May wait for the next batch of reloads."""
         ...
 
     async def route(self, app: str, shares: Mapping[str, int]) -> None:
         """Spreads the app's new requests over its backends by these weights (0 to 100, not all 0), atomically."""
         ...
 
-    async def enable(self, replica: ReplicaId, app: str, backend: str, address: Address) -> None:
-        """Adds the server if it is not there, with its health check, and sends it requests; in the file first."""
+    async def maintain(self, app: str, on: bool) -> None:
+        """While it is on, each new request of the app is answered with 503 and a page, whatever its routes are, and is
+        in no row."""
+        ...
+
+    async def enable(self, replica: ReplicaId, app: str, backend: str, address: Address, weight: int = 100) -> None:
+        """Adds the server if it is not there, with its health check, and sends it requests; in the file first.
+        ``weight``, 1 to 100, is its share beside the others' of the backend."""
+        ...
+
+    async def weigh(self, replica: ReplicaId, weight: int) -> None:
+        """Changes its share; in the file first. A server that is not there is no error."""
         ...
 
     async def drain(self, replica: ReplicaId) -> None:
@@ -50,8 +64,8 @@ class Balancer(Protocol):
         """Nobody is sent to it any more (HAProxy: maint), and the file no longer has it. Open requests go on."""
         ...
 
-    async def cut(self, replica: ReplicaId) -> None:
-        """Ends the server's open requests and connections in every HAProxy process."""
+    async def cut(self, replica: ReplicaId, leave: int = 0) -> None:
+        """Ends the server's open requests and connections, over all HAProxy processes, until ``leave`` are left."""
         ...
 
     async def remove(self, replica: ReplicaId) -> None:

@@ -1,10 +1,12 @@
-"""One look at whether a replica answers; asked by the observer until the replica is in rotation."""
+"""One look at whether a replica answers; asked by the observer until the replica is in rotation, and from then on where
+HAProxy cannot ask."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
 
+from rota.core.healthcheck import Check
 from rota.core.names import ReplicaId
 from rota.core.observation import Address
 
@@ -25,6 +27,7 @@ class Prober(Protocol):
         """Whether a TCP connection is accepted there, by a socket of the replica's own process tree."""
         ...
 
-    async def healthy(self, address: Address, path: str | None, host: str, timeout: float) -> ProbeResult:
-        """Whether GET ``path`` gives 2xx or 3xx within ``timeout`` seconds; without a path, whether TCP is accepted."""
+    async def healthy(self, replica: ReplicaId, address: Address, check: Check, host: str) -> ProbeResult:
+        """One health check: whether it passes within ``check.timeout`` seconds. ``host`` is the app's, for HTTP. Raises
+        StepFailed when it cannot be asked now, which says nothing of the replica."""
         ...

@@ -8,14 +8,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from rota.core.backend import Backend
+from rota.core.domains import taken
 from rota.core.errors import StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import (
     Address,
+    Connections,
     Counters,
     Gap,
     ObservedBalancer,
     ObservedServer,
+    Open,
     Row,
     ServerState,
 )
@@ -26,6 +29,7 @@ class FakeApp:
     hosts: frozenset[str] = frozenset()
     backends: set[str] = field(default_factory=set)
     routes: dict[str, int] = field(default_factory=dict)
+    maintenance: bool = False
     servers: dict[ReplicaId, ObservedServer] = field(default_factory=dict)
     addresses: dict[ReplicaId, Address] = field(default_factory=dict)
     written: set[ReplicaId] = field(default_factory=set)
@@ -79,6 +83,7 @@ class FakeBalancer:
         old_holders: int | None = None,
         check: str = "",
         idle: float | None = None,
+        latency: float | None = None,
     ) -> None:
         """What checks say of a server, what is open at it and when it was last used, from now on."""
         app = self._with(replica)
@@ -91,6 +96,7 @@ class FakeBalancer:
             old_holders=server.old_holders if old_holders is None else old_holders,
             check="" if healthy else check,
             idle=server.idle if idle is None else idle,
+            latency=server.latency if latency is None else latency,
         )
         if healthy != server.up:
             self._wake_all()
@@ -105,6 +111,10 @@ class FakeBalancer:
     async def observe(self) -> Mapping[str, ObservedBalancer]:
         return {name: self._observed(name, app) for name, app in self.apps.items()}
 
+    async def connections(self) -> Connections:
+        servers = (server for app in self.apps.values() for server in app.servers.values())
+        return Connections({server.replica: Open(requests=server.open) for server in servers if server.open})
+
     async def answering(self) -> str | None:
         return self.process_name if self._answers else None
 
@@ -113,9 +123,10 @@ class FakeBalancer:
 
     async def prepare(self, backend: Backend, hosts: tuple[str, ...]) -> None:
         self._begin("prepare", backend.name)
-        taken = {host for name, app in self.apps.items() if name != backend.app for host in app.hosts}
-        if taken & set(hosts):
-            raise StepFailed(f"{sorted(taken & set(hosts))[0]} already leads to another app")
+        others = {host for name, app in self.apps.items() if name != backend.app for host in app.hosts}
+        found = taken(hosts, others)
+        if found is not None:
+            raise StepFailed(f"{found} already leads to another app")
         app = self.apps.setdefault(backend.app, FakeApp())
         app.hosts = frozenset(hosts)
         app.backends.add(backend.name)
@@ -128,15 +139,25 @@ class FakeBalancer:
             raise StepFailed(f"{app} cannot be routed there")
         known.routes = {name: share for name, share in shares.items() if share > 0}
 
-    async def enable(self, replica: ReplicaId, app: str, backend: str, address: Address) -> None:
+    async def maintain(self, app: str, on: bool) -> None:
+        self._begin("maintain", app)
+        self._app(app).maintenance = on
+
+    async def enable(self, replica: ReplicaId, app: str, backend: str, address: Address, weight: int = 100) -> None:
         self._begin("enable", replica)
         known = self._app(app)
         if backend not in known.backends:
             raise StepFailed(f"{app} has no backend {backend} yet")
         server = known.servers.get(replica, ObservedServer(replica, backend, ServerState.READY, True))
-        known.servers[replica] = replace(server, state=ServerState.READY, up=True)
+        known.servers[replica] = replace(server, state=ServerState.READY, up=True, weight=weight)
         known.addresses[replica] = address
         known.written.add(replica)
+
+    async def weigh(self, replica: ReplicaId, weight: int) -> None:
+        self._begin("weigh", replica)
+        for app in self.apps.values():
+            if replica in app.servers:
+                app.servers[replica] = replace(app.servers[replica], weight=weight)
 
     async def drain(self, replica: ReplicaId) -> None:
         self._begin("drain", replica)
@@ -148,10 +169,11 @@ class FakeBalancer:
         for app in self.apps.values():
             app.written.discard(replica)
 
-    async def cut(self, replica: ReplicaId) -> None:
+    async def cut(self, replica: ReplicaId, leave: int = 0) -> None:
         self._begin("cut", replica)
-        if any(replica in app.servers for app in self.apps.values()):
-            self.set_server(replica, open=0)
+        for app in self.apps.values():
+            if replica in app.servers:
+                self.set_server(replica, open=min(leave, app.servers[replica].open))
 
     async def remove(self, replica: ReplicaId) -> None:
         self._begin("remove", replica)
@@ -195,7 +217,9 @@ class FakeBalancer:
         self._rows[row.key] = replace(known, counters=known.counters + row.counters)
 
     def _observed(self, name: str, app: FakeApp) -> ObservedBalancer:
-        seen = ObservedBalancer(hosts=app.hosts, routes=dict(app.routes), gaps=tuple(self.gaps))
+        seen = ObservedBalancer(
+            hosts=app.hosts, routes=dict(app.routes), maintenance=app.maintenance, gaps=tuple(self.gaps)
+        )
         if not self._answers:
             return seen
         return replace(
@@ -213,4 +237,4 @@ class FakeBalancer:
 
 
 def _fresh(server: ObservedServer) -> ObservedServer:
-    return ObservedServer(server.replica, server.backend, ServerState.READY, up=True)
+    return ObservedServer(server.replica, server.backend, ServerState.READY, up=True, weight=server.weight)

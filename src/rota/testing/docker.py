@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -96,9 +97,9 @@ class DockerEngine:
     def import_busybox(self) -> str:
         return self.import_image(BUSYBOX, images.busybox(), 'CMD ["sleep", "60"]')
 
-    def import_hello(self, app: Path, name: str = HELLO) -> str:
-        """The id of an image that runs a directory's ``app.py`` as a user without rights."""
-        changes = ("WORKDIR /app", "USER 1000", "ENV HOST=0.0.0.0", 'CMD ["python3", "app.py"]')
+    def import_hello(self, app: Path, name: str = HELLO, *more: str) -> str:
+        """The id of an image that runs a directory's ``app.py`` as a user without rights; ``more`` changes."""
+        changes = ("WORKDIR /app", "USER 1000", "ENV HOST=0.0.0.0", 'CMD ["python3", "app.py"]', *more)
         return self.import_image(name, images.python_app(app), *changes)
 
     def clear(self) -> None:
@@ -156,7 +157,7 @@ class DockerEngine:
             return False
 
     def _remove(self, path: str) -> None:
-        """Until it is gone: what a stop of the engine has left is busy for a moment."""
+        """Until it is gone: what a stop of the engine has left is busy, and may be mounted still."""
         deadline = time.monotonic() + _PATIENCE
         while True:
             try:
@@ -167,6 +168,8 @@ class DockerEngine:
                     return
                 if time.monotonic() > deadline:
                     raise
+                if busy := re.search(r"unlinkat (\S+): device or resource busy", str(refusal)):
+                    subprocess.run(["umount", "-l", busy[1]], check=False, capture_output=True)
             time.sleep(0.05)
 
     def _ask(self, method: str, path: str) -> Any:

@@ -9,16 +9,18 @@ import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from rota.adapters.balancer.haproxy import HaproxyBalancer, Run, Settings
+from rota.adapters.balancer.haproxy.access import LOG
 from rota.adapters.balancer.haproxy.binary import bundled
 from rota.core.backend import Backend
 from rota.core.errors import Missing
 from rota.core.names import ReplicaId
 from rota.core.observation import ObservedBalancer
-from rota.testing.web import Client, WebServer
+from rota.testing.web import Client, Load, WebServer
 
 APP = "hello"
 HOST = "hello.localhost"
@@ -33,10 +35,11 @@ def binary_of(kind: str) -> str:
 
 
 @asynccontextmanager
-async def running_rig(kind: str) -> AsyncIterator[Rig]:
-    """A started HAProxy with nothing behind it, in a directory and on a port of its own."""
+async def running_rig(kind: str, **settings: Any) -> AsyncIterator[Rig]:
+    """A started HAProxy with nothing behind it, in a directory and on a port of its own; ``settings`` are others than
+    a test's usual ones."""
     directory = Path(tempfile.mkdtemp(prefix="rota-"))
-    rig = Rig(directory, binary_of(kind))
+    rig = Rig(directory, binary_of(kind), **settings)
     try:
         await rig.balancer.start()
         yield rig
@@ -109,11 +112,12 @@ class LocalLauncher:
 class Rig:
     """One HAProxy with the port in front of it, and the web servers that the test puts behind it."""
 
-    def __init__(self, directory: Path, binary: str) -> None:
+    def __init__(self, directory: Path, binary: str, **settings: Any) -> None:
         self.binary = binary
         self.port = free_port()
-        self.settings = Settings(directory, (f"127.0.0.1:{self.port}",), reload_interval=0.2, hard_stop=20, maxconn=500)
-        self.launcher = LocalLauncher(directory / "haproxy.log")
+        usual = {"reload_interval": 0.2, "hard_stop": 20, "maxconn": 500}
+        self.settings = Settings(directory, (f"127.0.0.1:{self.port}",), **(usual | settings))
+        self.launcher = LocalLauncher(directory / LOG)
         self.balancer = HaproxyBalancer(self.settings, binary, self.launcher)
         self.servers: list[WebServer] = []
 
@@ -152,6 +156,17 @@ class Rig:
 
     def client(self, host: str = HOST) -> Client:
         return Client(self.port, host)
+
+    async def say(self, text: bytes) -> bytes:
+        """Bytes as they are, and everything that comes back until the other side closes."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(text)
+        answer = await reader.read()
+        writer.close()
+        return answer
+
+    def load(self, host: str = HOST) -> AbstractAsyncContextManager[Load]:
+        return Load(self.port, host).running()
 
     async def another_daemon(self) -> HaproxyBalancer:
         """The daemon gone and started again, with HAProxy running on."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from rota.core.capacity import Amount
 from rota.core.errors import LimitsRefused, StartFailed, StepFailed
 from rota.core.fitness import RuntimeKind
+from rota.core.healthcheck import Check, ImageCheck
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, Artefact, ArtefactState, Exit, ObservedReplica, RunState, Stranger
 from rota.core.spec import Limits
@@ -59,10 +60,14 @@ class FakeRuntime:
         self.faults: Callable[[StartOrder], Faults] = lambda order: Faults()
         self.prepare_faults: dict[tuple[str, int], str] = {}
         """Why a release's files cannot be made, by (app, release)."""
+        self.image_checks: dict[tuple[str, int], ImageCheck] = {}
+        """What a release's image says of its health, by (app, release)."""
         self.unavailable = ""
         """While not empty every call raises StepFailed with it."""
         self.silent = False
         """While True nobody is woken (an event that was lost)."""
+        self.ill: dict[ReplicaId, str] = {}
+        """Whose health check fails from now on, and what it sees."""
         self.enforces_limits = True
         self.strange: tuple[Stranger, ...] = ()
         self.machine = Amount(2**50, 100_000.0)
@@ -214,6 +219,11 @@ class FakeRuntime:
         self._kept_lines[replica] = run.lines
         self._wake(run.order.app)
 
+    def get_on_with(self, app: str, release: int, progress: str) -> None:
+        """A release that is being made ready is so far now."""
+        self._artefacts[app, release] = replace(self._artefacts[app, release], progress=progress)
+        self._wake(app)
+
     def lose_artefact(self, app: str, release: int, *, known: bool = False) -> None:
         """A release's files are gone; ``known``: what they were is not."""
         if known:
@@ -239,6 +249,8 @@ class FakeRuntime:
         listening = self.answers(replica)
         if not listening.passed:
             return listening
+        if replica in self.ill:
+            return ProbeResult(self.ill[replica])
         return self._since_start(replica, lambda faults: faults.healthy_after, "HTTP 503")
 
     # Within
@@ -299,7 +311,8 @@ class FakeRuntime:
         self._set_artefact(key, ArtefactState.FAILED if reason else ArtefactState.PREPARED, reason)
 
     def _set_artefact(self, key: tuple[str, int], state: ArtefactState, reason: str = "") -> None:
-        self._artefacts[key] = Artefact(key[1], state, reason)
+        check = self.image_checks.get(key) if state is ArtefactState.PREPARED else None
+        self._artefacts[key] = Artefact(key[1], state, reason, check=check)
         self._wake(key[0])
 
     def _written(self, replica: ReplicaId) -> list[str]:
@@ -319,14 +332,15 @@ class FakeRuntime:
 
 
 class FakeProber:
-    """Asks a FakeRuntime instead of the network; fulfils the Prober port."""
+    """Asks a FakeRuntime instead of the network; fulfils the Prober port. ``asked`` are the paths, in order."""
 
     def __init__(self, runtime: FakeRuntime) -> None:
         self._runtime = runtime
+        self.asked: list[str | None] = []
 
     async def accepts(self, replica: ReplicaId, address: Address, timeout: float) -> ProbeResult:
         return self._runtime.answers(replica)
 
-    async def healthy(self, address: Address, path: str | None, host: str, timeout: float) -> ProbeResult:
-        replica = self._runtime.replica_at(address)
-        return self._runtime.is_healthy(replica) if replica is not None else ProbeResult("connection refused")
+    async def healthy(self, replica: ReplicaId, address: Address, check: Check, host: str) -> ProbeResult:
+        self.asked.append(check.path)
+        return self._runtime.is_healthy(replica)

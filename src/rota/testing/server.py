@@ -20,9 +20,10 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-START_TIMEOUT = 20.0  # seconds
+T = TypeVar("T")
+START_TIMEOUT = 45.0  # seconds: much longer than it takes, on a machine that is busy with other tests too
 END_TIMEOUT = 90.0  # seconds: replicas may take their stop_grace_period
 
 
@@ -167,11 +168,12 @@ class RunningServer:
         found: list[dict[str, Any]] = (await self.get(f"/api/v1/apps/{app}/replicas"))["replicas"]
         return found
 
-    async def until(self, holds: Callable[[], Awaitable[bool]], timeout: float = 30.0) -> None:
-        """Waits until a condition holds, looking every 10 ms. Raises TimeoutError."""
+    async def until(self, holds: Callable[[], Awaitable[T]], timeout: float = 30.0) -> T:
+        """Waits until a condition holds, looking every 10 ms; what it then gave. Raises TimeoutError."""
         async with asyncio.timeout(timeout):
-            while not await holds():  # noqa: ASYNC110 - the condition is another process's: nobody sets an event
+            while not (found := await holds()):  # noqa: ASYNC110 - the condition is another process's: nobody sets an event
                 await asyncio.sleep(0.01)
+        return found
 
     async def is_ready(self) -> bool:
         """Whether store, runtime and HAProxy answer the daemon."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from rota.core import steps as s
 from rota.core.arrival import failed_start
@@ -24,16 +25,15 @@ from rota.core.observation import (
     Observation,
     ObservedBalancer,
     ObservedReplica,
-    ProbeHistory,
     Refusal,
     RunState,
     ServerState,
+    as_checked,
 )
 from rota.core.order import Order
 from rota.core.record import record
 from rota.core.rollout import Rollout
 from rota.core.situation import Draft, Situation
-from rota.core.spec import AppSpec
 from rota.core.state import AppState
 from rota.engine.executor import Executor
 from rota.engine.observer import look_at_dns, to_probe
@@ -44,6 +44,7 @@ from rota.testing.dns import FakeDns
 from rota.testing.instant import at_once
 from rota.testing.runtime import FakeRuntime
 from rota.testing.simulation_dns import users_past_haproxy
+from rota.testing.simulation_probes import SimulatedProbes
 from rota.testing.simulation_rules import NoRules, Rules
 
 LEAST_ADVANCE = 1e-4  # seconds: less is lost in rounding
@@ -95,7 +96,7 @@ class Simulation:
         self._under_way: dict[str, tuple[float, s.Step]] = {}
         self._refused: dict[str, float] = {}
         self._refusals: dict[ReplicaId, Refusal] = {}
-        self._looked: dict[ReplicaId, tuple[str, float]] = {}
+        self._probes = SimulatedProbes(self.runtime)
         self._open: dict[ReplicaId, list[float]] = {}
         self._visited_until: dict[ReplicaId, float] = {}
         self._old_process_until = 0.0
@@ -125,15 +126,18 @@ class Simulation:
         self._keep(replace(self.state, recorded=replace(recorded, rollout=rollout)))
 
     def suspend(self, suspended: bool = True) -> None:
+        self.desire(suspended=suspended)
+
+    def desire(self, **changes: Any) -> None:
         assert self.state is not None
-        self._keep(replace(self.state, desired=replace(self.state.desired, suspended=suspended)))
+        self._keep(replace(self.state, desired=replace(self.state.desired, **changes)))
 
     def restart_daemon(self) -> None:
         """What was under way was never done, what was seen is forgotten."""
         self._under_way.clear()
         self._refused.clear()
         self._refusals.clear()
-        self._looked.clear()
+        self._probes.forget()
 
     def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
         """Turns and waits, until so many seconds have passed or the condition holds."""
@@ -172,16 +176,19 @@ class Simulation:
         assert self.state is not None
         self._move_servers()
         replicas, artefacts = at_once(self.runtime.observe())
+        made = {number: artefact for (_, number), artefact in artefacts.items()}
         parts = at_once(self.balancer.observe())
         balancer = parts.get(self.app, ObservedBalancer(process=at_once(self.balancer.answering())))
         self._refused = {about: until for about, until in self._refused.items() if until > self.now}
         return Observation(
             replicas=replicas,
-            artefacts={number: artefact for (_, number), artefact in artefacts.items()},
+            artefacts=made,
             balancer=balancer,
             dns=at_once(look_at_dns(self.dns, self.state)),
             direct=users_past_haproxy(self.state, replicas, self.stays, self.now),
-            probes=self._probes(to_probe(self.state, dict(replicas), balancer)),
+            probes=self._probes.look(
+                to_probe(self.state, dict(replicas), balancer, made), self.unhealthy, self.unhealthy_because
+            ),
             logs={name: at_once(self.runtime.tail(name, 5)) for name in replicas},
             refusals=dict(self._refusals),
             busy=frozenset(self._under_way) | frozenset(self._refused),
@@ -286,7 +293,7 @@ class Simulation:
                     self._open[step.replica] = self._ends(step.replica)
                     self.balancer.count(step.replica, Counters(requests=1))
             case s.CutConnections():
-                self._open.pop(step.replica, None)
+                self._open[step.replica] = sorted(self._open.get(step.replica, []), reverse=True)[: step.leave]
             case s.PrepareBackend():
                 self._old_process_until = self.now + self.old_process_ends_after
 
@@ -316,40 +323,14 @@ class Simulation:
                 )
 
     def _is_healthy(self, replica: ReplicaId) -> bool:
+        """As HAProxy sees it."""
+        seen = self.seen().get(replica)
+        release = self.state.releases.get(seen.release) if self.state is not None and seen is not None else None
+        made = {key[1]: artefact for key, artefact in at_once(self.runtime.observe(self.app))[1].items()}
+        if release is not None and as_checked(release.spec, release.number, made).check.by_daemon:
+            return self.runtime.answers(replica).passed
         since, until = self.unhealthy.get(replica, (0.0, 0.0))
         return not since <= self.now < until and self.runtime.is_healthy(replica).passed
-
-    def _probes(self, probed: dict[ReplicaId, tuple[ObservedReplica, AppSpec]]) -> dict[ReplicaId, ProbeHistory]:
-        looked = {
-            name: self._looked[name]
-            if name in self._looked and self._looked[name][0] == seen.run
-            else (seen.run, self.now)
-            for name, (seen, _) in probed.items()
-        }
-        self._looked = looked
-        return {name: self._history(seen, spec, looked[name][1]) for name, (seen, spec) in probed.items()}
-
-    def _history(self, seen: ObservedReplica, spec: AppSpec, since: float) -> ProbeHistory:
-        accepts, healthy = self._moments(seen, since)
-        if accepts is None or self.now < accepts:
-            return ProbeHistory(seen.run, since, last_failure="connection refused")
-        ill = self.unhealthy.get(seen.id, (0.0, 0.0))
-        if healthy is None or self.now < healthy or ill[0] <= self.now < ill[1]:
-            return ProbeHistory(seen.run, since, accepts, last_failure="HTTP 503")
-        passes = int((self.now - healthy) / spec.health_check.start_interval + 1e-6) + 1
-        return ProbeHistory(seen.run, since, accepts, min(passes, spec.health_check.rise), healthy)
-
-    def _moments(self, seen: ObservedReplica, since: float) -> tuple[float | None, float | None]:
-        """When a probe that began at ``since`` sees it accept, and pass its first check."""
-        faults = self.runtime.faults_of(seen.id)
-        if faults.listens_after is None:
-            return None, None
-        accepts = max(since, seen.started_at + faults.listens_after)
-        if faults.healthy_after is None:
-            return accepts, None
-        healthy = max(accepts, seen.started_at + faults.healthy_after)
-        ill_since, ill_until = self.unhealthy.get(seen.id, (0.0, 0.0))
-        return accepts, max(healthy, ill_until) if self.now >= ill_since else healthy
 
     def _next(self, decision: Decision) -> float:
         """When something happens, or the loop wants to look again."""
@@ -360,25 +341,11 @@ class Simulation:
             *(at for ends in self._open.values() for at in ends),
             *(at for times in self.unhealthy.values() for at in times),
             self._old_process_until,
-            *self._probed_at(),
+            *self._probes.moments(self.seen(), self.unhealthy),
         ]
         later = [at for at in moments if at > self.now]
         due = [at for at in (self.clock.next_due, decision.wake_at) if at is not None]
         return max(self.now, min([*later, *due]))
-
-    def _probed_at(self) -> list[float]:
-        assert self.state is not None
-        moments, replicas = list[float](), self.seen()
-        for name, (_, since) in self._looked.items():
-            seen = replicas.get(name)
-            if seen is None or seen.state is not RunState.RUNNING:
-                continue
-            accepts, healthy = self._moments(seen, since)
-            check = self.state.releases[seen.release].spec.health_check
-            moments += [at for at in (accepts, healthy) if at is not None]
-            if healthy is not None:
-                moments.append(healthy + (check.rise - 1) * check.start_interval)
-        return moments
 
 
 def _in_words(step: s.Step) -> str:

@@ -9,6 +9,7 @@ from rota.core import steps as s
 from rota.core.decide import Decision
 from rota.core.names import ReplicaId
 from rota.core.observation import ObservedServer, RunState, ServerState
+from rota.core.readiness import Health, Stage
 from rota.core.rollout import Cause, Rollout
 from rota.core.situation import Member, Situation
 from rota.core.spec import Mode, Order, Overlap
@@ -89,7 +90,8 @@ class DesignRules:
             case s.EnableServer():
                 assert member is not None
                 assert member.running
-                assert member.ready.stage.value == "ready", f"{member.id} is enabled and not ready"
+                healthy = member.health is Health.PASSES if member.suspended else member.ready.stage is Stage.READY
+                assert healthy, f"{member.id} is enabled and not ready"
             case s.DrainServer():
                 assert member is not None
                 _out(here, member)
@@ -99,6 +101,11 @@ class DesignRules:
                 assert member.server.state is not ServerState.MAINT, "maint again"
                 _out(here, member)
                 _disable(here, member, member.server)
+            case s.SuspendServer():
+                assert member is not None
+                assert member.admitted, "out of rotation again"
+                assert member.health is Health.FAILS, f"{member.id} is taken out of rotation and is not ill"
+                assert member.record.unhealthy_since is not None, "why it is out of rotation is not written down"
             case s.StopReplica():
                 assert member is not None
                 _stop(here, member)
@@ -114,7 +121,7 @@ class DesignRules:
                 assert member is not None
                 assert not member.running
                 assert member.server is None, "its server is still there"
-            case s.FailReplica() if member is not None and member.admitted and member.running:
+            case s.FailReplica() if member is not None and _was_in_rotation(member):
                 _repair(here, decision, member)
             case s.RestartReplica():
                 assert member is not None
@@ -188,12 +195,16 @@ def _repair(here: Situation, decision: Decision, member: Member) -> None:
 
 
 def _admitted(here: Situation, step: s.FailReplica) -> bool:
-    return step.replica in here.members and here.members[step.replica].admitted and here.members[step.replica].running
+    return step.replica in here.members and _was_in_rotation(here.members[step.replica])
+
+
+def _was_in_rotation(member: Member) -> bool:
+    return member.running and (member.admitted or member.suspended)
 
 
 def _is_given_up(member: Member) -> bool:
     failure = member.record.failure
-    return failure is not None and failure.cause is Cause.UNHEALTHY and member.admitted and member.running
+    return failure is not None and failure.cause is Cause.UNHEALTHY and _was_in_rotation(member)
 
 
 def _out(here: Situation, member: Member) -> None:

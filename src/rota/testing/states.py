@@ -146,6 +146,7 @@ def _replica(app: str, slot: int, tick: int) -> ReplicaRecord:
         failure=_failure(app, slot),
         colour=1,
         refused_limits=Limits(memory=64 * 2**20),
+        weighed_at=at + 0.6,
     )
 
 

@@ -23,14 +23,16 @@ _ACCEPTED = (
 
 
 class WebServer:
-    """One replica's stand-in on 127.0.0.1. What a path does: ``/slow/S`` answers after S seconds, ``/status/N`` with
+    """One replica's stand-in on 127.0.0.1. What a path does: ``/slow/S`` answers after S seconds, ``/trickle/S``
+    begins its answer and ends it then, ``/status/N`` with
     that code, ``/empty`` closes without an answer, ``/half`` breaks its answer off, ``/socket`` upgrades, echoes and
-    ends at ``bye``."""
+    ends at ``bye``; ``/health`` is what ``healthy`` says, byte by byte while it ``trickles``."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.port = 0
         self.healthy = True
+        self.trickles = False
         self.asked: Counter[str] = Counter()
         self.heads: list[str] = []
         self._server: asyncio.Server | None = None
@@ -53,6 +55,13 @@ class WebServer:
             writer.transport.abort()
         await asyncio.sleep(0)
 
+    async def close_kept(self) -> None:
+        """Closes every connection; all are between two requests."""
+        writers = tuple(self._writers)
+        for writer in writers:
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
@@ -68,12 +77,19 @@ class WebServer:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         path = head.split()[1]
         self.asked[path.split("/")[1]] += 1
+        await _read_body(reader, head.lower())
         if not path.startswith("/health"):
             self.heads.append(head)
-        match path.split("/")[1:]:
+        match path.partition("?")[0].split("/")[1:]:
             case ["slow", seconds]:
                 await asyncio.sleep(float(seconds))
                 await self._reply(writer, 200)
+            case ["trickle", seconds]:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1")
+                await writer.drain()
+                await asyncio.sleep(float(seconds))
+                writer.write(b"2")
+                await writer.drain()
             case ["status", code]:
                 await self._reply(writer, int(code))
             case ["empty"]:
@@ -87,6 +103,12 @@ class WebServer:
                 while (said := await reader.read(1000)) not in (b"", b"bye"):
                     writer.write(said)
                 return False
+            case ["health", *_] if self.trickles:
+                for byte in b"HTTP/1.1 200 OK\r\nX: " + b"y" * 10_000:
+                    writer.write(bytes([byte]))
+                    await writer.drain()
+                    await asyncio.sleep(0.02)
+                return False
             case ["health", *_]:
                 await self._reply(writer, 200 if self.healthy else 500)
             case _:
@@ -99,14 +121,25 @@ class WebServer:
         await writer.drain()
 
 
+async def _read_body(reader: asyncio.StreamReader, head: str) -> None:
+    if "\r\ntransfer-encoding: chunked\r\n" in head:
+        while size := int((await reader.readline()).split(b";")[0], 16):
+            await reader.readexactly(size + 2)
+        await reader.readline()
+    _, _, length = head.partition("\r\ncontent-length: ")
+    await reader.readexactly(int(length.split("\r\n")[0] or 0))
+
+
 class Client:
     """One connection after the other to HAProxy, kept alive as long as the other side does. ``cookie`` is sent with
-    each request as it is, and so are ``headers``; ``given`` are the cookies that were set, with their attributes."""
+    each request as it is, and so are ``headers``; ``given`` are the cookies that were set, with their attributes;
+    ``head`` has the last answer's header fields by their names in lower case."""
 
     def __init__(self, port: int, host: str) -> None:
         self.cookie = ""
         self.headers: dict[str, str] = {}
         self.given: list[str] = []
+        self.head: dict[str, str] = {}
         self._port = port
         self._host = host
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
@@ -123,7 +156,7 @@ class Client:
             lines = f"Host: {self._host}\r\n{length}{cookie}{more}Connection: {connection}\r\n"
             head = f"{method} {path} HTTP/1.1\r\n{lines}\r\n"
             writer.write(head.encode())
-            status, body, goes_on = await self._read(reader)
+            status, body, goes_on = await self._read(reader, method)
         except (OSError, EOFError, ValueError):
             return 0, ""
         if keep and goes_on:
@@ -137,13 +170,17 @@ class Client:
             self._streams[1].close()
             self._streams = None
 
-    async def _read(self, reader: asyncio.StreamReader) -> tuple[int, str, bool]:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        self.given += [line[12:] for line in head.splitlines() if line.lower().startswith("set-cookie: ")]
-        head = head.lower()
-        length = next((int(line.split()[1]) for line in head.splitlines() if line.startswith("content-length:")), None)
+    async def _read(self, reader: asyncio.StreamReader, method: str) -> tuple[int, str, bool]:
+        first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()
+        fields = [(name.lower(), value) for name, _, value in (line.partition(": ") for line in lines if line)]
+        self.given += [value for name, value in fields if name == "set-cookie"]
+        self.head = dict(fields)
+        length = None if "content-length" not in self.head else int(self.head["content-length"])
+        if method == "HEAD":
+            length = 0
         body = await reader.read() if length is None else await reader.readexactly(length)
-        return int(head.split()[1]), body.decode(), length is not None and "connection: close" not in head
+        goes_on = length is not None and self.head.get("connection") != "close"
+        return int(first.split()[1]), body.decode(), goes_on
 
 
 async def web_socket(port: int, host: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -26,6 +26,7 @@ def written(directory: Path, *zones: dict[str, Any], mode: int = 0o600) -> Path:
 def test_a_zone_has_defaults(tmp_path: Path) -> None:
     (zone,) = read_zones(written(tmp_path, ZONE))
     assert (zone.address, zone.ttl, zone.addresses, zone.failure) == (("192.0.2.53", 53), 30, (), "block")
+    assert zone.propagation == 0
     assert "c2VjcmV0" not in repr(zone)
 
 
@@ -44,6 +45,7 @@ def test_a_server_is_an_address_and_a_port(tmp_path: Path, server: str, address:
         ({"server": "192.0.2.53:0"}, "is not ADDRESS or ADDRESS:PORT"),
         ({"zone": "no zone"}, "zones.0.zone"),
         ({"ttl": "10m"}, "zones.0.ttl"),
+        ({"propagation": "10m"}, "zones.0.propagation"),
         ({"addresses": ["here"]}, "'here' is not an IP address"),
         ({"key": {"name": "rota", "secret": "%"}}, "zones.0.key.secret: the secret is not base64"),
         ({"failure": "ignore"}, "zones.0.failure"),

@@ -152,6 +152,16 @@ async def test_a_ttl_that_was_long_is_waited_for_until_caches_are_rid_of_it(zone
         await until(over)
 
 
+async def test_what_caches_may_have_is_not_forgotten_when_the_app_gets_another_domain(zone: ZoneServer) -> None:
+    async with opened(zone) as view:
+        await seen(view)
+        await view.publish("web", entry(1))
+        await zone.by_hand(("replace", "web", 120, "A", "10.0.0.1"))
+        await view.publish("web", entry(1))
+        assert (await seen(view)).ttl == 120
+        assert (await seen(view, HOST, f"shop.{ZONE}")).ttl == 120
+
+
 async def test_a_ttl_beyond_all_bounds_is_not_waited_for(zone: ZoneServer, caplog: pytest.LogCaptureFixture) -> None:
     async with opened(zone) as view:
         await seen(view)
@@ -190,6 +200,11 @@ async def taken_out(view: ZoneDns) -> bool:
 
 async def longer(view: ZoneDns) -> bool:
     return (await seen(view)).ttl == 120
+
+
+async def test_secondaries_that_are_later_are_waited_for(zone: ZoneServer) -> None:
+    async with opened(zone, propagation=10) as view:
+        assert (await seen(view)).ttl == 1 + 10
 
 
 async def test_a_node_s_address_stays_as_long_as_a_replica_is_there(zone: ZoneServer) -> None:

@@ -26,6 +26,9 @@ class Registry:
         self.tags: dict[str, bytes] = {}
         self.digests: dict[str, bytes] = {}
         self.address = ""
+        self.may_give = threading.Event()
+        """Cleared: no blob is given."""
+        self.may_give.set()
 
     def put(self, tag: str, root: Path, greeting: str, architecture: str = "amd64") -> None:
         """An image of this root (a tar) that prints the greeting."""
@@ -50,6 +53,7 @@ class Registry:
     def answer(self, path: str) -> tuple[str, bytes] | None:
         kind, _, name = path.removeprefix("/v2/app/").partition("/")
         if kind == "blobs" and name in self.blobs:
+            self.may_give.wait(30)
             return "application/octet-stream", self.blobs[name]
         manifest = {**self.tags, **self.digests}.get(name) if kind == "manifests" else None
         if manifest is None:

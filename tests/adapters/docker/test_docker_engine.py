@@ -17,8 +17,13 @@ from aiohttp import web
 from rota.adapters.clock import SystemClock
 from rota.adapters.runtime.docker import DockerRuntime
 from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
+from rota.adapters.runtime.docker.images import Images
+from rota.adapters.runtime.docker.labels import Labels
 from rota.adapters.runtime.docker.names import Names
+from rota.adapters.runtime.docker.network import OwnNetwork
+from rota.adapters.runtime.docker.pins import Pins
 from rota.adapters.runtime.docker.reruns import Reruns
+from rota.adapters.runtime.docker.starts import Starts
 from rota.adapters.runtime.docker.table import Table
 from rota.adapters.runtime.docker.watch import Watch
 from rota.core.errors import Missing, StepFailed, UsageError
@@ -309,6 +314,45 @@ async def test_a_watch_outlives_what_it_cannot_read(tmp_path: Path, events: list
             await until(quiet_again)
         finally:
             await watch.close()
+
+
+async def test_what_the_engine_cannot_remove_is_gone_all_the_same(tmp_path: Path) -> None:
+    """It is Dead then, and every further try is refused."""
+    names, gone = Names("0" * 32), list[str]()
+    labels = Labels.of(start_order(1, box_spec()), "10.0.0.2")
+    state = {"Status": "exited", "Running": False, "Paused": False, "Pid": 0, "ExitCode": 0, "OOMKilled": False}
+    moments = {"StartedAt": "2026-11-01T00:00:00Z", "FinishedAt": "2026-11-01T00:00:01Z"}
+    container = {
+        "Id": "1",
+        "Name": f"/{names.container(labels.replica)}",
+        "Created": "2026-11-01T00:00:00Z",
+        "Config": {
+            "Labels": labels.written(names.server_id),
+            "Env": [f"{name}={value}" for name, value in labels.variables.items()],
+        },
+        "HostConfig": {},
+        "NetworkSettings": {"Networks": {}},
+        "State": {**state, **moments, "Dead": False},
+    }
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.path.endswith("/version"):
+            return web.json_response({"ApiVersion": "1.41"})
+        if request.method == "DELETE":
+            container["State"] = {**state, **moments, "Status": "dead", "Dead": True}
+            return web.json_response({"message": "device or resource busy"}, status=500)
+        return web.json_response(container)
+
+    async with serving(answer) as host, client(host) as asked:
+        reruns = Reruns(tmp_path / "r.json")
+        table = Table(asked, names, SystemClock(tmp_path), reruns, lambda app: None, gone.append)
+        await table.refresh("1")
+        assert table.entry(labels.replica) is not None
+        network = OwnNetwork(asked, names, tmp_path / "a.json", lambda: 0.0)
+        images = Images(asked, names, Pins(tmp_path / "i.json"), lambda app: None)
+        await Starts(asked, names, network, images, table).discard("1")
+        assert table.entry(labels.replica) is None
+        assert gone == [labels.replica]
 
 
 async def test_an_answer_that_is_no_json_is_not_taken_for_a_no() -> None:

@@ -83,6 +83,22 @@ async def test_what_a_registry_refuses_is_told(box: Dock, registry: Registry) ->
     assert "basic auth" in reason or "unauthorized" in reason
 
 
+async def test_a_pull_that_takes_long_says_how_far_it_is(box: Dock, registry: Registry) -> None:
+    registry.put("1", images.busybox(), "hello")
+    registry.may_give.clear()
+    spec = box_spec(image=image(registry))
+    await box.runtime.prepare(ReleaseOrder("web", 1, None, spec))
+
+    async def said() -> bool:
+        found = await artefact(box)
+        return found is not None and found.progress == f"pulling {registry.address}/app:1"
+
+    await until(said)
+    registry.may_give.set()
+    await box.prepared(spec)
+    assert await artefact(box) == Artefact(1, ArtefactState.PREPARED)
+
+
 async def test_a_registry_that_is_not_there_is_told(box: Dock) -> None:
     reason = await failure(box, image={"repository": "127.0.0.1:1/app"})
     assert "the image 127.0.0.1:1/app:latest cannot be pulled: " in reason
@@ -147,6 +163,7 @@ async def test_another_image_never_takes_the_place_of_one_that_is_gone(box: Dock
     app = box_spec(command=[], image=image(registry))
     await moved_on_and_pruned(box, registry, app)
     registry.digests.clear()
+    registry.blobs.clear()  # the engine keeps manifests for a while
     await box.engine.cli("tag", BUSYBOX, f"{registry.address}/app:1")
     with pytest.raises(
         StartFailed, match=r"the image of release 1 \(sha256:[0-9a-f]{12}\) is gone from this engine"

@@ -21,7 +21,7 @@ from rota.testing.web import Load, WebServer
 A, B = ReplicaId("hello-1"), ReplicaId("hello-2")
 
 
-ACTIONS = 29
+ACTIONS = 36
 """Writes and commands that `change` consists of."""
 
 

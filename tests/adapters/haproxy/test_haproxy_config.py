@@ -12,20 +12,26 @@ from hypothesis import strategies as st
 
 from rota.adapters.balancer.haproxy import Settings
 from rota.adapters.balancer.haproxy.config import render
-from rota.adapters.balancer.haproxy.maps import draws, hosts_map, routes_map
+from rota.adapters.balancer.haproxy.maps import draws, hosts_map, maps_of, paths_map
+from rota.adapters.balancer.haproxy.pages import DIRECTORY, page_files
 from rota.adapters.balancer.haproxy.state import App, Server, State, read_state
+from rota.adapters.balancer.haproxy.succession import PASSED_MAP
 from rota.core.backend import Backend
 from rota.core.balance import Balance, ByHeader, written
 from rota.core.errors import UsageError
+from rota.core.healthcheck import MOST_TEXT
 from rota.core.names import replica_id
 from rota.core.observation import Address
 from rota.testing.haproxy import binary_of
 
 APPS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", fullmatch=True)
-HOSTS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?(\.[a-z0-9]{1,8}){0,3}", fullmatch=True)
+NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?(\.[a-z0-9]{1,8}){0,3}", fullmatch=True)
+BELOW = st.from_regex(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,5}){0,2}", fullmatch=True)
+HOSTS = st.tuples(st.sampled_from(["", "*."]), NAMES, BELOW).map("".join) | st.tuples(NAMES, NAMES).map(" > ".join)
 PATHS = st.none() | st.from_regex(r"/[!-~]{0,60}", fullmatch=True)
 SECONDS = st.floats(min_value=0.05, max_value=3600)
 COOKIES = st.none() | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True)
+BODIES = st.none() | st.text(min_size=1, max_size=MOST_TEXT).filter(str.isprintable)
 SITES = ["lax", "strict", "none"]
 HEADERS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True)
 BALANCES = (st.sampled_from(Balance) | st.builds(ByHeader, header=HEADERS)).map(written)
@@ -42,12 +48,19 @@ def apps(draw: st.DrawFn) -> App:
     for path in draw(st.lists(PATHS, min_size=1, max_size=2, unique=True)):
         times = (draw(SECONDS) for _ in range(3))
         backend = Backend(name, path, *times, draw(COUNTS), draw(COUNTS), draw(COOKIES), draw(st.none() | SECONDS))
-        backend = replace(backend, balance=draw(BALANCES))
+        expected = draw(BODIES) if path is not None else None
+        backend = replace(backend, balance=draw(BALANCES), expect_body=expected)
         backend = replace(backend, cookie_secure=draw(st.booleans()), cookie_site=draw(st.sampled_from(SITES)))
+        backend = replace(
+            backend, max_body=draw(st.none() | st.integers(0, 2**40)), request_timeout=draw(st.none() | SECONDS)
+        )
+        backend = replace(backend, response_timeout=draw(SECONDS), idle_timeout=draw(SECONDS))
+        backend = replace(backend, pages=draw(st.sampled_from([(), ((503, "a"),), ((502, "'\n"), (503, "b"))])))
         app = app.prepared(backend, hosts)
         address = Address(draw(IPS), draw(st.integers(1, 65535)))
         replica, pin = replica_id(name, draw(st.integers(1, 9**9))), draw(st.sampled_from(["", "0a1b"]))
         app = app.with_server(Server(replica, backend.name, address, pin))
+    app = replace(app, maintenance=draw(st.booleans()))
     return app.routed({pool: draw(st.integers(1, 100)) for pool in app.pools})
 
 
@@ -70,13 +83,32 @@ def test_the_state_is_read_back_from_the_file(state: State) -> None:
 @given(state=states())
 def test_haproxy_accepts_every_file(tmp_path: Path, kind: str, state: State) -> None:
     (tmp_path / "haproxy.cfg").write_text(render(state, Settings(tmp_path, maxconn=100), KEY))
-    (tmp_path / "hosts.map").write_text(hosts_map(state))
-    (tmp_path / "routes.map").write_text(routes_map(state))
+    (tmp_path / DIRECTORY).mkdir(exist_ok=True)
+    for name, text in {**maps_of(state), **page_files(state)}.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / PASSED_MAP).write_text("")
     done = subprocess.run(
         [binary_of(kind), "-c", "-C", str(tmp_path), "-f", "haproxy.cfg"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "[WARNING]" not in done.stderr
+
+
+def test_a_wildcard_has_what_a_host_leaves() -> None:
+    """``www`` is known by two paths alone, and ``shop`` whole: what it has not is not the wildcard's."""
+    a, b, c = (Backend(name, None, 1, 1, 1, 1, 1) for name in "abc")
+    state = State().with_app(App("a").prepared(a, ("*.x.org", "*.x.org/api", "*.x.org/img")))
+    state = state.with_app(App("b").prepared(b, ("www.x.org/api", "www.x.org/doc", "shop.x.org/b")))
+    state = state.with_app(App("c").prepared(c, ("shop.x.org", "c.org > shop.x.org")))
+    assert hosts_map(state).splitlines() == ["*.x.org /a", "c.org >shop.x.org", "shop.x.org /c", "www.x.org /a"]
+    assert paths_map(state).splitlines() == [
+        "*.x.org/api/ a",
+        "*.x.org/img/ a",
+        "shop.x.org/b/ b",
+        "www.x.org/api/ b",
+        "www.x.org/doc/ b",
+        "www.x.org/img/ a",
+    ]
 
 
 @given(st.dictionaries(st.sampled_from(["a", "b", "c"]), st.integers(1, 100), min_size=1))
@@ -101,9 +133,16 @@ def test_the_draws_keep_the_shares(shares: dict[str, int]) -> None:
 )
 def test_what_would_change_the_files_meaning_is_refused(host: str, path: str, address: str, cookie: str | None) -> None:
     backend = Backend("a", path, 1, 1, 1, 1, 1, cookie)
-    app = App("a").prepared(backend, (host,)).with_server(Server(replica_id("a", 1), backend.name, Address(address, 1)))
+    server = Server(replica_id("a", 1), backend.name, Address(address, 1))
     with pytest.raises(ValueError, match=r"not a|not appear"):
-        render(State({"a": app}), Settings(Path("/d")), KEY)
+        _ = render(State({"a": App("a").prepared(backend, (host,)).with_server(server)}), Settings(Path("/d")), KEY)
+
+
+@pytest.mark.parametrize("text", ["", "ok\nglobal", "ok\r", "a\0b", "\x1b[0m"])
+def test_a_body_to_expect_is_one_line(text: str) -> None:
+    backend = replace(Backend("a", "/ok", 1, 1, 1, 1, 1), expect_body=text)
+    with pytest.raises(ValueError, match="not a text of one line"):
+        render(State({"a": App("a").prepared(backend, ("a.localhost",))}), Settings(Path("/d")), KEY)
 
 
 @pytest.mark.parametrize("bind", ["8080", "host:80", "127.0.0.1:80 ssl", "127.0.0.1:80\n"])

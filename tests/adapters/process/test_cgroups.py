@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rota.adapters.cgroupfiles import members
 from rota.adapters.runtime.process import cgroups
 from rota.core.errors import StepFailed
 from rota.core.spec import Limits
@@ -123,7 +124,7 @@ async def test_a_group_that_is_still_in_use_is_told(tmp_path: Path, monkeypatch:
 
 def test_the_members_of_groups_below_count(tmp_path: Path) -> None:
     directories = group(tmp_path, {"x/cgroup.procs": "1\n2\n", "x/below/cgroup.procs": "3\n"})
-    assert cgroups.members([directories[0]]) == {1, 2, 3}
-    assert cgroups.members([str(tmp_path / "gone")]) is None
-    assert cgroups.members([]) is None
-    assert os.getpid() not in (cgroups.members([directories[0]]) or ())
+    assert members([directories[0]]) == {1, 2, 3}
+    assert members([str(tmp_path / "gone")]) is None
+    assert members([]) is None
+    assert os.getpid() not in (members([directories[0]]) or ())

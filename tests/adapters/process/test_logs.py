@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from rota.adapters.runtime.process.disk import LONGEST_LINE
 from rota.adapters.runtime.process.layout import Layout
 from rota.adapters.runtime.process.logs import KEPT, FileLogs
+from rota.adapters.written import LONGEST_LINE
 from rota.core.names import ReplicaId
 from rota.ports.logs import LogLine
 

@@ -23,6 +23,7 @@ from rota.core.observation import Address, DnsEntry, ObservedDns, Published
 
 LOOK_AGAIN = 30.0  # seconds: as often as everything else is observed in full
 FIRST_RETRY = 1.0  # seconds before a server that failed is asked again; doubles up to LOOK_AGAIN
+_UNREAD = "it has not been read yet"
 _TRIES = 3  # at an update that met somebody else's
 
 States = Mapping[str, HostState]
@@ -40,7 +41,7 @@ class _App:
     published: Mapping[ReplicaId, Published] = field(default_factory=dict)
     ttl: float = 0.0
     caches: Caches = field(default_factory=Caches)
-    trouble: str = "it has not been read yet"
+    trouble: str = _UNREAD
     failures: int = 0
     due: float = 0.0
     asked: float = field(default_factory=lambda: asyncio.get_running_loop().time())
@@ -121,9 +122,10 @@ class ZoneDns:
         known = self._apps.get(app)
         if known is None and not ours:
             return None
-        if known is None or not ours <= known.hosts:
-            before = known or _App(frozenset())
-            known = self._apps[app] = _App(ours | before.hosts, before.published)
+        if known is None:
+            known = self._apps[app] = _App(frozenset())
+        if not ours <= known.hosts:
+            known.hosts, known.trouble, known.due = known.hosts | ours, _UNREAD, 0.0
             self._new.set()
         known.asked = asyncio.get_running_loop().time()
         if not ours and not known.published:

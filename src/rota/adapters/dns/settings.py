@@ -8,7 +8,7 @@ import ipaddress
 import stat
 from base64 import b64decode
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
@@ -71,11 +71,11 @@ class _Zone(_Model):
 
 
 class ZoneSettings(_Zone):
-    """A zone whose primary takes RFC 2136 updates, and shows them at once."""
+    """A zone whose primary takes RFC 2136 updates, and shows them at once; ``propagation``: its secondaries later."""
 
     server: Annotated[str, AfterValidator(_server)]
     key: Key
-    propagation: ClassVar[float] = 0.0
+    propagation: Annotated[Seconds, between(0, LONGEST_TTL)] = 0
 
     @property
     def address(self) -> tuple[str, int]:

@@ -144,6 +144,17 @@ class Children:
         """A new run of an ended child; ``changes`` of argv, env, cgroups and meta hold from now on."""
         return Child.told((await self._request("restart", name=name, **changes))["child"])
 
+    def order_of(self, name: str) -> ChildOrder:
+        """What it was started with, its whole environment included: read from the keeper's record on disk, since the
+        keeper tells no environment. Raises StepFailed when there is none."""
+        try:
+            record = json.loads((self.data_dir / "keeper" / "children" / f"{name}.json").read_bytes())
+            order = {key: record[key] for key in ChildOrder.__dataclass_fields__}
+        except (OSError, ValueError, KeyError) as error:
+            raise StepFailed(f"the keeper's record of {name} cannot be read: {error}") from error
+        marks = {"ROTA_KEEPER": self.data_dir_id, "ROTA_CHILD": name}  # by which the keeper finds strays
+        return ChildOrder(**{**order, "env": {**order["env"], **marks}})
+
     async def signal(self, name: str, signal: str, *, tree: bool = False, restart: bool = True) -> int:
         """Sends e.g. "TERM"; with ``tree`` to all its processes, with ``restart`` False it is not started again.
         Returns how many got it; a child that nobody knows is none."""

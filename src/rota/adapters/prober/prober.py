@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import re
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from rota.adapters.prober import command, http
 from rota.adapters.prober.listeners import Listener, held_by, holder_of, listeners, listeners_in_namespace_of
+from rota.core.healthcheck import Check, Kind
 from rota.core.names import ReplicaId
 from rota.core.observation import Address
+from rota.ports.exec import Exec
 from rota.ports.prober import ProbeResult
 
-_STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: |\r|\n|$)")
-_MOST_READ = 8192
 _LOOK_AGAIN = 0.5  # seconds
-_HEADER_END = (b"\r\n\r\n", b"\n\n")
 
 
 def _shared(replica: ReplicaId) -> int | None:
@@ -27,14 +26,16 @@ def _shared(replica: ReplicaId) -> int | None:
 class SocketProber:
     """``pids_of`` gives the processes of a replica's tree, None where nobody else can listen at its address or that is
     not for this machine to say; ``namespace_of`` a process in a replica's network namespace, None where it shares the
-    machine's."""
+    machine's; ``exec`` runs the commands of exec checks."""
 
     def __init__(
         self,
         pids_of: Callable[[ReplicaId], frozenset[int] | None],
         namespace_of: Callable[[ReplicaId], int | None] = _shared,
+        exec: Exec | None = None,
     ) -> None:
         self._pids_of = pids_of
+        self._exec = exec
         self._namespace_of = namespace_of
         self._looked: dict[ReplicaId, tuple[float, str]] = {}
 
@@ -50,12 +51,20 @@ class SocketProber:
             return ProbeResult(_written(error))
         return self._owned(replica, address)
 
-    async def healthy(self, address: Address, path: str | None, host: str, timeout: float) -> ProbeResult:
+    async def healthy(self, replica: ReplicaId, address: Address, check: Check, host: str) -> ProbeResult:
+        if check.kind is Kind.EXEC and self._exec is not None:
+            return await command.ask(self._exec, replica, check.command, check.timeout)
         try:
-            async with asyncio.timeout(timeout), _connected(address) as connection:
-                return await _get(connection, path, host) if path is not None else ProbeResult()
+            async with asyncio.timeout(check.timeout), _connected(address) as connection:
+                if check.kind is Kind.GRPC:
+                    from rota.adapters.prober import grpc  # its library is of no use to most servers
+
+                    return await grpc.check(connection, check.service, host)
+                if check.path is None:
+                    return ProbeResult()
+                return await http.get(connection, check.path, host, check.expect_body)
         except TimeoutError:
-            return _too_late(timeout)
+            return _too_late(check.timeout)
         except OSError as error:
             return ProbeResult(_written(error))
 
@@ -119,25 +128,6 @@ async def _connected(address: Address) -> AsyncIterator[socket.socket]:
         yield connection
     finally:
         connection.close()
-
-
-async def _get(connection: socket.socket, path: str, host: str) -> ProbeResult:
-    """2xx and 3xx pass. The headers are read to their end, so that the app has not written to a closed connection."""
-    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: rota\r\nAccept: */*\r\nConnection: close\r\n\r\n"
-    loop = asyncio.get_running_loop()
-    await loop.sock_sendall(connection, request.encode())
-    answer = b""
-    while len(answer) < _MOST_READ and not any(end in answer for end in _HEADER_END):
-        piece = await loop.sock_recv(connection, _MOST_READ)
-        if not piece:
-            break
-        answer += piece
-    if not answer:
-        return ProbeResult("the connection was closed without an answer")
-    status = _STATUS.match(answer)
-    if status is None:
-        return ProbeResult("the answer is not HTTP")
-    return ProbeResult() if status[1][:1] in b"23" else ProbeResult(f"HTTP {status[1].decode()}")
 
 
 def _too_late(timeout: float) -> ProbeResult:

@@ -1,15 +1,17 @@
-"""Reading apps: what there is, what runs of it and what it writes."""
+"""Apps: what there is, what runs of it, what it writes, and whether users are let in."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from rota.api import sse
 from rota.api.face import View
+from rota.api.idempotency import IdempotencyKey
 from rota.api.routes.context import PROBLEM, App, Given
+from rota.core.steering import Maintenance
 
 router = APIRouter(prefix="/api/v1/apps", tags=["apps"], responses=PROBLEM)
 
@@ -35,6 +37,12 @@ async def replicas(app: App, given: Given) -> View:
     return given.engine.replicas(app)
 
 
+@router.post("/{app}/maintenance")
+async def maintenance(app: App, asked: Maintenance, request: Request, given: Given, key: IdempotencyKey = None) -> View:
+    """Answers the app's users with 503 and a page, or lets them in again; replicas and rollouts go on beneath."""
+    return await given.once.perform(request, key, 200, lambda: given.engine.maintain(app, asked.on))
+
+
 @router.get("/{app}/stats")
 async def stats(app: App, given: Given) -> View:
     """What the replicas use now (memory, CPU between two readings) and have served."""
@@ -56,3 +64,13 @@ async def logs(
     if follow:
         return sse.stream(given.engine.follow_logs(app, replica, tail), sse.line_frame, given.closing)
     return {"app": app, "lines": await given.engine.log_lines(app, replica, tail)}
+
+
+@router.get("/{app}/requests", response_model=None)
+async def requests(app: App, given: Given, tail: Tail = 100, follow: bool = False) -> View | Response:
+    """The last requests of the app's users, as HAProxy saw them; ``follow=true`` goes on with new ones as server-sent
+    events."""
+    given.engine.replicas(app)  # a stream that has begun cannot become a 404 any more
+    if follow:
+        return sse.stream(given.engine.follow_requests(app, tail), sse.line_frame, given.closing)
+    return {"app": app, "requests": await given.engine.requests(app, tail)}

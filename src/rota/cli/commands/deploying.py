@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from rota.core.errors import Problem, SpecError, UsageError
 
 if TYPE_CHECKING:
     from rota.core.fitness import RuntimeKind
+    from rota.core.pages import ErrorPage
     from rota.core.spec import AppSpec
 
 DEFAULT_FILE = Path("rota.yaml")
@@ -34,17 +37,32 @@ def deploy(file: File = DEFAULT_FILE, *, flags: Policy) -> None:
     """Deploy the app that a file describes, from the file's directory."""
     connection = Connection()
     app, order = deploy_order(connection, file, flags, upload=True)
-    rollout.run(connection, app, order, flags)
+    with placing(file):
+        rollout.run(connection, app, order, flags)
 
 
 def deploy_order(connection: Connection, file: Path, flags: Policy, *, upload: bool) -> tuple[str, View]:
     """The app's name and the order, its source packed, and sent to the server if that is to have it."""
     spec = read(file)
     _check(flags)
+    with placing(file):
+        spec = _with_pages(spec, file.resolve().parent)
     order = flags.order("deploy", spec=spec.model_dump(mode="json", exclude_unset=True))
     _fitting(spec, file, str(connection.get("/api/v1/server")["runtime"]))  # before the work of packing
     source = _packed(connection, file.resolve().parent, upload) if spec.image is None else None
     return spec.name, order | {"source": source}
+
+
+@contextmanager
+def placing(file: Path) -> Iterator[None]:
+    """What the server finds wrong with the file is shown at its place in it."""
+    from rota.core import specfile
+
+    try:
+        yield
+    except SpecError as error:
+        text = _text_of(file)
+        raise SpecError([specfile.placed(problem, text, str(file)) for problem in error.problems]) from None
 
 
 def validate(file: File = DEFAULT_FILE, json: AsJson = False) -> None:
@@ -85,14 +103,38 @@ def read(file: Path, runtime: RuntimeKind | None = None) -> AppSpec:
     """Raises SpecError, for a file that cannot be read too; with ``runtime`` also for what cannot run there."""
     from rota.core import specfile
 
+    return specfile.parse(_text_of(file), str(file), runtime)
+
+
+def _text_of(file: Path) -> bytes:
     try:
         with file.open("rb") as opened:
-            text = opened.read(_MOST_BYTES)
+            return opened.read(_MOST_BYTES)
     except FileNotFoundError:
         raise SpecError([Problem("there is no such file; write one with: rota init", file=str(file))]) from None
     except OSError as error:
         raise SpecError([Problem(f"cannot be read: {error.strerror}", file=str(file))]) from None
-    return specfile.parse(text, str(file), runtime)
+
+
+def _with_pages(spec: AppSpec, directory: Path) -> AppSpec:
+    """What the error pages' files hold, in their places. Raises SpecError."""
+    pages = tuple(page.model_copy(update={"text": _page(directory, page)}) for page in spec.error_pages)
+    return spec.model_copy(update={"error_pages": pages}) if pages else spec
+
+
+def _page(directory: Path, page: ErrorPage) -> str:
+    from rota.core.pages import MAX_PAGE, page_text
+
+    path = (directory / page.file).resolve()
+    try:
+        if not path.is_relative_to(directory):
+            raise ValueError(f"it is a link that leads out of {directory}")
+        with path.open("rb") as opened:
+            return page_text(opened.read(MAX_PAGE + 1))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        message = f"error_pages: {page.file} cannot be used: {reason}"
+        raise SpecError([Problem(message, key=f"error_pages.{page.status}")]) from None
 
 
 def _fitting(spec: AppSpec, file: Path, runtime: str) -> None:

@@ -19,7 +19,7 @@ Follow = Annotated[bool, typer.Option("-f", "--follow", help="Go on with what co
 
 
 def add_to(commands: typer.Typer) -> None:
-    commands.command("logs", epilog=example("rota logs hello --all-containers -f"))(logs)
+    commands.command("logs", epilog=example("rota logs hello --all-containers -f", "rota logs hello --access"))(logs)
     commands.command("events", epilog=example("rota events -f", "rota events --app hello --json"))(events)
 
 
@@ -28,11 +28,15 @@ def logs(
     all_containers: Annotated[bool, typer.Option("--all-containers", help="All replicas, merged.")] = False,
     replica: Annotated[str | None, typer.Option("--replica", help="This replica.")] = None,
     follow: Follow = False,
-    tail: Annotated[int, typer.Option("--tail", min=0, help="How many past lines of each replica.")] = 100,
+    tail: Annotated[int, typer.Option("--tail", min=0, help="How many past lines of each replica, or requests.")] = 100,
+    access: Annotated[bool, typer.Option("--access", help="The requests of its users instead.")] = False,
     json: AsJson = False,
 ) -> None:
     """Show what an app's replicas write; without a choice, the first replica."""
     connection = Connection()
+    if access:
+        _requests(connection, app, tail, follow=follow, as_json=json)
+        return
     chosen = replica if replica or all_containers else _first_replica(connection, app)
     path = _logs_path(app, chosen, tail, follow)
     if follow:
@@ -41,6 +45,16 @@ def logs(
         return
     view = connection.get(path)
     output.answer_json(view) if json else output.answer_lines(_line(line) for line in view["lines"])
+
+
+def _requests(connection: Connection, app: str, tail: int, *, follow: bool, as_json: bool) -> None:
+    path = f"/api/v1/apps/{quoted(app)}/requests?tail={tail}"
+    if follow:
+        entries = read(connection, f"{path}&follow=true")
+        output.answer_lines(json_format.dumps(entry) if as_json else wording.request(entry) for entry in entries)
+        return
+    view = connection.get(path)
+    output.answer_json(view) if as_json else output.answer_lines(map(wording.request, view["requests"]))
 
 
 def events(

@@ -10,7 +10,7 @@ import typer
 from rota.cli import output, plan_file, plan_wording
 from rota.cli.commands.arguments import App, File, example
 from rota.cli.commands.changing import Cloudlets, Cpus, Memory, Release, app_and_count, limits_asked
-from rota.cli.commands.deploying import DEFAULT_FILE, deploy_order
+from rota.cli.commands.deploying import DEFAULT_FILE, deploy_order, placing
 from rota.cli.connection import Connection, View, quoted
 from rota.cli.policy import Policy, Waiting, taking
 from rota.core.errors import UsageError
@@ -45,7 +45,8 @@ def deploy(context: typer.Context, file: File = DEFAULT_FILE, out: Out = None, *
         return
     connection = Connection()
     app, order = deploy_order(connection, file, flags, upload=False)
-    _show(connection, app, order, out, flags)
+    with placing(file):
+        _show(connection, app, order, out, flags)
 
 
 @taking(Policy, without=_ACTS)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 
+from rota.adapters.balancer.haproxy.limits import limit_lines
+from rota.adapters.balancer.haproxy.pages import page_lines
 from rota.adapters.balancer.haproxy.state import App, Pool, Server
 from rota.adapters.balancer.haproxy.words import cookie_name, ms, quoted, word, written
 from rota.core.backend import Backend
 from rota.core.balance import Balance, header_of
 from rota.core.names import domain_name, replica_number
 from rota.core.sticky import SameSite
-
-WEIGHT = 100
-"""Given to every server, in the file and over the socket: a dynamic server's own default is 1 (measured)."""
 
 # Consistent: else a server can be added by a reload only. Avalanche: values that are alike spread better.
 _CONSISTENT = "  hash-type consistent sdbm avalanche"
@@ -32,6 +31,8 @@ def backend_section(app: App, pool: Pool, key: str) -> str:
         *_balance(pool.backend),
         "  http-request disable-l7-retry unless { method GET HEAD OPTIONS }",
         f"  timeout check {ms(pool.backend.timeout)}",
+        *limit_lines(pool.backend),
+        *page_lines(pool.backend),
         *_check(pool.backend, pool.host),
         *_cookie(pool.backend, key),
     ]
@@ -49,12 +50,14 @@ def server_words(pool: Pool, server: Server) -> str:
     ``id``: where a hash chooses, 2.6 gives all servers that are added at runtime the same place, and only two of them
     requests (measured); with one of its own each has the same place in every process, so a reload moves nobody.
 
+    ``weight``: a dynamic server's own default is 1 (measured).
+
     ``observe layer4``: after 3 refused connections in a row the server counts as failing its last but one check and
     is checked at once, so a dead one is out after one fast check. ``mark-down`` would be faster by that check, but
     a full accept queue under overload would then take out every server together."""
     backend = pool.backend
     return (
-        f"{written(server.address)}{_place(backend, server)} weight {WEIGHT} check inter {ms(backend.interval)}"
+        f"{written(server.address)}{_place(backend, server)} weight {server.weight} check inter {ms(backend.interval)}"
         f" fastinter {ms(backend.fast_interval)} fall {backend.fall} rise {backend.rise}"
         " observe layer4 error-limit 3 on-error sudden-death"
     )
@@ -71,7 +74,16 @@ def _check(backend: Backend, host: str) -> list[str]:
     if not _CHECK_PATH.fullmatch(backend.check_path):
         raise ValueError(f"{backend.check_path!r} is not a path of a health check")
     send = f"  http-check send meth GET uri {quoted(backend.check_path)} ver HTTP/1.1 hdr Host {domain_name(host)}"
-    return ["  option httpchk", send]
+    return ["  option httpchk", send, *_expected(backend.expect_body)]
+
+
+def _expected(body: str | None) -> list[str]:
+    """With a rule of our own HAProxy's default one, that of the status, no longer holds by itself."""
+    if body is None:
+        return []
+    if not body.isprintable() or not body:
+        raise ValueError(f"{body!r} is not a text of one line to expect")
+    return ["  http-check expect status 200-399", f"  http-check expect string {quoted(body)}"]
 
 
 def _cookie(backend: Backend, key: str) -> list[str]:

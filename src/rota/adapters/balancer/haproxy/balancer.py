@@ -9,18 +9,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from rota.adapters.balancer.haproxy.backends import server_words
+from rota.adapters.balancer.haproxy.connections import Connections
 from rota.adapters.balancer.haproxy.disk import Disk
 from rota.adapters.balancer.haproxy.launcher import Launcher
-from rota.adapters.balancer.haproxy.maps import HOSTS_MAP, ROUTES_MAP, hosts_map, routes_map
+from rota.adapters.balancer.haproxy.maps import maps_of
+from rota.adapters.balancer.haproxy.oldworkers import OldWorkers
 from rota.adapters.balancer.haproxy.reloads import Ended, Reloads
 from rota.adapters.balancer.haproxy.settings import Settings, can_bind
 from rota.adapters.balancer.haproxy.socket import NotAnswering
 from rota.adapters.balancer.haproxy.state import App, Server, State
-from rota.adapters.balancer.haproxy.stats import Entry, Reading, Workers
+from rota.adapters.balancer.haproxy.stats import Entry, Reading
 from rota.adapters.balancer.haproxy.view import View, app_of, gaps_of
+from rota.adapters.balancer.haproxy.watch import Watch
 from rota.adapters.balancer.haproxy.words import word
 from rota.adapters.balancer.haproxy.worker import Haproxy, process_id
+from rota.core import observation
 from rota.core.backend import Backend
+from rota.core.domains import taken
 from rota.core.errors import StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, Gap, ObservedBalancer, ServerState
@@ -28,8 +33,6 @@ from rota.core.observation import Address, Gap, ObservedBalancer, ServerState
 _START_DEADLINE = 5.0
 _REMOVE_DEADLINE = 5.0
 _POLL = 0.01
-_WATCH = 1.0
-_WATCH_LOST = 0.05
 _STATE_SAID = ("no need to change", "IP changed", "port changed")
 _GONE = ("No such server", "No such backend", "Can't find")
 
@@ -39,17 +42,19 @@ class HaproxyBalancer:
 
     def __init__(self, settings: Settings, binary: str, launcher: Launcher) -> None:
         self._settings = settings
-        self._argv = settings.argv(binary)
+        self._argv = settings.argv()
         self._launcher = launcher
         self._haproxy = Haproxy(settings)
+        self._old = OldWorkers(settings)
+        self._connections = Connections(self._haproxy, self._old)
         self._disk = Disk(settings, binary)
         self._state = State()
         self._known_gaps: tuple[Gap, ...] = ()
         self._lock = asyncio.Lock()
         self._ended = Ended(self._wake_all)
-        self._reloads = Reloads(self._haproxy, settings.reload_interval, self._carry_out_reload)
+        self._reloads = Reloads(self._haproxy, settings.reload_interval, self._carry_out_reload, self._let_go)
         self._wakes: list[Callable[[str], None]] = []
-        self._lost = asyncio.Event()
+        self._watch = Watch(self._haproxy, self._wake_all, self._wake, self._saw_old)
         self._old_workers = True  # until the master has said that there are none; then not before the next reload
         self._watcher: asyncio.Task[None] | None = None
 
@@ -58,13 +63,15 @@ class HaproxyBalancer:
         async with self._lock:
             self._state = self._disk.read()
             await self._disk.check(self._state)
-            outdated = await self.answering() is not None and self._disk.differs(self._state)
+            running = await self._haproxy.version() if await self.answering() is not None else ""
+            renewed = await asyncio.to_thread(self._disk.choose_program, running)
+            outdated = bool(running) and (renewed or self._disk.differs(self._state))
             self._disk.write(self._state)
-            self._launcher.on_exit(self._lost.set)
+            self._launcher.on_exit(self._watch.lost)
             await self._launcher.ensure(self._argv)
             await self._until_started()
             await self._agree(reload=outdated)
-        self._watcher = asyncio.create_task(self._watch())
+        self._watcher = asyncio.create_task(self._watch.run())
 
     async def close(self) -> None:
         """Ends the adapter's own tasks; HAProxy goes on."""
@@ -79,6 +86,11 @@ class HaproxyBalancer:
     async def observe(self) -> Mapping[str, ObservedBalancer]:
         async with self._lock:  # not in the middle of a reload, when two workers answer
             return await self._observe(await self._gaps())
+
+    async def connections(self) -> observation.Connections:
+        counted = await self._connections.counted()
+        old = (await self._haproxy.workers()).old
+        return observation.Connections(counted, len(old), self._state.let_go)
 
     async def answering(self) -> str | None:
         try:
@@ -108,7 +120,11 @@ class HaproxyBalancer:
             if self._write(self._state.with_app(known.routed(shares))):
                 await self._send_maps()
 
-    async def enable(self, replica: ReplicaId, app: str, backend: str, address: Address) -> None:
+    async def maintain(self, app: str, on: bool) -> None:
+        async with self._lock:
+            await self._change(self._state.with_app(replace(self._app(app), maintenance=on)))
+
+    async def enable(self, replica: ReplicaId, app: str, backend: str, address: Address, weight: int = 100) -> None:
         async with self._lock:
             known = self._app(app)
             if backend not in known.pools:
@@ -116,10 +132,18 @@ class HaproxyBalancer:
             server = known.servers.get(replica)
             if server is None or (server.backend, server.address) != (backend, address):
                 server = Server(replica, backend, address)
+            server = replace(server, weight=weight)
             await self._change(self._state.with_app(known.with_server(server)))
-            await self._put(known, server, await self._haproxy.entries())
+            await self._put(known, server, await self._haproxy.entries(word(backend)))
             if known.pools[backend].backend.cookie is not None:
                 await self._pin(replica, await self._haproxy.cookie(backend, replica))
+
+    async def weigh(self, replica: ReplicaId, weight: int) -> None:
+        async with self._lock:
+            app = self._state.owner(replica)
+            if app is not None:
+                self._write(self._state.with_app(app.weighed(replica, weight)))
+                await self._haproxy.tell(f"set server {await self._path(replica)} weight {weight}", accept=_GONE)
 
     async def drain(self, replica: ReplicaId) -> None:
         async with self._lock:
@@ -136,15 +160,13 @@ class HaproxyBalancer:
             # A HAProxy that was started again between the two read the file that still had the server.
             await self._set_state(path, "maint")
 
-    async def cut(self, replica: ReplicaId) -> None:
+    async def cut(self, replica: ReplicaId, leave: int = 0) -> None:
         async with self._lock:
             path = await self._path(replica)
-            if path is not None:
+            if path is not None and not leave:
                 await self._haproxy.tell(f"shutdown sessions server {path}", accept=_GONE)
-            for pid in (await self._haproxy.workers()).old:
-                old = await self._haproxy.read_old(pid)
-                if old is not None and replica in old.servers:
-                    await self._haproxy.cut_old(pid, old.servers[replica].backend, replica)
+            if path is not None:
+                await self._connections.cut(path, leave)
 
     async def remove(self, replica: ReplicaId) -> None:
         async with self._lock:
@@ -176,7 +198,7 @@ class HaproxyBalancer:
 
     async def pids(self) -> frozenset[int]:
         """Its processes that may hold connections, old ones too; none while it does not answer."""
-        workers = await self._workers()
+        workers = await self._haproxy.living()
         return frozenset(pid for pid in (workers.current, *workers.old) if pid is not None)
 
     async def _gaps(self) -> tuple[Gap, ...]:
@@ -207,9 +229,9 @@ class HaproxyBalancer:
 
     def _refuse_taken(self, name: str, hosts: tuple[str, ...]) -> None:
         for app in self._state.apps.values():
-            taken = sorted(set(app.hosts) & set(hosts))
-            if app.name != name and taken:
-                raise StepFailed(f"{taken[0]} already leads to {app.name}")
+            found = taken(hosts, app.hosts) if app.name != name else None
+            if found is not None:
+                raise StepFailed(f"{found} already leads to {app.name}")
 
     def _write(self, state: State) -> bool:
         changed = self._disk.write(state)
@@ -246,9 +268,9 @@ class HaproxyBalancer:
             words = server_words(app.pools[server.backend], server)
             enable = f"enable health {path};enable server {path}"
             await self._haproxy.tell(f"add server {path} {words};{enable}{cookies}", accept=["New server registered"])
-        elif present.state is not ServerState.READY or present.address != address:
+        elif (present.state, present.address, present.weight) != (ServerState.READY, address, server.weight):
             host, port = address
-            move = f"set server {path} addr {host} port {port}"
+            move = f"set server {path} addr {host} port {port};set server {path} weight {server.weight}"
             await self._haproxy.tell(f"{move};set server {path} state ready{cookies}", accept=_STATE_SAID)
 
     async def _set_state(self, path: str | None, state: str) -> None:
@@ -277,8 +299,8 @@ class HaproxyBalancer:
             raise StepFailed(f"HAProxy does not let {replica} go: {refused}") from error
 
     async def _send_maps(self) -> None:
-        await self._haproxy.replace_map(HOSTS_MAP, hosts_map(self._state))
-        await self._haproxy.replace_map(ROUTES_MAP, routes_map(self._state))
+        for name, text in maps_of(self._state).items():
+            await self._haproxy.replace_map(name, text)
 
     async def _until_started(self) -> None:
         try:
@@ -300,6 +322,13 @@ class HaproxyBalancer:
                 if server.replica not in entries:
                     await self._put(app, server, entries)
 
+    async def _let_go(self, pid: int) -> None:
+        await self._connections.let_go(pid, self._note_let_go)
+
+    async def _note_let_go(self, ended: Mapping[str, int]) -> None:
+        async with self._lock:
+            self._write(self._state.with_let_go({app_of(backend): count for backend, count in ended.items()}))
+
     async def _carry_out_reload(self) -> None:
         async with self._lock:
             self._reloads.begin()
@@ -314,6 +343,7 @@ class HaproxyBalancer:
         witness = await self._haproxy.reload()
         self._state = state
         self._ended.follow(witness, before.pid)
+        await self._old.pass_on(before.pid)  # before a server goes, which it could still send to; each look tries again
         for server in before.servers.values():
             path = f"{word(server.backend)}/{word(server.name)}"
             if server.state is ServerState.DRAIN:
@@ -332,57 +362,25 @@ class HaproxyBalancer:
         readings = {}
         workers = await self._haproxy.workers()
         self._old_workers = workers.current is None or bool(workers.old)
+        self._old.forget(workers.old)
         for pid in workers.old:
-            process, reading = process_id(pid), await self._haproxy.read_old(pid)
+            process, reading = process_id(pid), await self._old.read(pid)
             if process is not None and reading is not None:
                 self._ended.note(process, reading)
                 readings[process] = reading
         return readings
 
     def _wake_all(self) -> None:
+        for app in self._state.apps:
+            self._wake(app)
+
+    def _wake(self, app: str) -> None:
         for wake in self._wakes:
-            for app in self._state.apps:
-                wake(app)
+            wake(app)
 
-    async def _watch(self) -> None:
-        """Wakes the engine when HAProxy is lost or back, an old process has ended, or a server's checks have turned it
-        down or up; asks now and then in case nobody said so."""
-        before: Workers | None = None
-        healthy: dict[str, bool] = {}
-        while True:
-            try:
-                async with asyncio.timeout(_WATCH if before is not None and before.current else _WATCH_LOST):
-                    await self._lost.wait()
-            except TimeoutError:
-                pass
-            lost = self._lost.is_set()
-            self._lost.clear()
-            now = await self._workers()
-            self._old_workers = self._old_workers or bool(now.old)
-            if lost or (before is not None and now != before):
-                self._wake_all()
-            before = now
-            healthy = await self._tell_health(healthy)
-
-    async def _tell_health(self, before: Mapping[str, bool]) -> dict[str, bool]:
-        """Wakes the apps that have a server whose checks say something else than ``before``; returns what they say."""
-        try:
-            entries = await self._haproxy.entries()
-        except NotAnswering:
-            return {}
-        after = {name: entry.up for name, entry in entries.items() if entry.state is ServerState.READY}
-        changed = {app_of(entries[name].backend) for name, up in after.items() if before.get(name, True) != up}
-        for app in changed:
-            for wake in self._wakes:
-                wake(app)
-        return after
-
-    async def _workers(self) -> Workers:
-        try:
-            return await self._haproxy.workers() if await self._haproxy.pid() else Workers(None, ())
-        except NotAnswering:
-            return Workers(None, ())
+    def _saw_old(self, old: tuple[int, ...]) -> None:
+        self._old_workers = self._old_workers or bool(old)
 
 
 def _unanswered(app: App, gaps: tuple[Gap, ...]) -> ObservedBalancer:
-    return ObservedBalancer(hosts=frozenset(app.hosts), routes=dict(app.shares), gaps=gaps)
+    return ObservedBalancer(hosts=frozenset(app.hosts), routes=dict(app.shares), maintenance=app.maintenance, gaps=gaps)

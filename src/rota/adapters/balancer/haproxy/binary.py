@@ -14,7 +14,7 @@ from rota.core.errors import Missing
 
 OLDEST = (2, 6)  # `add server` with checks needs no experimental mode from here on; all recipes are measured on it
 _WAY_OUT = "install it with `apt-get install haproxy`, or `pip install 'rota[haproxy]'`"
-_VERSION = re.compile(r"HAProxy version (\d+)\.(\d+)\S*")
+_SAID = re.compile(r"HAProxy version (\d+\.\d+\S*)")
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,20 @@ def find() -> Binary:
 
 def version_of(path: str) -> tuple[int, int]:
     """Major and minor version. Raises Missing when the file is not a working haproxy."""
+    major, minor = full_version_of(path).split(".")[:2]
+    return int(major), int(re.sub(r"\D.*", "", minor))
+
+
+def full_version_of(path: str) -> str:
+    """Such as ``2.6.12-1+deb12u3``. Raises Missing when the file is not a working haproxy."""
     try:
         done = subprocess.run([path, "-v"], capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Missing(f"{path} does not run ({error}): {_WAY_OUT}") from error
-    match = _VERSION.search(done.stdout)
+    match = _SAID.search(done.stdout)
     if match is None:
         raise Missing(f"{path} does not say that it is HAProxy: {_WAY_OUT}")
-    return int(match[1]), int(match[2])
+    return match[1]
 
 
 def bundled() -> str | None:

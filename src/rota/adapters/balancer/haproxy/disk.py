@@ -1,4 +1,4 @@
-"""The directory that HAProxy is started from: haproxy.cfg and the two maps, each replaced in one moment, and the key
+"""The directory that HAProxy is started from: haproxy.cfg and its maps, each replaced in one moment, and the key
 of the sticky apps' cookies, made once; used by balancer.py alone."""
 
 from __future__ import annotations
@@ -9,10 +9,14 @@ import re
 import secrets
 from pathlib import Path
 
-from rota.adapters.balancer.haproxy.config import render
-from rota.adapters.balancer.haproxy.maps import HOSTS_MAP, ROUTES_MAP, hosts_map, routes_map
+from rota.adapters.balancer.haproxy.binary import full_version_of
+from rota.adapters.balancer.haproxy.config import Sections, render
+from rota.adapters.balancer.haproxy.maps import MAPS, maps_of
+from rota.adapters.balancer.haproxy.pages import page_files
+from rota.adapters.balancer.haproxy.refusal import refusal
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.state import State, read_state
+from rota.adapters.balancer.haproxy.succession import PASSED_MAP
 from rota.core.errors import StepFailed
 
 _KEY = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -23,6 +27,7 @@ class Disk:
         self._settings = settings
         self._binary = binary
         self._key = ""
+        self._sections = Sections()
 
     def read(self) -> State:
         """The state in the file; an empty one when there is no file. Raises StepFailed when it cannot be read."""
@@ -34,16 +39,32 @@ class Disk:
         except (OSError, ValueError) as error:
             raise StepFailed(f"{path} cannot be read: {error}; delete it to begin with an empty one") from error
 
+    def choose_program(self, running: str) -> bool:
+        """Leads the link to the configured haproxy, and says whether the one that runs, by its version, is to be
+        reloaded for it. An earlier version waits until HAProxy is next started: a later one's reload expects an
+        answer that it does not give (2.8 to 2.6, measured). Raises Missing."""
+        link, found = self._settings.program, full_version_of(self._binary)
+        if running and _order(found) < _order(running) and link.exists():
+            return False
+        try:
+            new = link.with_name("haproxy.new")
+            new.unlink(missing_ok=True)
+            new.symlink_to(Path(self._binary).absolute())
+            new.rename(link)
+        except OSError as error:
+            raise StepFailed(f"{link} could not be made: {error}") from error
+        return bool(running) and _order(found) > _order(running)
+
     async def check(self, state: State) -> None:
         """Asks ``haproxy -c`` about the file that the state would give. Raises StepFailed with what it says."""
         trial = self._settings.directory / "haproxy.cfg.trial"
-        self._replace_trial(trial, state)
+        text = self._replace_trial(trial, state)
         try:
-            await self._accepts(trial)
+            await self._accepts(trial, text)
         finally:
             trial.unlink(missing_ok=True)
 
-    async def _accepts(self, trial: Path) -> None:
+    async def _accepts(self, trial: Path, text: str) -> None:
         try:
             program = await asyncio.create_subprocess_exec(
                 *(self._binary, "-c", "-C", str(self._settings.directory), "-f", trial.name),
@@ -54,7 +75,7 @@ class Disk:
             raise StepFailed(f"HAProxy cannot be run: {error}") from error
         _, said = await program.communicate()
         if program.returncode != 0:
-            raise StepFailed(f"HAProxy does not accept its new file: {said.decode(errors='replace').strip()}")
+            raise StepFailed(refusal(text, said.decode(errors="replace")))
 
     def differs(self, state: State) -> bool:
         """Whether the file is another than the state and the settings give now: written by another version of rota,
@@ -76,7 +97,7 @@ class Disk:
             raise StepFailed(f"HAProxy's file could not be written: {error}") from error
 
     def _render(self, state: State) -> str:
-        return render(state, self._settings, self._key)
+        return render(state, self._settings, self._key, self._sections)
 
     def _read_key(self) -> str:
         """One for good, unless the file is damaged: with another, every sticky user is given another replica."""
@@ -85,22 +106,43 @@ class Disk:
             _replace(path, secrets.token_hex(16))
         return path.read_text()
 
-    def _replace_trial(self, trial: Path, state: State) -> None:
+    def _replace_trial(self, trial: Path, state: State) -> str:
         try:
-            for name in (HOSTS_MAP, ROUTES_MAP):
-                if not (self._settings.directory / name).exists():
-                    _replace(self._settings.directory / name, "")
-            _replace(trial, self._render(state))
+            self._begin_maps(*MAPS, PASSED_MAP)
+            self._write_pages(state)
+            text = self._render(state)
+            _replace(trial, text)
+            return text
         except (OSError, ValueError) as error:
             raise StepFailed(f"HAProxy's file could not be written: {error}") from error
 
     def _write_config(self, state: State) -> bool:
+        self._begin_maps(PASSED_MAP)
+        self._write_pages(state)
         _replace(self._settings.config, self._render(state))
         return False
 
+    def _begin_maps(self, *names: str) -> None:
+        """HAProxy starts with no file that names a map which is not there."""
+        for name in names:
+            if not (self._settings.directory / name).exists():
+                _replace(self._settings.directory / name, "")
+
+    def _write_pages(self, state: State) -> None:
+        """Named by what they hold, they are never changed, and those of files before are left: a few KiB each."""
+        for name, text in page_files(state).items():
+            path = self._settings.directory / name
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            _replace(path, text)
+
     def _write_maps(self, state: State) -> bool:
-        hosts = _replace(self._settings.directory / HOSTS_MAP, hosts_map(state))
-        return _replace(self._settings.directory / ROUTES_MAP, routes_map(state)) or hosts
+        changed = [_replace(self._settings.directory / name, text) for name, text in maps_of(state).items()]
+        return any(changed)
+
+
+def _order(version: str) -> tuple[int, ...]:
+    """``2.6.12-1+deb12u3`` as numbers to compare."""
+    return tuple(map(int, re.findall(r"\d+", version)[:3]))
 
 
 def _replace(path: Path, text: str) -> bool:

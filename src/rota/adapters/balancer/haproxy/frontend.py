@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from rota.adapters.balancer.haproxy.maps import DRAWS, HOSTS_MAP, ROUTES_MAP
+from rota.adapters.balancer.haproxy.access import ACCESS_LINES
+from rota.adapters.balancer.haproxy.forwarded import PROTO, forwarded
+from rota.adapters.balancer.haproxy.maps import BY_PATH, DRAWS, HOSTS_MAP, LEADS_ON, PATHS_MAP, ROUTES_MAP
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.state import State
+from rota.adapters.balancer.haproxy.succession import PASS_ON, SUCCESSOR_BIND
 from rota.adapters.balancer.haproxy.words import cookie_name
 
-_LEAD = """\
-  http-request set-header X-Forwarded-For %[src]
-  http-request set-header X-Forwarded-Proto http
-  use_backend %[var(txn.backend)]"""
+_LEAD = "  use_backend %[var(txn.backend)]"
 
 
 def frontend_section(state: State, settings: Settings) -> str:
@@ -22,8 +22,27 @@ def _find(settings: Settings) -> str:
     return f"""\
 frontend http
 {binds}
-  http-request set-var(txn.app) req.hdr(host),field(1,:),lower,map({HOSTS_MAP})
-  http-request return status 404 content-type text/plain string "No app has this host name.\\n" unless {{ var(txn.app) -m found }}
+{SUCCESSOR_BIND}
+{ACCESS_LINES}
+{PASS_ON}
+{forwarded(settings.trusted)}
+  http-request deny deny_status 400 if {{ req.ver 1.0 }} {{ req.hdr(transfer-encoding) -m found }}
+  http-request set-var(txn.site) req.hdr(host),field(1,:),lower,rtrim(.)
+  http-request set-var(txn.app) var(txn.site),map({HOSTS_MAP})
+  http-request set-var(txn.above) var(txn.site),field(2,.,0) unless {{ var(txn.app) -m found }}
+  http-request set-var(txn.site) str(*.),concat(,txn.above) unless {{ var(txn.app) -m found }}
+  http-request set-var(txn.app) var(txn.site),map({HOSTS_MAP}) unless {{ var(txn.app) -m found }}
+  http-request set-var(txn.path) path if {{ var(txn.app) -m beg {BY_PATH} }}
+  http-request set-var(txn.app) var(txn.app),ltrim({BY_PATH}) if {{ var(txn.path) -m found }}
+  http-request set-var(txn.app) var(txn.site),concat(,txn.path,/),map_beg({PATHS_MAP}) if {{ var(txn.path) -m found }}
+  http-request return status 404 content-type text/plain string "No app has this host name.\\n" unless {{ var(txn.app) -m len 1: }}
+  http-request set-var(txn.canonical) var(txn.app),ltrim({LEADS_ON}) if {{ var(txn.app) -m beg {LEADS_ON} }}
+  http-request set-var(txn.app) var(txn.canonical),map({HOSTS_MAP}),ltrim({BY_PATH}) if {{ var(txn.canonical) -m found }}
+  http-request set-var(txn.port) req.hdr(host),field(2,:) if {{ var(txn.canonical) -m found }}
+  http-request set-var(txn.canonical) var(txn.canonical),concat(:,txn.port) if {{ var(txn.port) -m found }}
+  http-request redirect code 301 location %[var({PROTO})]://%[var(txn.canonical)]%[pathq] if {{ var(txn.canonical) -m found }} {{ path -m beg / }} {{ method GET HEAD }}
+  http-request redirect code 308 location %[var({PROTO})]://%[var(txn.canonical)]%[pathq] if {{ var(txn.canonical) -m found }} {{ path -m beg / }}
+  http-request deny deny_status 400 if {{ var(txn.canonical) -m found }}
   http-request set-var(txn.draw) rand({DRAWS})
   http-request set-var(txn.backend) var(txn.app),map({ROUTES_MAP})
   http-request set-var(txn.drawn) var(txn.app),concat(/,txn.draw),map({ROUTES_MAP})

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rota.adapters.balancer.haproxy.access import LOG
 from rota.adapters.balancer.haproxy.launcher import Run
 from rota.adapters.clock import SystemClock
 from rota.adapters.keeper.client import Child, ChildOrder, Children
@@ -25,11 +26,10 @@ class KeptHaproxy:
         self._serving: dict[str, float] = {}  # by the run's own start, since what begins to serve may end soon
 
     async def ensure(self, argv: Sequence[str]) -> None:
-        """Raises StepFailed. A HAProxy that runs stays, whatever binary it was started from: an upgrade of the
-        package takes effect when it is started next."""
+        """Raises StepFailed. A HAProxy that runs stays; the adapter reloads it when its program is another now."""
         child = self._children.known.get(NAME)
         if child is None or not child.alive:
-            log = str(self._directory / "haproxy.log")
+            log = str(self._directory / LOG)
             order = ChildOrder(NAME, argv, cwd=str(self._directory), log=log, restart=True)
             await self._children.start(order)
 

@@ -1,26 +1,51 @@
-"""The two maps beside haproxy.cfg: pure, from the state; written to disk and sent to the running process.
+"""The maps beside haproxy.cfg: pure, from the state; written to disk and sent to the running process.
 
-``hosts.map`` leads a host to its app, ``routes.map`` the app to its backend. While an app's requests are spread over
-several backends, ``routes.map`` has ``app/0`` to ``app/99`` as well and a request draws one of them by ``rand``; the
-bare ``app`` stays and leads to the heaviest, so that a request between the two look-ups of a change is served too.
-``app=cookie`` leads a sticky app's user to the backend that the server of the cookie is in."""
+``hosts.map`` leads a host, or a wildcard, to its app. ``>www.example.org`` there sends users on; ``/app`` says that
+``paths.map`` may know better, which has ``host/path/``: the longest that the request begins with holds. Both are trees:
+a thousand apps cost what one does. ``routes.map`` leads the app to its backend. While an app's requests are spread over
+several backends, it has ``app/0`` to ``app/99`` as well and a request draws one of them by ``rand``; the bare ``app``
+stays and leads to the heaviest, so that a request between the two look-ups of a change is served too. ``app=cookie``
+leads a sticky app's user to the backend that the server of the cookie is in. An app in maintenance has one entry."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from rota.adapters.balancer.haproxy.closed import closed_backend
 from rota.adapters.balancer.haproxy.state import State
 from rota.adapters.balancer.haproxy.words import word
-from rota.core.names import app_name, domain_name
+from rota.core.domains import Site, site
+from rota.core.names import app_name
 
 HOSTS_MAP = "hosts.map"
+PATHS_MAP = "paths.map"
 ROUTES_MAP = "routes.map"
+MAPS = (HOSTS_MAP, PATHS_MAP, ROUTES_MAP)
 DRAWS = 100
+BY_PATH = "/"
+LEADS_ON = ">"
+
+
+def maps_of(state: State) -> Mapping[str, str]:
+    """The text of each map, by its name."""
+    return {HOSTS_MAP: hosts_map(state), PATHS_MAP: paths_map(state), ROUTES_MAP: routes_map(state)}
 
 
 def hosts_map(state: State) -> str:
-    entries = sorted((domain_name(host), app_name(app.name)) for app in state.apps.values() for host in app.hosts)
-    return "".join(f"{host} {app}\n" for host, app in entries)
+    entries, below = _sites(state)
+    values = {host: f"{LEADS_ON}{found.leads_to}" if found.leads_to else app for host, (found, app) in entries.items()}
+    values |= {host: f"{BY_PATH}{values.get(host) or values.get(_wildcard(host), '')}" for host in below}
+    return "".join(f"{host} {value}\n" for host, value in sorted(values.items()))
+
+
+def paths_map(state: State) -> str:
+    entries, below = _sites(state)
+    lines = []
+    for host, paths in sorted(below.items()):
+        # What is below none of a host's own paths is the wildcard's, unless the whole host is somebody's.
+        others = {} if host in entries else below.get(_wildcard(host), {})
+        lines += [f"{host}{path}/ {app}\n" for path, app in sorted({**others, **paths}.items())]
+    return "".join(lines)
 
 
 def routes_map(state: State) -> str:
@@ -40,9 +65,29 @@ def draws(shares: Mapping[str, int]) -> list[str]:
     return drawn[:DRAWS]
 
 
+def _sites(state: State) -> tuple[dict[str, tuple[Site, str]], dict[str, dict[str, str]]]:
+    """Whole hosts with their sites and apps, and of hosts that have any the apps below their paths."""
+    whole: dict[str, tuple[Site, str]] = {}
+    below: dict[str, dict[str, str]] = {}
+    for app in state.apps.values():
+        for found in map(site, app.hosts):
+            if found.path:
+                below.setdefault(found.host, {})[found.path] = app_name(app.name)
+            else:
+                whole[found.host] = found, app_name(app.name)
+    return whole, below
+
+
+def _wildcard(host: str) -> str:
+    return f"*.{host.partition('.')[2]}"
+
+
 def _routes(state: State) -> list[tuple[str, str]]:
     entries = []
     for name, app in sorted(state.apps.items()):
+        if app.maintenance:
+            entries.append((app_name(name), closed_backend(app)))
+            continue
         if app.shares:
             heaviest = max(sorted(app.shares), key=app.shares.__getitem__)
             entries.append((app_name(name), word(heaviest)))

@@ -13,19 +13,28 @@ from rota.adapters.balancer.haproxy.worker import Haproxy, process_id, whole
 from rota.core.errors import StepFailed
 
 _GATHER = 0.02  # seconds in which changes of one moment come together
-_MOST_OLD = 2
+_MOST_OLD = 8  # of 6 to 8 MB each (measured): what they hold delays nobody, it only takes memory
 _ROOM_DEADLINE = 60.0
+_PATIENCE = 5.0  # seconds in which one may end by itself
 _FIRST_LOOK, _LONGEST_LOOK = 0.02, 0.5
 _KEPT_ENDED = 50
 
 
 class Reloads:
-    """``interval``: the shortest time between two reloads, in seconds; the first after a quiet time goes at once."""
+    """``interval``: the shortest time between two reloads, in seconds; the first after a quiet time goes at once.
+    ``let_go`` ends the long connections of an old process."""
 
-    def __init__(self, haproxy: Haproxy, interval: float, carry_out: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        haproxy: Haproxy,
+        interval: float,
+        carry_out: Callable[[], Awaitable[None]],
+        let_go: Callable[[int], Awaitable[None]],
+    ) -> None:
         self._haproxy = haproxy
         self._interval = interval
         self._carry_out = carry_out
+        self._let_go = let_go
         self._last = -interval
         self._next: asyncio.Task[None] | None = None
 
@@ -50,13 +59,17 @@ class Reloads:
                 self._next = None
 
     async def _room(self) -> None:
+        """Waits until there may be one more old process; the oldest has to go when none does by itself."""
         try:
             async with asyncio.timeout(_ROOM_DEADLINE):
-                while len((await self._haproxy.workers()).old) >= _MOST_OLD:  # noqa: ASYNC110  (another process's)
+                since = time.monotonic()
+                while len(old := (await self._haproxy.workers()).old) >= _MOST_OLD:
+                    if time.monotonic() >= since + _PATIENCE:
+                        await self._let_go(old[0])
                     await asyncio.sleep(_LONGEST_LOOK)
         except TimeoutError as error:
             raise StepFailed(
-                f"{_MOST_OLD} earlier HAProxy processes still have connections open; a third has to wait for them"
+                f"{_MOST_OLD} earlier HAProxy processes still have connections open; another has to wait for them"
             ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import resource
 import socket
@@ -45,7 +46,9 @@ RELOAD_INTERVAL = 10.0  # seconds (design.md, "HAProxy's file")
 @dataclass(frozen=True)
 class Settings:
     """``hard_stop``, seconds, ends an old process with what is still open in it; it is to be at least the longest
-    drain deadline of any app. ``reload_interval``, seconds, is the shortest time between two reloads.
+    drain deadline of any app. ``reload_interval``, seconds, is the shortest time between two reloads. ``trusted``
+    are the networks of proxies whose word on the user counts. ``head_timeout``, seconds, is for a request's head to be
+    there whole.
 
     Raises UsageError when an address is none, or when the directory's path is too long for a Unix socket."""
 
@@ -54,11 +57,15 @@ class Settings:
     hard_stop: float = 2 * MAX_DRAIN + 30.0  # for sessions, then for what is open
     reload_interval: float = RELOAD_INTERVAL
     maxconn: int = field(default_factory=fitting_maxconn)
+    trusted: tuple[str, ...] = ()
+    head_timeout: float = 10.0
 
     def __post_init__(self) -> None:
         for bind in self.binds:
             if not _BIND.fullmatch(bind):
                 raise UsageError(f"{bind!r} is not an address to listen on; write it as 127.0.0.1:8080 or [::1]:8080")
+        for network in self.trusted:
+            ipaddress.ip_network(network)
         if len(str(self.master_socket).encode()) > _LONGEST_SOCKET_PATH:
             raise UsageError(
                 f"the path {self.directory} is too long for a Unix socket; choose a shorter data directory"
@@ -80,6 +87,13 @@ class Settings:
     def master_socket(self) -> Path:
         return self.directory / "master.sock"
 
-    def argv(self, binary: str) -> tuple[str, ...]:
+    @property
+    def program(self) -> Path:
+        """A link to the haproxy that is to run: a master that reloads starts itself anew by the path that it was
+        started by, and so becomes what the link leads to."""
+        return self.directory / "haproxy"
+
+    def argv(self) -> tuple[str, ...]:
         """The command to run; every path in it and in the file is relative to the directory, so none is quoted."""
-        return (binary, "-W", "-C", str(self.directory), "-S", "unix@master.sock,mode,600", "-f", "haproxy.cfg")
+        master = ("-W", "-S", "unix@master.sock,mode,600")
+        return (str(self.program), *master, "-C", str(self.directory), "-f", "haproxy.cfg")

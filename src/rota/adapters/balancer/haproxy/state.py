@@ -9,11 +9,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from rota.core.backend import Backend
+from rota.core.domains import check_host
 from rota.core.names import ReplicaId
 from rota.core.observation import Address
 
 _APP = "# rota app "
 _DELETED = "# rota deleted "
+_LET_GO = "# rota let go "
 
 
 @dataclass(frozen=True)
@@ -34,19 +36,23 @@ class Server:
     backend: str
     address: Address
     pin: str = ""
+    weight: int = 100
 
 
 @dataclass(frozen=True)
 class App:
+    """``hosts`` are its sites (core.domains)."""
+
     name: str
     hosts: tuple[str, ...] = ()
     pools: Mapping[str, Pool] = field(default_factory=dict)
     shares: Mapping[str, int] = field(default_factory=dict)
     servers: Mapping[ReplicaId, Server] = field(default_factory=dict)
+    maintenance: bool = False
 
     def prepared(self, backend: Backend, hosts: tuple[str, ...]) -> App:
         pools = dict(self.pools)
-        pools.setdefault(backend.name, Pool(backend.name, backend, hosts[0] if hosts else "localhost"))
+        pools.setdefault(backend.name, Pool(backend.name, backend, check_host(hosts)))
         prepared = replace(self, hosts=hosts, pools=pools)
         return prepared if self.shares else prepared.routed({backend.name: 100})
 
@@ -59,6 +65,9 @@ class App:
 
     def pinned(self, replica: ReplicaId, pin: str) -> App:
         return replace(self, servers={**self.servers, replica: replace(self.servers[replica], pin=pin)})
+
+    def weighed(self, replica: ReplicaId, weight: int) -> App:
+        return replace(self, servers={**self.servers, replica: replace(self.servers[replica], weight=weight)})
 
     @property
     def pins(self) -> Mapping[str, str]:
@@ -86,16 +95,22 @@ class App:
 @dataclass(frozen=True)
 class State:
     """``deleted`` keeps, for each HAProxy process and backend, the 5xx that servers deleted since had answered: the
-    backend's own counter still holds them, and only so can HAProxy's own 5xx be told from the apps'."""
+    backend's own counter still holds them, and only so can HAProxy's own 5xx be told from the apps'. ``let_go``: see
+    core.observation.Connections."""
 
     apps: Mapping[str, App] = field(default_factory=dict)
     deleted: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    let_go: Mapping[str, int] = field(default_factory=dict)
 
     def with_app(self, app: App) -> State:
         return replace(self, apps={**self.apps, app.name: app})
 
     def without_app(self, name: str) -> State:
-        return replace(self, apps={key: app for key, app in self.apps.items() if key != name})
+        return replace(
+            self,
+            apps={key: app for key, app in self.apps.items() if key != name},
+            let_go={key: count for key, count in self.let_go.items() if key != name},
+        )
 
     def without_unused(self) -> State:
         return replace(self, apps={name: app.without_unused() for name, app in self.apps.items()})
@@ -105,47 +120,70 @@ class State:
         of_process[backend] = of_process.get(backend, 0) + errors
         return replace(self, deleted={**self.deleted, process: of_process})
 
+    def with_let_go(self, ended: Mapping[str, int]) -> State:
+        """Adds to what was ended with its old process, by app."""
+        return replace(self, let_go={**self.let_go, **{a: self.let_go.get(a, 0) + n for a, n in ended.items()}})
+
     def owner(self, replica: ReplicaId) -> App | None:
         return next((app for app in self.apps.values() if replica in app.servers), None)
 
-    def lines(self) -> list[str]:
-        """The state as comment lines of haproxy.cfg."""
-        lines = [_APP + json.dumps(_written(app), sort_keys=True) for _, app in sorted(self.apps.items())]
-        return [*lines, _DELETED + json.dumps(self.deleted, sort_keys=True)]
+    def notes(self) -> list[str]:
+        """What is kept beside the apps, as comment lines of haproxy.cfg."""
+        return [
+            _DELETED + json.dumps(self.deleted, sort_keys=True),
+            _LET_GO + json.dumps(self.let_go, sort_keys=True),
+        ]
+
+
+def line_of(app: App) -> str:
+    """An app as a comment line of haproxy.cfg."""
+    return _APP + json.dumps(_written(app), sort_keys=True)
 
 
 def read_state(text: str) -> State:
     """The state that a haproxy.cfg was written from; raises ValueError when it is not rota's or was damaged."""
     apps: dict[str, App] = {}
     deleted: dict[str, dict[str, int]] = {}
+    let_go: dict[str, int] = {}
     for line in text.splitlines():
         if line.startswith(_APP):
             app = _app(json.loads(line[len(_APP) :]))
             apps[app.name] = app
         elif line.startswith(_DELETED):
             deleted = json.loads(line[len(_DELETED) :])
-    return State(apps, deleted)
+        elif line.startswith(_LET_GO):
+            let_go = json.loads(line[len(_LET_GO) :])
+    return State(apps, deleted, let_go)
 
 
 def _written(app: App) -> dict[str, Any]:
     """By hand for the servers, of which there may be hundreds: asdict copies everything."""
     servers = {name: _written_server(server) for name, server in app.servers.items()}
     pools = {name: asdict(pool) for name, pool in app.pools.items()}
-    return {"name": app.name, "hosts": app.hosts, "pools": pools, "shares": app.shares, "servers": servers}
+    written = {"name": app.name, "hosts": app.hosts, "pools": pools, "shares": app.shares, "servers": servers}
+    return written | ({"maintenance": True} if app.maintenance else {})
 
 
 def _written_server(server: Server) -> dict[str, Any]:
     address = {"host": server.address.host, "port": server.address.port}
-    return {"backend": server.backend, "address": address, "pin": server.pin}
+    return {"backend": server.backend, "address": address, "pin": server.pin, "weight": server.weight}
+
+
+def _backend(kept: Mapping[str, Any]) -> Backend:
+    pages = tuple((int(status), str(text)) for status, text in kept.get("pages", ()))
+    return Backend(**{**kept, "pages": pages})
 
 
 def _app(kept: Mapping[str, Any]) -> App:
     try:
-        pools = {n: Pool(n, Backend(**p["backend"]), p["host"], p["used"]) for n, p in kept["pools"].items()}
+        pools = {n: Pool(n, _backend(p["backend"]), p["host"], p["used"]) for n, p in kept["pools"].items()}
         servers = {
-            ReplicaId(n): Server(ReplicaId(n), s["backend"], Address(**s["address"]), s.get("pin", ""))
+            ReplicaId(n): Server(
+                ReplicaId(n), s["backend"], Address(**s["address"]), s.get("pin", ""), s.get("weight", 100)
+            )
             for n, s in kept["servers"].items()
         }
-        return App(kept["name"], tuple(kept["hosts"]), pools, dict(kept["shares"]), servers)
+        closed = bool(kept.get("maintenance", False))
+        return App(kept["name"], tuple(kept["hosts"]), pools, dict(kept["shares"]), servers, closed)
     except (KeyError, TypeError) as error:
         raise ValueError(f"a line of the state cannot be read: {error!r}") from error

@@ -7,13 +7,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 
+from rota.adapters.balancer.haproxy.succession import NEXT
 from rota.core.observation import ServerState
+
+ROWS = "show stat -1 6 -1"  # any proxy, backends (2) and servers (4), any server
 
 _MAINT = 0x01 | 0x02 | 0x04  # srv_admin_state: forced, inherited, by configuration
 _DRAIN = 0x08 | 0x10
 _STOPPED = "0"  # srv_op_state
 _NAMES, _COUNTS = ("pxname", "svname", "cookie"), ("scur", "qcur", "req_tot", "wretr", "wredis", "hrsp_5xx", "srv_abrt")
-_COLUMNS = (*_NAMES, *_COUNTS, "lastsess", "check_status", "check_code")
+_COLUMNS = (*_NAMES, *_COUNTS, "lastsess", "check_status", "check_code", "rtime")
 _CHECKS = {
     "L4TOUT": "no connection within the check's timeout",
     "L4CON": "connection refused",
@@ -24,7 +27,7 @@ _CHECKS = {
 }
 _NO_FAILURES = frozenset({"", "UNK", "INI", "L4OK", "L6OK", "L7OK", "L7OKC"})
 _OF_BACKEND = slice(2, 7)
-_ENTRY_COLUMNS = ("be_name", "srv_name", "srv_admin_state", "srv_op_state", "srv_addr", "srv_port")
+_ENTRY_COLUMNS = ("be_name", "srv_name", "srv_admin_state", "srv_op_state", "srv_addr", "srv_port", "srv_uweight")
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class ServerReading:
     """One server. ``open`` counts requests and connections at it and queued for it; ``answered`` the answers that
     began, ``errors`` those of them with 5xx. ``check`` is what its last check saw, when that failed. ``idle``: for how
     many seconds at least this process has sent it nothing, None before the first time. ``cookie`` leads to it, ""
-    without stickiness."""
+    without stickiness. ``latency``: milliseconds until its last answers began, on average."""
 
     backend: str
     name: str
@@ -46,6 +49,8 @@ class ServerReading:
     check: str = ""
     idle: int | None = None
     cookie: str = ""
+    weight: int = 100
+    latency: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,14 @@ class BackendReading:
 
 @dataclass(frozen=True)
 class Reading:
-    """All that one process of HAProxy said at one moment; ``uptime`` in seconds."""
+    """All that one process of HAProxy said at one moment; ``uptime`` in seconds. ``sends``: the backends to whose
+    servers an old one may still send requests that are not at them yet, None for all."""
 
     servers: Mapping[str, ServerReading] = field(default_factory=dict)
     backends: Mapping[str, BackendReading] = field(default_factory=dict)
     pid: int = 0
     uptime: int = 0
+    sends: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,10 +86,13 @@ class Entry:
     state: ServerState
     up: bool
     address: tuple[str, int]
+    weight: int = 100
 
 
 @dataclass(frozen=True)
 class Workers:
+    """``old`` ones oldest first."""
+
     current: int | None
     old: tuple[int, ...]
 
@@ -98,7 +108,9 @@ def read_stat(text: str) -> tuple[dict[str, ServerReading], dict[str, BackendRea
             cells[0] = "pxname"
             pick = itemgetter(*(cells.index(name) for name in _COLUMNS))
         elif pick is not None and len(cells) > 1:
-            backend, name, cookie, *counts, last, check, code = pick(cells)
+            backend, name, cookie, *counts, last, check, code, latency = pick(cells)
+            if backend == NEXT:
+                continue
             numbers = [int(count or 0) for count in counts]
             if name == "BACKEND":
                 backends[backend] = BackendReading(backend, *numbers[_OF_BACKEND])
@@ -117,6 +129,7 @@ def read_stat(text: str) -> tuple[dict[str, ServerReading], dict[str, BackendRea
                     check=_in_words(check, code),
                     idle=_at_least(int(last)) if last not in ("", "-1") else None,
                     cookie=cookie,
+                    latency=int(latency or 0),
                 )
     return servers, backends
 
@@ -145,11 +158,13 @@ def read_entries(text: str) -> dict[str, Entry]:
         if line.startswith("# be_id"):
             pick = itemgetter(*(cells.index(name) - 1 for name in _ENTRY_COLUMNS))
         elif pick is not None and len(cells) > 1:
-            backend, name, admin, operation, address, port = pick(cells)
+            backend, name, admin, operation, address, port, weight = pick(cells)
+            if backend == NEXT:
+                continue
             flags = int(admin)
             state = ServerState.MAINT if flags & _MAINT else ServerState.DRAIN if flags & _DRAIN else ServerState.READY
             up = operation != _STOPPED and state is not ServerState.MAINT
-            entries[name] = Entry(backend, state, up, (address, int(port)))
+            entries[name] = Entry(backend, state, up, (address, int(port)), int(weight))
     return entries
 
 
@@ -160,7 +175,7 @@ def read_all(text: str) -> Reading:
     servers, backends = read_stat(stat)
     entries = read_entries(listed)
     joined = {
-        name: replace(server, state=entries[name].state, up=entries[name].up)
+        name: replace(server, state=entries[name].state, up=entries[name].up, weight=entries[name].weight)
         for name, server in servers.items()
         if name in entries
     }
@@ -169,24 +184,17 @@ def read_all(text: str) -> Reading:
 
 def read_proc(text: str) -> Workers:
     """``show proc`` on the master socket."""
-    part, current, old = "", None, []
+    part, current = "", None
+    old: list[tuple[int, int]] = []
     for line in text.splitlines():
         if line.startswith("#"):
             part = line[1:].strip()
         elif part.startswith("workers") and line.strip():
             current = int(line.split()[0])
         elif part.startswith("old workers") and line.strip():
-            old.append(int(line.split()[0]))
-    return Workers(current, tuple(old))
-
-
-def sessions_of(text: str, backend: str, server: str) -> list[str]:
-    """``show sess``: the ids of the sessions that a server has."""
-    return [
-        words[0].rstrip(":")
-        for words in map(str.split, text.splitlines())
-        if words and f"be={backend}" in words and f"srv={server}" in words
-    ]
+            pid, _, reloads = line.split()[:3]
+            old.append((-int(reloads), int(pid)))
+    return Workers(current, tuple(pid for _, pid in sorted(old)))
 
 
 def number(info: str, key: str) -> int:

@@ -41,6 +41,7 @@ class View:
             backends=frozenset(app.pools) & self.backends,
             hosts=frozenset(app.hosts),
             routes=dict(app.shares),
+            maintenance=app.maintenance,
             rows=rows,
             gaps=self.gaps,
         )
@@ -54,10 +55,16 @@ class View:
             state=server.state,
             up=server.up,
             open=server.open + sum(other.open for other in held),
-            old_holders=len(held),
+            old_holders=sum(self._may_get(server, old) for old in self.old.values()),
+            weight=server.weight,
+            latency=server.latency / 1000,
             check="" if server.up else server.check,
             idle=min([idle, *(other.idle for other in held if other.idle is not None)]),
         )
+
+    @staticmethod
+    def _may_get(server: ServerReading, old: Reading) -> bool:
+        return server.name in old.servers and (old.sends is None or server.backend in old.sends)
 
     def _rows(self, state: State) -> dict[str, list[Row]]:
         rows: dict[str, list[Row]] = {}

@@ -1,17 +1,18 @@
-"""HAProxy's processes as seen from outside: the current worker, told and read over its own socket, and the old ones
-that a reload left, reached through the master; used by balancer.py and reloads.py."""
+"""HAProxy as seen from outside: the current worker, told and read over its own socket, and the master, which names
+them all; used by balancer.py and reloads.py."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from rota.adapters.balancer.haproxy.sessions import Session, in_full
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.socket import Conversation, NotAnswering, call
 from rota.adapters.balancer.haproxy.stats import (
+    ROWS,
     Entry,
     Reading,
     Workers,
@@ -20,14 +21,11 @@ from rota.adapters.balancer.haproxy.stats import (
     read_entries,
     read_proc,
     read_stat,
-    sessions_of,
 )
 from rota.core.errors import StepFailed
 
-_ROWS = "show stat -1 6 -1"  # any proxy, backends (2) and servers (4), any server
 _PAYLOAD = 8_000  # bytes of map entries a command: HAProxy takes 16 kB (tune.bufsize) in all
 _POLL = 0.005
-_OLD_DEADLINE, _OLD_TRIES = 0.25, 20  # seconds: the master says nothing for a worker that ends while it is asked
 _RELOAD_DEADLINE = 10.0  # seconds; 44 ms measured
 _CUT_SHORT = "HAProxy's answer was cut short"
 
@@ -57,14 +55,24 @@ class Haproxy:
 
     async def read(self) -> Reading:
         """The current worker, all apps, in one call. Raises NotAnswering."""
-        reading = whole(read_all, await call(self._settings.stats_socket, f"{_ROWS};show servers state;show info"))
+        reading = whole(read_all, await call(self._settings.stats_socket, f"{ROWS};show servers state;show info"))
         if not reading.pid:
             raise NotAnswering(_CUT_SHORT)
         return reading
 
-    async def entries(self) -> dict[str, Entry]:
-        """The current worker's servers without their counts, a tenth of the cost. Raises NotAnswering."""
-        return whole(read_entries, await call(self._settings.stats_socket, "show servers state"))
+    async def sessions(self) -> list[Session]:
+        """All that is open in the current worker. Raises NotAnswering."""
+        return whole(in_full, await call(self._settings.stats_socket, "show sess all"))
+
+    async def end(self, sessions: Sequence[Session]) -> None:
+        """Ends some of the current worker's sessions. Raises NotAnswering."""
+        if sessions:
+            await self.tell(";".join(f"shutdown session {session.id}" for session in sessions), accept=("",))
+
+    async def entries(self, backend: str = "") -> dict[str, Entry]:
+        """The current worker's servers, or those of one backend, without their counts, a tenth of the cost. Raises
+        NotAnswering."""
+        return whole(read_entries, await call(self._settings.stats_socket, f"show servers state {backend}".rstrip()))
 
     async def cookie(self, backend: str, server: str) -> str:
         """The value that leads to a server in the current worker. Raises NotAnswering."""
@@ -75,6 +83,11 @@ class Haproxy:
         """The process that answers on the socket now. Raises NotAnswering."""
         return number(await call(self._settings.stats_socket, "show info"), "Pid")
 
+    async def version(self) -> str:
+        """The version of the current worker, in full. Raises NotAnswering."""
+        info = await call(self._settings.stats_socket, "show info")
+        return next((line.partition(": ")[2].strip() for line in info.splitlines() if line.startswith("Version: ")), "")
+
     async def backends(self) -> frozenset[str]:
         """The backends that the current worker has. Raises NotAnswering."""
         answer = await call(self._settings.stats_socket, "show backend")
@@ -84,23 +97,12 @@ class Haproxy:
         """Raises NotAnswering."""
         return read_proc(await call(self._settings.master_socket, "show proc"))
 
-    async def read_old(self, pid: int) -> Reading | None:
-        """An old worker's rows; None when it has ended."""
-        for _ in range(_OLD_TRIES):
-            if process_id(pid) is None:
-                return None
-            with contextlib.suppress(NotAnswering):
-                answer = await call(self._settings.master_socket, f"@!{pid} {_ROWS}", _OLD_DEADLINE)
-                servers, backends = whole(read_stat, answer)
-                return Reading(servers, backends, pid=pid) if backends else None
-        return None
-
-    async def cut_old(self, pid: int, backend: str, server: str) -> None:
-        """Ends a server's connections in an old worker, one by one: it refuses commands about servers ("Proxy is
-        disabled"), not those about sessions. A worker that has ended is no error. Raises NotAnswering."""
-        listed = await call(self._settings.master_socket, f"@!{pid} show sess")
-        for session in sessions_of(listed, backend, server):
-            await call(self._settings.master_socket, f"@!{pid} shutdown session {session}")
+    async def living(self) -> Workers:
+        """The same, none while HAProxy does not answer."""
+        try:
+            return await self.workers() if await self.pid() else Workers(None, ())
+        except NotAnswering:
+            return Workers(None, ())
 
     async def replace_map(self, name: str, text: str) -> None:
         """Exchanges a map's entries in one moment. Raises StepFailed."""

@@ -124,11 +124,14 @@ class Client:
             raise self._failure(error) from error
 
     @asynccontextmanager
-    async def bytes(self, path: str, params: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def bytes(
+        self, path: str, params: Mapping[str, Any], *, method: str = "GET", body: Mapping[str, Any] | None = None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The pieces of an answer as they come."""
         endless = aiohttp.ClientTimeout(sock_connect=_CONNECT)
+        sent = None if body is None else json.dumps(body)
         try:
-            async with self._engine._query(path, "GET", params=params, timeout=endless) as response:
+            async with self._engine._query(path, method, params=params, data=sent, timeout=endless) as response:
                 try:
                     yield response.content.iter_any()
                 finally:

@@ -27,6 +27,7 @@ def creation(order: StartOrder, labels: Labels, image: Mapping[str, Any], names:
         "Labels": labels.written(names.server_id),
         "Env": [f"{name}={value}" for name, value in _environment(spec, labels).items()],
         "StopSignal": spec.stop_signal,
+        "Healthcheck": {"Test": ["NONE"]},  # rota makes the image's checks itself, as often as its phase asks for
         "ExposedPorts": {f"{labels.port}/tcp": {}},
         "HostConfig": _host_config(order, names, _needs_init(spec, image)),
         "NetworkingConfig": {

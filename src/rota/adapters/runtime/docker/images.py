@@ -14,15 +14,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
+from rota.adapters.runtime.docker.healthcheck import check_of
 from rota.adapters.runtime.docker.names import Names
 from rota.adapters.runtime.docker.pins import Key, Pin, Pins
+from rota.adapters.runtime.docker.pulls import Pull
 from rota.core.container import Image, PullPolicy, Registry
 from rota.core.errors import StartFailed, StepFailed
+from rota.core.healthcheck import ImageCheck
 from rota.core.observation import Artefact, ArtefactState
 from rota.ports.runtime import ReleaseOrder
 
 _log = logging.getLogger(__name__)
-_TOLD_EVERY = 5.0  # seconds between two lines about a pull
+_TOLD_EVERY = 5.0  # seconds between two words about a pull
 
 
 class Images:
@@ -35,6 +38,7 @@ class Images:
         self._wake = wake
         self._known: dict[Key, Artefact] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._checks: dict[str, ImageCheck | None] = {}
         self._platform = ("", "")
         self._looking = asyncio.Lock()  # what is being forgotten must not be found once more
 
@@ -114,12 +118,22 @@ class Images:
         if pin is None:
             return
         if tagged != pin.image:
-            _log.warning("the tag %s was removed or moved behind rota's back", self._names.tag(*key))
-            if not await self._tag(key, pin.image):
+            there = await self._tag(key, pin.image)
+            if known is None or known.state is ArtefactState.PREPARED:  # it is said once
+                rest = "put back" if there else "and its image is gone"
+                _log.warning("the tag %s was removed or moved behind rota's back: %s", self._names.tag(*key), rest)
+            if not there:
                 if known is None or known.state is not ArtefactState.FAILED:  # that says why
-                    self._set(key, Artefact(key[1], ArtefactState.LOST))
+                    self._set(key, Artefact(key[1], ArtefactState.LOST, check=self._checks.get(pin.image)))
                 return
-        self._set(key, Artefact(key[1], ArtefactState.PREPARED))
+        if pin.image not in self._checks and (found := await self._inspected(pin.image)) is not None:
+            self._note_check(found)
+        self._set(key, Artefact(key[1], ArtefactState.PREPARED, check=self._checks.get(pin.image)))
+
+    def _note_check(self, found: Mapping[str, Any]) -> ImageCheck | None:
+        """What an image says of its health never changes: it is looked at once."""
+        check = self._checks[str(found["Id"])] = check_of(found)
+        return check
 
     async def _tag(self, key: Key, image: str) -> bool:
         """Whether it could be tagged: it is on the engine."""
@@ -152,12 +166,12 @@ class Images:
             if image is None:
                 raise StepFailed("this server runs containers, and the file names no image; give image:")
             pin = self._pins.of(key)
-            found = await (self._fetched(image) if pin is None else self._had_again(order.release, image, pin))
+            found = await (self._fetched(key, image) if pin is None else self._had_again(key, image, pin))
             self._refuse_other_platform(image, found)
             self._pins.put(key, Pin.of(found))
             if not await self._tag(key, str(found["Id"])):
                 raise StepFailed(f"the image {image.reference} was removed while it was being prepared; deploy again")
-            self._set(key, Artefact(order.release, ArtefactState.PREPARED))
+            self._set(key, Artefact(order.release, ArtefactState.PREPARED, check=self._note_check(found)))
         except EngineLost as lost:
             _log.warning("release %d of %s is not prepared yet: %s", order.release, order.app, lost)
             self._known.pop(key, None)  # asked for again, once the engine is back
@@ -166,7 +180,7 @@ class Images:
             _log.warning("release %d of %s cannot be prepared: %s", order.release, order.app, failure)
             self._set(key, Artefact(order.release, ArtefactState.FAILED, failure.message))
 
-    async def _fetched(self, image: Image) -> Mapping[str, Any]:
+    async def _fetched(self, key: Key, image: Image) -> Mapping[str, Any]:
         """What the reference leads to now, by the app's policy. Raises StepFailed."""
         found = None if image.pull is PullPolicy.ALWAYS else await self._inspected(image.reference)
         if found is None:
@@ -176,7 +190,7 @@ class Images:
                     "docker load it, or change pull:"
                 )
             try:
-                found = await self._pulled(image.reference, image.registry)
+                found = await self._pulled(key, image.reference, image.registry)
             except Refused as refused:
                 raise StepFailed(
                     f"the image {image.reference} cannot be pulled: {refused.message}; "
@@ -184,7 +198,7 @@ class Images:
                 ) from refused
         return found
 
-    async def _had_again(self, release: int, image: Image, pin: Pin) -> Mapping[str, Any]:
+    async def _had_again(self, key: Key, image: Image, pin: Pin) -> Mapping[str, Any]:
         """The image of a release that was prepared before: this one, and no other that is called the same by now.
         Raises StepFailed."""
         found = await self._inspected(pin.image)
@@ -197,11 +211,11 @@ class Images:
             why = "it came from no registry"
         else:
             try:
-                return await self._pulled(reference, image.registry)
+                return await self._pulled(key, reference, image.registry)
             except Refused as refused:
                 why = f"{reference} cannot be pulled: {refused.message}"
         raise StepFailed(
-            f"the image of release {release} ({pin.image[:19]}) is gone from this engine, and {why}; "
+            f"the image of release {key[1]} ({pin.image[:19]}) is gone from this engine, and {why}; "
             "docker load it, or deploy again with another tag"
         )
 
@@ -215,20 +229,25 @@ class Images:
             return None
         return found
 
-    async def _pulled(self, reference: str, registry: Registry | None) -> Mapping[str, Any]:
+    async def _pulled(self, key: Key, reference: str, registry: Registry | None) -> Mapping[str, Any]:
         """Raises Refused, EngineLost."""
-        _log.info("pulling %s", reference)
-        params = {"fromImage": reference}
+        pull, params = Pull(reference), {"fromImage": reference}
+        self._get_on(key, pull)
         async with self._client.stream("POST", "images/create", params, _credentials(registry)) as progress:
             told_at = asyncio.get_running_loop().time()
             async for line in progress:
                 if "error" in line:
                     raise Refused(500, str(line["error"]))
+                pull.add(line)
                 now = asyncio.get_running_loop().time()
                 if now - told_at >= _TOLD_EVERY:
                     told_at = now
-                    _log.info("pulling %s: %s %s", reference, line.get("status"), line.get("progress", ""))
+                    self._get_on(key, pull)
         return dict(await self._client.get(f"images/{reference}/json"))
+
+    def _get_on(self, key: Key, pull: Pull) -> None:
+        _log.info("%s", pull.said)
+        self._set(key, Artefact(key[1], ArtefactState.PREPARING, progress=pull.said))
 
     def _refuse_other_platform(self, image: Image, found: Mapping[str, Any]) -> None:
         its = (str(found.get("Os") or ""), str(found.get("Architecture") or ""))

@@ -55,6 +55,12 @@ class Inspection:
         return bool(self._state["Status"] == "created")
 
     @property
+    def dead(self) -> bool:
+        """The engine could not remove all of it, and tries again at its next start: nothing more can be done with it
+        now."""
+        return bool(self._state.get("Dead"))
+
+    @property
     def pid(self) -> int:
         """Of the main process on the engine's machine; 0 while it does not run."""
         return int(self._state["Pid"])

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from rota.adapters.runtime.docker.client import Client, Refused
+from rota.adapters.runtime.docker.frames import frames
 from rota.adapters.runtime.docker.inspection import Inspection
 from rota.core.names import ReplicaId
 from rota.ports.logs import LogLine
 
 LONGEST_LINE = 64 * 1024
 _LOOK_AGAIN = 0.1  # seconds
-_HEADER = struct.Struct(">BxxxL")  # which stream, and how many bytes follow (Engine API, "attach")
 
 
 class ContainerLogs:
@@ -51,7 +50,7 @@ class ContainerLogs:
         params = {"stdout": 1, "stderr": 1, "timestamps": 1, **wanted}
         try:
             async with self._client.bytes(f"containers/{container}/logs", params) as pieces:
-                async for stream, content in _frames(pieces):
+                async for stream, content in frames(pieces):
                     at, _, text = content.partition(b" ")
                     yield _Entry(stream, at.decode(), text)
         except Refused as refused:
@@ -90,20 +89,6 @@ class _Place:
             if entry.at > before:
                 self._last = max(self._last, entry.at)
                 yield entry
-
-
-async def _frames(pieces: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, bytes]]:
-    """The pieces of each stream (1 is stdout, 2 is stderr), as they were written."""
-    rest = b""
-    async for piece in pieces:
-        rest += piece
-        while len(rest) >= _HEADER.size:
-            stream, length = _HEADER.unpack_from(rest)
-            end = _HEADER.size + length
-            if len(rest) < end:
-                break
-            yield stream, rest[_HEADER.size : end]
-            rest = rest[end:]
 
 
 async def _shown(entries: AsyncIterator[_Entry]) -> AsyncIterator[str]:

@@ -16,6 +16,7 @@ from rota.adapters.cgroupfiles import limits_above
 from rota.adapters.clock import SystemClock
 from rota.adapters.runtime.docker import limits, usage
 from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
+from rota.adapters.runtime.docker.exec import ContainerExec
 from rota.adapters.runtime.docker.failures import ending, not_started
 from rota.adapters.runtime.docker.images import Images
 from rota.adapters.runtime.docker.inspection import Capability, Inspection
@@ -59,6 +60,7 @@ class DockerRuntime:
         self._watch = Watch(self._client, self._names, self._table, self._look, self._wake_all)
         self._starts = Starts(self._client, self._names, self._network, self._images, self._table)
         self._size = Amount()
+        self.exec = ContainerExec(self._client, self._table.entry)
         self.logs = ContainerLogs(self._client, self._inspection)
 
     async def open(self) -> Self:

@@ -59,8 +59,11 @@ class Starts:
         try:
             await self._client.delete(f"containers/{container}", {"v": 1})
         except Refused as refused:
-            if refused.http_status != 404 and "already in progress" not in refused.message:
+            await self._table.refresh(container)
+            left = any(entry.seen.id == container for entry in self._table.entries)
+            if left and refused.http_status != 404 and "already in progress" not in refused.message:
                 raise
+            return
         await self._table.refresh(container)
 
     async def _is_mended(self, replica: ReplicaId, refusal: str) -> bool:

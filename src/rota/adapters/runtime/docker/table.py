@@ -128,7 +128,9 @@ class Table:
             self.remove(container, ticket)
             return
         seen = Inspection(raw)
-        if self._is_news(seen.id, ticket):
+        if seen.dead:
+            self.remove(seen.id, ticket)
+        elif self._is_news(seen.id, ticket):
             self._take(seen)
 
     def remove(self, container: str, ticket: int | None = None) -> None:

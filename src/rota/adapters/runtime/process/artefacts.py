@@ -17,9 +17,10 @@ from rota.adapters.durable import write_durably
 from rota.adapters.keeper.client import Child, ChildOrder, Children
 from rota.adapters.runtime.process.cgroups import Cgroups
 from rota.adapters.runtime.process.command import build_environment, executable
-from rota.adapters.runtime.process.disk import flush, written_tail
+from rota.adapters.runtime.process.disk import flush
 from rota.adapters.runtime.process.layout import Account, Layout, account, make
 from rota.adapters.unpack import unpack, written_disk_error
+from rota.adapters.written import written_tail
 from rota.core.errors import NotFound, StepFailed
 from rota.core.observation import Artefact, ArtefactState
 from rota.ports.runtime import ReleaseOrder

@@ -110,18 +110,6 @@ def limits_in_force(directories: Sequence[str], recorded: Limits) -> Limits:
     return Limits.model_construct(memory=memory, cpus=cpus)
 
 
-def members(directories: Sequence[str]) -> frozenset[int] | None:
-    """The pids in a group and below; None where there is no group."""
-    found: set[int] = set()
-    seen = False
-    for directory in directories:
-        for procs in Path(directory).rglob("cgroup.procs"):
-            with suppress(OSError):
-                found.update(int(pid) for pid in procs.read_text().split())
-                seen = True
-    return frozenset(found) if seen else None
-
-
 def _set_memory(group: tuple[str, ...], memory: int | None) -> None:
     file = first_file(group, *MEMORY_LIMIT)
     if file is None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from rota.adapters.runtime.process.disk import LONGEST_LINE, finished_tail, shown, written_tail
 from rota.adapters.runtime.process.layout import Layout, app_of
+from rota.adapters.written import Follower, finished_tail, written_tail
 from rota.core.names import ReplicaId
 from rota.ports.logs import LogLine
 
 KEPT = 20  # logs of removed replicas kept an app
 _LOOK_AGAIN = 0.1
-_PIECE = 256 * 1024
 
 
 class FileLogs:
@@ -36,7 +34,7 @@ class FileLogs:
         last, offset = await asyncio.to_thread(finished_tail, log, lines)
         for line in last:
             yield LogLine(replica, line)
-        follower = _Follower(log, offset)
+        follower = Follower(log, offset)
         while True:
             # Asked before the last look: what was written until then is read.
             there = self._exists(replica)
@@ -72,46 +70,3 @@ def _written(log: Path, lines: int) -> tuple[str, ...]:
     if len(found) < lines:
         return (*written_tail(log.with_name(log.name + ".1"), lines - len(found)), *found)
     return found
-
-
-class _Follower:
-    """A place in a file that grows, and is cut to nothing when it is rotated (copied and truncated)."""
-
-    def __init__(self, path: Path, offset: int) -> None:
-        self._path = path
-        self._offset = offset
-        self._begun = b""
-        self._cutting = False
-
-    def next_lines(self) -> list[str]:
-        """The complete lines of the next piece; empty when there is nothing more at the moment."""
-        while piece := self._next_piece():
-            *lines, rest = (self._begun + piece).split(b"\n")
-            if lines and self._cutting:
-                lines, self._cutting = lines[1:], False  # the end of a line that was given already
-            self._begun = rest
-            if len(rest) > LONGEST_LINE:
-                if not self._cutting:
-                    lines.append(rest)
-                self._begun, self._cutting = b"", True
-            if lines:
-                return [shown(line) for line in lines]
-        return []
-
-    def rest(self) -> str:
-        """A last line that was never ended."""
-        return "" if self._cutting else shown(self._begun)
-
-    def _next_piece(self) -> bytes:
-        try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            return b""
-        try:
-            if os.fstat(descriptor).st_size < self._offset:
-                self._offset, self._begun, self._cutting = 0, b"", False
-            piece = os.pread(descriptor, _PIECE, self._offset)
-        finally:
-            os.close(descriptor)
-        self._offset += len(piece)
-        return piece

@@ -23,6 +23,7 @@ from rota.adapters.runtime.command import with_port
 from rota.adapters.runtime.process import cgroups
 from rota.adapters.runtime.process.artefacts import BUILD_TIME, Artefacts
 from rota.adapters.runtime.process.command import DEFAULT_PATH, executable, replica_environment
+from rota.adapters.runtime.process.exec import ProcessExec
 from rota.adapters.runtime.process.labels import BrokenLabels, Labels, observed
 from rota.adapters.runtime.process.layout import Account, Layout, account, app_of, make
 from rota.adapters.runtime.process.logs import FileLogs
@@ -75,6 +76,7 @@ class ProcessRuntime:
         self._leases = PortLeases(self._layout.ports(), clock.now, ports)
         self._wakes: list[Callable[[str], None]] = []
         self._complained: set[str] = set()
+        self.exec = ProcessExec(children)
         self.logs = FileLogs(self._layout, lambda replica: replica in self._children.known)
         self._artefacts = Artefacts(
             self._layout,

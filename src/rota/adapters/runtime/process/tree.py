@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from rota.adapters.runtime.process.cgroups import members
+from rota.adapters.cgroupfiles import members
 
 Processes = Mapping[int, tuple[int, int]]
 """The parent and the session of every process."""

@@ -1,0 +1,99 @@
+"""The access log: the lines of haproxy.cfg that have HAProxy write it, and the AccessLog port that reads it; the lines
+are written by frontend.py, the port is made by the composition root.
+
+HAProxy writes one line of JSON a request to its own output, which the keeper has led to a file and rotates: no other
+process takes part, so nothing is lost or held up while the daemon is away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rota.adapters.written import Follower, finished_tail
+
+LOG = "haproxy.log"
+_OLDER = (f"{LOG}.1", f"{LOG}.2")
+_ALL = 2**31
+_LOOK_AGAIN = 0.1
+_HOLE = "\0"  # before the first line after a rotation (keeper.log)
+
+# `date` is the end of the request; %rc begins with a + when another server was tried.
+_FIELDS = {
+    "app": '"%[var(txn.app)]"',
+    "at": "%[date(0,ms)]",
+    "client": '"%ci"',
+    "method": '"%[capture.req.method,json(utf8s)]"',
+    "host": '"%[var(txn.host),json(utf8s)]"',
+    "path": '"%[capture.req.uri,field(1,?),json(utf8s)]"',
+    "status": "%ST",
+    "replica": '"%s"',
+    "backend": '"%b"',
+    "received": "%U",
+    "sent": "%B",
+    "request_ms": "%TR",
+    "queue_ms": "%Tw",
+    "connect_ms": "%Tc",
+    "response_ms": "%Tr",
+    "total_ms": "%Ta",
+    "retries": '"%rc"',
+    "ended": '"%tsc"',
+    "id": '"%[var(txn.request_id),json(utf8s)]"',
+}
+_FORMAT = "{" + ",".join(f'"{name}":{value}' for name, value in _FIELDS.items()) + "}"
+
+ACCESS_LINES = f"""\
+  log stdout len 16384 format raw daemon info
+  log-format '{_FORMAT}'"""
+"""The path is without its query, which may hold secrets."""
+
+
+class HaproxyAccessLog:
+    """``directory`` is HAProxy's."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    async def tail(self, app: str, lines: int) -> list[Mapping[str, Any]]:
+        return (await asyncio.to_thread(self._tail, app, lines))[0]
+
+    async def follow(self, app: str, lines: int) -> AsyncIterator[Mapping[str, Any]]:
+        last, offset = await asyncio.to_thread(self._tail, app, lines)
+        for entry in last:
+            yield entry
+        follower = Follower(self._directory / LOG, offset)
+        while True:
+            while found := await asyncio.to_thread(follower.next_lines):
+                for entry in _of(app, found):
+                    yield entry
+            await asyncio.sleep(_LOOK_AGAIN)
+
+    def _tail(self, app: str, lines: int) -> tuple[list[Mapping[str, Any]], int]:
+        """The last entries, and where the log ended that they were read from."""
+        newest, offset = finished_tail(self._directory / LOG, _ALL)
+        found = _of(app, newest)
+        for name in _OLDER:
+            if len(found) < lines:
+                found = [*_of(app, finished_tail(self._directory / name, _ALL)[0]), *found]
+        return found[-lines:] if lines else [], offset
+
+
+def _of(app: str, lines: list[str] | tuple[str, ...]) -> list[Mapping[str, Any]]:
+    beginning = f'{{"app":"{app}",'
+    own = (line for text in lines if (line := text.lstrip(_HOLE)).startswith(beginning))
+    return [entry for line in own if (entry := _entry(line)) is not None]
+
+
+def _entry(line: str) -> Mapping[str, Any] | None:
+    """None for a line that was cut: at a rotation, or by a full disk."""
+    try:
+        read: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    retries, replica = str(read["retries"]), read["replica"]
+    read["redispatched"] = retries.startswith("+")
+    read["retries"] = int(retries)
+    read["at"] /= 1000
+    return read | {"replica": None if replica.startswith("<") else replica}

@@ -1,0 +1,67 @@
+"""The watch over HAProxy: says who is to be woken when it is lost or back, an old process has ended, or the checks of a
+server begin to fail or pass again; run by balancer.py."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from rota.adapters.balancer.haproxy.socket import NotAnswering
+from rota.adapters.balancer.haproxy.stats import Workers
+from rota.adapters.balancer.haproxy.view import app_of
+from rota.adapters.balancer.haproxy.worker import Haproxy
+from rota.core.observation import ServerState
+
+_EVERY = 1.0
+_EVERY_LOST = 0.05
+
+
+class Watch:
+    """``wake_all`` and ``wake`` (one app) are called from ``run``; ``saw`` is told of old workers that are there."""
+
+    def __init__(
+        self,
+        haproxy: Haproxy,
+        wake_all: Callable[[], None],
+        wake: Callable[[str], None],
+        saw: Callable[[tuple[int, ...]], None],
+    ) -> None:
+        self._haproxy = haproxy
+        self._wake_all = wake_all
+        self._wake = wake
+        self._saw = saw
+        self._lost = asyncio.Event()
+
+    def lost(self) -> None:
+        """HAProxy's parent saw it end."""
+        self._lost.set()
+
+    async def run(self) -> None:
+        """Asks now and then in case nobody said so."""
+        before: Workers | None = None
+        healthy: dict[str, bool] = {}
+        while True:
+            try:
+                async with asyncio.timeout(_EVERY if before is not None and before.current else _EVERY_LOST):
+                    await self._lost.wait()
+            except TimeoutError:
+                pass
+            lost = self._lost.is_set()
+            self._lost.clear()
+            now = await self._haproxy.living()
+            self._saw(now.old)
+            if lost or (before is not None and now != before):
+                self._wake_all()
+            before = now
+            healthy = await self._tell_health(healthy)
+
+    async def _tell_health(self, before: Mapping[str, bool]) -> dict[str, bool]:
+        """Wakes the apps that have a server whose checks say something else than ``before``; returns what they say."""
+        try:
+            entries = await self._haproxy.entries()
+        except NotAnswering:
+            return {}
+        after = {name: entry.up for name, entry in entries.items() if entry.state is ServerState.READY}
+        for app in {app_of(entries[name].backend) for name, up in after.items() if before.get(name, True) != up}:
+            self._wake(app)
+        return after

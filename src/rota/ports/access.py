@@ -1,0 +1,20 @@
+"""Which requests users have made of an app, as the balancer saw them: read by the API."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Protocol
+
+
+class AccessLog(Protocol):
+    """An entry has ``app at client method host path status replica backend received sent`` (bytes) ``request_ms
+    queue_ms connect_ms response_ms total_ms`` (-1: it did not come to that) ``retries redispatched ended id``; ``at``,
+    seconds of rota's clock, is when the request was over, ``replica`` None when none was asked."""
+
+    async def tail(self, app: str, lines: int) -> list[Mapping[str, Any]]:
+        """The last requests, oldest first."""
+        ...
+
+    def follow(self, app: str, lines: int) -> AsyncIterator[Mapping[str, Any]]:
+        """The last requests, then new ones as they end, without an end."""
+        ...

@@ -1,0 +1,73 @@
+"""When a replica is asked again, and what an answer that nobody could get says of it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from tests.core.test_readiness import REPLICA
+
+from rota.core.errors import StepFailed
+from rota.core.healthcheck import Check, Kind
+from rota.core.names import ReplicaId
+from rota.core.observation import Address, ProbeHistory
+from rota.engine.probing import Probed, Probing, pause
+from rota.ports.prober import ProbeResult
+from rota.testing.clock import FakeClock
+from rota.testing.simulation_history import spec_of
+
+EXEC = Check(Kind.EXEC, interval=2.0, fast_interval=0.5, fall=3, rise=2, start_interval=0.1)
+
+
+@pytest.mark.parametrize(
+    ("passes", "fails", "served", "took", "expected"),
+    [
+        (0, 1, False, 0.01, 0.1),  # not ready yet
+        (1, 0, False, 0.4, 0.4),  # a command that takes long is not run all the time
+        (2, 0, True, 0.25, 1.75),  # from beginning to beginning
+        (0, 1, True, 0.1, 0.4),  # after a first failure
+        (0, 3, True, 2.0, 0.0),  # one that hangs longer than the interval
+        (1, 0, True, 0.0, 0.5),  # on its way back
+    ],
+)
+def test_when_a_replica_is_asked_again(passes: int, fails: int, served: bool, took: float, expected: float) -> None:
+    history = ProbeHistory("run", 0.0, 0.0, passes, fails=fails)
+    assert pause(EXEC, history, served, took) == pytest.approx(expected)
+
+
+class Scripted:
+    """Each answer once, then none; ``told`` is set when all were given."""
+
+    def __init__(self, *answers: str | StepFailed) -> None:
+        self._answers = list(answers)
+        self.told = asyncio.Event()
+
+    async def accepts(self, replica: ReplicaId, address: Address, timeout: float) -> ProbeResult:
+        return ProbeResult()
+
+    async def healthy(self, replica: ReplicaId, address: Address, check: Check, host: str) -> ProbeResult:
+        if not self._answers:
+            self.told.set()
+            await asyncio.Event().wait()
+        answer = self._answers.pop(0)
+        if isinstance(answer, StepFailed):
+            raise answer
+        return ProbeResult(answer)
+
+
+async def test_a_check_that_could_not_be_made_is_no_failure() -> None:
+    check = {"type": "exec", "command": ["x"], "interval": 0.1, "start_interval": 0.01, "fall": 2}
+    prober = Scripted("", "", "exit code 1", StepFailed("the engine does not answer"), "exit code 1")
+    woken: list[str] = []
+    probing = Probing(prober, FakeClock(), woken.append)
+    replica = replace(REPLICA, address=Address("127.0.0.1", 1))
+    probing.watch("web", {REPLICA.id: Probed(replica, spec_of(health_check=check))})
+    try:
+        await asyncio.wait_for(prober.told.wait(), 10)
+        seen = probing.seen(REPLICA.id)
+        assert seen is not None
+        assert (seen.passes, seen.fails, seen.last_failure) == (0, 2, "exit code 1")
+        assert woken == ["web"] * 4  # accepted, healthy, not so any more, ill
+    finally:
+        await probing.close()
