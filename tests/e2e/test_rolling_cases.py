@@ -198,10 +198,9 @@ async def test_a_long_upload_ends_before_its_replica_does(app: Hello) -> None:
     await app.deploy_ok(drain={"timeout": "90s"})
     may_end = asyncio.Event()
     upload = asyncio.create_task(slow_upload(app, UPLOAD_SECONDS, may_end))
-    holder = await app.server.until(lambda: busy_replica(app))
     async with lossless(app):
         restart = asyncio.create_task(app.order("restart"))
-        await app.server.until(lambda: is_draining(app, holder))
+        holder = await drained_in_vain(app, UPLOAD_SECONDS / 3)
         may_end.set()
         answered_by, almost_sent_at = await upload
         rollout = await restart
@@ -211,13 +210,19 @@ async def test_a_long_upload_ends_before_its_replica_does(app: Hello) -> None:
     assert disabled[holder] < almost_sent_at < stopped[holder]
 
 
-async def busy_replica(app: Hello) -> str | None:
-    """Who has something open, when there is no load."""
-    return next((one["id"] for one in await app.server.replicas(app.name) if one["open"]), None)
+async def drained_in_vain(app: Hello, seconds: float) -> str:
+    """The first replica that has been draining for so long, far longer than the load's own requests would have it."""
+    since: dict[str, float] = {}
 
+    async def holds() -> bool:
+        replicas = await app.server.replicas(app.name)
+        draining = {replica["id"] for replica in replicas if replica["phase"] == "draining"}
+        for replica in draining:
+            since.setdefault(replica, time.monotonic())
+        return any(time.monotonic() >= since[replica] + seconds for replica in draining)
 
-async def is_draining(app: Hello, replica: str) -> bool:
-    return any(one["id"] == replica and one["phase"] == "draining" for one in await app.server.replicas(app.name))
+    await app.server.until(holds, 85.0)
+    return max(since, key=lambda replica: since[replica])
 
 
 async def slow_upload(app: Hello, seconds: float, may_end: asyncio.Event) -> tuple[str, float]:
