@@ -289,7 +289,7 @@ def _one_run_a_slot(simulation: Simulation, step: s.StartReplica) -> None:
 def _one_generation(simulation: Simulation, step: s.StartReplica) -> None:
     """The truth, whatever was observed: where overlap is forbidden, only replicas of one generation run (S8)."""
     assert simulation.state is not None, "started for an app that is gone"
-    state, rollout = simulation.state, simulation.state.recorded.rollout
+    state, rollout = simulation.state, simulation.state.recorded.running_rollout  # one that has ended wants nothing
     wanted = [state.desired.current, *state.desired.slots.values()]
     wanted += [rollout.target] if rollout is not None and rollout.target is not None else []
     for name, seen in simulation.seen().items():
