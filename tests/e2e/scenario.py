@@ -101,14 +101,15 @@ class Hello:
         try:
             await self.server.until(holds, timeout)
         except TimeoutError:
-            raise AssertionError(await self._state_of_affairs(newest)) from None
+            raise AssertionError(await self.state_of_affairs()) from None
         ended: dict[str, Any] = await self.server.get(f"/api/v1/rollouts/{newest}")
         return ended
 
-    async def _state_of_affairs(self, rollout: str) -> str:
-        found = await self.server.get(f"/api/v1/rollouts/{rollout}")
-        replicas = await self.server.replicas(self.name)
-        return f"{rollout} does not end\n{found}\n{replicas}\n{self.server.log[-3000:]}"
+    async def state_of_affairs(self) -> str:
+        """All that is known of the newest rollout, for a test that waited for it in vain."""
+        rollouts = (await self.server.get(f"/api/v1/rollouts?app={self.name}&limit=1"))["rollouts"]
+        found = await self.server.get(f"/api/v1/rollouts/{rollouts[0]['id']}") if rollouts else "no rollout"
+        return f"{found}\n{await self.server.replicas(self.name)}\n{self.server.log[-3000:]}"
 
     def plan(self, **changes: Any) -> LoadPlan:
         """Open loop, new and kept connections mixed, GET and POST, slow requests among them."""

@@ -308,7 +308,10 @@ async def die_at(server: ServerAt, fault: str, scenario: Scenario, app: Hello) -
     with suppress(ServerBroken):  # it may die before it is ready
         await server.start(**{VARIABLE: fault})
     work = asyncio.create_task(scenario(app))
-    code = await server.ended(60.0)
+    try:
+        code = await server.ended(60.0)
+    except TimeoutError:
+        raise AssertionError(f"{fault} was not reached: {await app.state_of_affairs()}") from None
     assert code == -9, f"{fault} was not reached: the daemon ended with {code}"
     await server.start()
     await work
@@ -319,9 +322,14 @@ async def forgotten(app: Hello) -> bool:
 
 
 async def no_strangers(app: Hello) -> None:
-    """Neither an orphan nor a duplicate: what is there is what rota shows."""
-    shown = {replica["id"] for replica in await app.server.replicas(app.name)}
-    assert await app.server.site.kept(app.server, app.name) == shown
+    """Neither an orphan nor a duplicate: what is there is what rota shows, once the engine has taken away what it was
+    told to."""
+
+    async def none_left() -> bool:
+        shown = {replica["id"] for replica in await app.server.replicas(app.name)}
+        return await app.server.site.kept(app.server, app.name) == shown
+
+    await app.server.until(none_left)
 
 
 async def hold_open(app: Hello) -> None:

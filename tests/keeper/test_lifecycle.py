@@ -172,6 +172,7 @@ def test_the_whole_tree_ends_by_its_cgroup(keeper: Keeper) -> None:
         child["argv"] += [_GRANDCHILD, str(file)]
         pid = client.do("start", child=child)["child"]["pid"]
         grandchild = _pid_in(file)
+        until(lambda: len((directory / "cgroup.procs").read_text().split()) == 2)  # the one between them has ended
         assert client.do("signal", name="one", signal="CONT", tree=True)["signalled"] == 2
         assert str(grandchild) in (directory / "cgroup.procs").read_text().split()
         os.kill(pid, signal.SIGKILL)
