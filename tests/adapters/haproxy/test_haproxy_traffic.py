@@ -181,7 +181,12 @@ async def test_a_new_replica_gets_the_share_that_it_has_grown_to(rig: Rig) -> No
 async def test_how_long_answers_take_is_seen(rig: Rig) -> None:
     await rig.ready(1, pool())
     await rig.client().ask("/slow/0.2")
-    assert (await rig.see()).servers[A].latency == pytest.approx(0.2, abs=0.1)
+
+    async def latency() -> float:
+        return (await rig.see()).servers[A].latency
+
+    await until(latency, 5)  # counted a moment after the user has the answer
+    assert await latency() >= 0.19
 
 
 async def test_changing_weights_under_load_loses_nothing(rig: Rig) -> None:
