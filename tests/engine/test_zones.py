@@ -121,7 +121,7 @@ async def test_the_update_server_goes_down_in_the_middle(
         assert isinstance(world.runtime, Watched)
         stopped = world.runtime.stopped
         async with polled(zone) as answers:
-            # The delay is for the server's end, which takes its time on a busy machine: before the next one is withdrawn.
+            # The delay is for the server's end, which takes its time on a busy machine.
             await world.order(o.Restart(policy=RolloutOptions(remove_from_dns=True, delay=3.0)))
             await world.until(lambda: len(stopped) > 0)
             await zone.stop()

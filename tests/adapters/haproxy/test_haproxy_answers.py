@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.socket import NotAnswering, call
+from rota.adapters.balancer.haproxy.stats import ANY_STATUS, Reading, ServerReading, with_codes
 from rota.adapters.balancer.haproxy.worker import Haproxy
+from rota.core.observation import ServerState
 from rota.testing.haproxy import Rig, pool
 
 EVERYTHING = "show stat -1 6 -1;show servers state;show info"
@@ -55,3 +58,16 @@ async def test_half_a_list_of_servers_is_no_answer(tmp_path: Path, half: str) ->
         else:
             with pytest.raises(NotAnswering, match="cut short"):
                 await Haproxy(settings).entries()
+
+
+def test_a_status_that_is_forgotten_while_the_next_check_runs_is_remembered() -> None:
+    reading = Reading(pid=1, servers={"web-1": server("HTTP 503"), "web-2": server("")}, backends={})
+    running = replace(reading, servers={"web-1": server(ANY_STATUS), "web-2": server(ANY_STATUS)})
+    told = with_codes(running, reading).servers
+    assert (told["web-1"].check, told["web-2"].check) == ("HTTP 503", ANY_STATUS)
+    assert with_codes(running, None) == running
+    assert with_codes(reading, running) == reading
+
+
+def server(check: str) -> ServerReading:
+    return ServerReading("web.1", "web", ServerState.READY, False, 0, 0, 0, 0, 0, check=check)

@@ -18,7 +18,7 @@ from rota.adapters.balancer.haproxy.reloads import Ended, Reloads
 from rota.adapters.balancer.haproxy.settings import Settings, can_bind
 from rota.adapters.balancer.haproxy.socket import NotAnswering
 from rota.adapters.balancer.haproxy.state import App, Server, State
-from rota.adapters.balancer.haproxy.stats import Entry, Reading
+from rota.adapters.balancer.haproxy.stats import Entry, Reading, with_codes
 from rota.adapters.balancer.haproxy.view import View, app_of, gaps_of
 from rota.adapters.balancer.haproxy.watch import Watch
 from rota.adapters.balancer.haproxy.words import word
@@ -215,6 +215,7 @@ class HaproxyBalancer:
         process = process_id(reading.pid)
         if process is None:  # killed since it answered
             return {name: _unanswered(app, gaps) for name, app in self._state.apps.items()}
+        reading = with_codes(reading, self._ended.rows.get(process))
         self._ended.note(process, reading)
         return View((process, reading), frozenset(reading.backends), old, self._ended.rows, gaps).of_apps(self._state)
 

@@ -25,6 +25,7 @@ _CHECKS = {
     "L7RSP": "the answer is not what is expected",
     "SOCKERR": "the connection broke",
 }
+ANY_STATUS = "an HTTP status that is not 2xx or 3xx"
 _NO_FAILURES = frozenset({"", "UNK", "INI", "L4OK", "L6OK", "L7OK", "L7OKC"})
 _OF_BACKEND = slice(2, 7)
 _ENTRY_COLUMNS = ("be_name", "srv_name", "srv_admin_state", "srv_op_state", "srv_addr", "srv_port", "srv_uweight")
@@ -145,8 +146,20 @@ def _in_words(check: str, code: str) -> str:
     the next check runs."""
     status = check.removeprefix("* ")
     if status.startswith("L7STS"):
-        return f"HTTP {code}"
+        return f"HTTP {code}" if code not in ("", "0") else ANY_STATUS
     return _CHECKS.get(status, "" if status in _NO_FAILURES else status)
+
+
+def with_codes(reading: Reading, before: Reading | None) -> Reading:
+    """While a server's next check runs HAProxy does not say which status the last one got; ``before``, an earlier
+    reading of the same process, may."""
+    known = before.servers if before is not None else {}
+    told = {
+        name: replace(server, check=known[name].check)
+        for name, server in reading.servers.items()
+        if server.check == ANY_STATUS and name in known and known[name].check
+    }
+    return replace(reading, servers={**reading.servers, **told}) if told else reading
 
 
 def read_entries(text: str) -> dict[str, Entry]:
