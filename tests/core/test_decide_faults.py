@@ -161,15 +161,15 @@ def test_what_cannot_be_cut_does_not_hold_the_hand_off_for_ever() -> None:
 
 
 def test_many_long_connections_end_share_by_share_after_the_deadline() -> None:
-    app = deployed(replicas=1, drain={"timeout": 30})
+    app = deployed(replicas=1, drain={"timeout": 3})
     app.opens = lambda replica: (3600.0,) * 200
     app.order(o.Restart())
-    app.run(90.0)
+    app.run(60.0)
     (drained,) = (done.at for done in app.steps if type(done.step).__name__ == "DisableServer")
     cuts = [(done.at - drained, done.step.open) for done in app.steps if isinstance(done.step, CutConnections)]
     assert app.rollout.cut == 200
     assert [count for _, count in cuts] == [10] * 20
-    assert [at for at, _ in cuts] == pytest.approx([30.0 + 0.5 * number for number in range(20)], abs=0.2)
+    assert [at for at, _ in cuts] == pytest.approx([3.0 + 0.5 * number for number in range(20)], abs=0.2)
     settled(app)
 
 

@@ -149,9 +149,9 @@ def test_sessions_of_a_slot_that_is_no_more_are_let_finish_too() -> None:
 
 
 def test_a_wait_for_sessions_is_no_lack_of_progress() -> None:
-    app = sticky(timeout=30, rollout={"progress_deadline": 10})
+    app = sticky(timeout=6, rollout={"progress_deadline": 2})
     app.visits = lambda replica: 1000.0
-    app.opens = lambda replica: (28.0,)
+    app.opens = lambda replica: (5.6,)
     app.order(o.Restart())
-    app.run(400.0)
+    app.run(80.0)
     assert app.rollout.phase is Phase.SUCCEEDED
