@@ -43,6 +43,7 @@ class TimeLeft:
         self._store = store
         self._clock = clock
         self._last: dict[str, _Reckoned] = {}
+        self._reckoning: set[str] = set()
 
     async def of(self, app: Reconciler) -> float | None:
         """Seconds to the end of the app's rollout; None when none is under way, or it waits for a person."""
@@ -51,9 +52,17 @@ class TimeLeft:
             self._last.pop(app.state.name, None)
             return None
         last, now = self._last.get(app.state.name), self._clock.now()
-        if last is None or (last.rollout, last.phase) != (rollout.id, rollout.phase) or now >= last.again_at:
-            last = self._last[app.state.name] = await self._reckon(app.state, observed, rollout, last)
-        return None if last.seconds is None else max(0.0, last.at + last.seconds - now)
+        name = app.state.name
+        due = last is None or (last.rollout, last.phase) != (rollout.id, rollout.phase) or now >= last.again_at
+        if due and name not in self._reckoning:  # else each that watches would start a thread of its own
+            self._reckoning.add(name)
+            try:
+                last = self._last[name] = await self._reckon(app.state, observed, rollout, last)
+            finally:
+                self._reckoning.discard(name)
+        if last is None or last.rollout != rollout.id or last.seconds is None:
+            return None
+        return max(0.0, last.at + last.seconds - now)
 
     async def _reckon(
         self, state: AppState, observed: Observation, rollout: Rollout, last: _Reckoned | None
