@@ -66,9 +66,13 @@ async def of_user(rig: Rig, user: int) -> tuple[int, str]:
 
 
 async def test_the_one_with_the_least_open_is_chosen(rig: Rig) -> None:
-    await rig.ready(2, pool(balance="leastconn"))
-    slow = asyncio.create_task(rig.client().ask("/slow/1"))
-    await until(lambda: _any_busy(rig), 1)
+    servers = await rig.ready(2, pool(balance="leastconn"))
+    slow = asyncio.create_task(rig.client().ask("/slow/3"))
+
+    async def asked() -> bool:
+        return any(server.asked["slow"] for server in servers)
+
+    await until(asked, 5)
     others = {(await rig.client().ask())[1] for _ in range(10)}
     assert others == {"hello-1", "hello-2"} - {(await slow)[1]}
 
@@ -92,10 +96,6 @@ async def test_an_answer_that_comes_byte_by_byte_is_late_as_a_whole(rig: Rig) ->
     server.trickles = True
     await until(lambda: rig.down(A), 5)
     assert "no answer" in (await rig.see()).servers[A].check
-
-
-async def _any_busy(rig: Rig) -> bool:
-    return any(server.open for server in (await rig.see()).servers.values())
 
 
 async def test_a_rolling_replacement_loses_nothing(rig: Rig) -> None:
