@@ -342,7 +342,7 @@ class Engine:
     async def _ask_of_state(self, id: str, ask: Callable[[AppState, Rollout], Rollout]) -> View:
         rollout = await self._kept_rollout(id)
         if rollout.phase.ended:
-            raise Conflict(f"{id} has ended: {rollout.phase.value}")
+            raise Conflict(f"{id} has ended: {rollout.phase.value.replace('_', ' ')}")
         app = self._supervisor.app(rollout.app)
 
         def change(state: AppState) -> AppState:
