@@ -54,6 +54,13 @@ def test_a_person_is_told_what_happens_when(rota: RotaCommand) -> None:
     ]
 
 
+def test_a_person_is_told_that_there_is_no_end(rota: RotaCommand, engine: ScriptedEngine) -> None:
+    engine.endless = True
+    told = rota("plan", "restart", "hello").out.splitlines()
+    assert told[0] == "hello restart, release 1 to 2: rolling, no end in sight"
+    assert "    2.50 s  no end in sight" in told
+
+
 def test_a_person_is_told_how_long_caches_are_waited_for(rota: RotaCommand) -> None:
     assert "each replica leaves DNS 30 s before" in rota("plan", "restart", "hello", "--remove-from-dns").out
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rota.core.durations import NEWEST, Durations, Length, measured
+from rota.core.durations import NEWEST, Durations, Length, Measured, measured
 from rota.core.events import Event, EventKind
+from rota.core.observation import Reloads
 from rota.core.state import Release
 from rota.testing.simulation_history import spec_of
 
@@ -32,15 +33,19 @@ def life(number: int, at: float, *, boot: float = 2.0, drain: float = 0.0, stop:
     )
 
 
+def known_of(events: list[Event], releases: dict[int, Release]) -> Durations:
+    return measured(events, releases).durations(Reloads(), Durations())
+
+
 def test_nothing_known_is_all_guesses() -> None:
-    known = measured([], {})
+    known = known_of([], {})
     assert known == Durations()
     assert known.boot_of(7).of == 0
 
 
 def test_boot_drain_and_stop_are_medians() -> None:
     lives = [life(n, 100.0 * n, boot=boot, drain=3.0) for n, boot in enumerate([1.0, 2.0, 9.0])]
-    known = measured([event for one in lives for event in one], releases())
+    known = known_of([event for one in lives for event in one], releases())
     assert (known.boot_of(1).seconds, known.boot_of(1).of) == (pytest.approx(2.0), 3)
     assert (known.drain.seconds, known.drain.of) == (pytest.approx(3.0), 3)
     assert (known.stop.seconds, known.stop.of) == (pytest.approx(1.0), 3)
@@ -49,13 +54,13 @@ def test_boot_drain_and_stop_are_medians() -> None:
 
 def test_only_the_newest_count() -> None:
     lives = [life(n, 100.0 * n, boot=1.0 if n < NEWEST else 5.0) for n in range(2 * NEWEST)]
-    assert measured([event for one in lives for event in one], releases()).boot_of(1).seconds == pytest.approx(5.0)
+    assert known_of([event for one in lives for event in one], releases()).boot_of(1).seconds == pytest.approx(5.0)
 
 
 def test_boots_are_told_apart_by_how_many_there_were_at_once() -> None:
     beside = [(100.0, "StartReplica", "web-1"), (100.0, "StartReplica", "web-2"), (101.0, "StartReplica", "web-3")]
     ready = [(103.1, "EnableServer", "web-1"), (104.1, "EnableServer", "web-2"), (104.1, "EnableServer", "web-3")]
-    known = measured([*events(*beside, *ready), *life(4, 200.0, boot=1.5)], releases())
+    known = known_of([*events(*beside, *ready), *life(4, 200.0, boot=1.5)], releases())
     assert {number: length.of for number, length in known.boot.items()} == {2: 2, 3: 1, 1: 1}
     assert known.boot_of(1).seconds == pytest.approx(1.5)
     assert known.boot_of(2).seconds == pytest.approx(3.5)
@@ -68,35 +73,52 @@ def test_of_two_as_near_the_longer_boot_is_taken() -> None:
 
 
 def test_the_time_that_the_file_asks_for_is_no_boot() -> None:
-    known = measured(life(1, 100.0, boot=31.9), releases(min_ready_seconds=30))
+    known = known_of(life(1, 100.0, boot=31.9), releases(min_ready_seconds=30))
     assert known.boot_of(1).seconds == pytest.approx(2.0)
 
 
 def test_each_arrival_is_held_against_the_file_of_its_time() -> None:
     later = {**releases(min_ready_seconds=30), 2: Release(2, spec_of(), None, 0.0, "web.3")}
-    assert measured(life(1, 100.0, boot=31.9), later).boot_of(1).seconds == pytest.approx(2.0)
+    assert known_of(life(1, 100.0, boot=31.9), later).boot_of(1).seconds == pytest.approx(2.0)
     unknown = {2: Release(2, spec_of(), None, 0.0, "web.3")}
-    assert measured(life(1, 100.0, boot=31.9), unknown).boot_of(1).seconds == pytest.approx(32.0)
+    assert known_of(life(1, 100.0, boot=31.9), unknown).boot_of(1).seconds == pytest.approx(32.0)
 
 
 def test_a_start_that_failed_tells_nothing() -> None:
     failed = events((1.0, "StartReplica", "web-1"), (60.0, "FailReplica", "web-1"))
     again = events((100.0, "RestartReplica", "web-1"), (102.1, "EnableServer", "web-1"))
-    known = measured([*failed, *again], releases())
+    known = known_of([*failed, *again], releases())
     assert (known.boot_of(1).seconds, known.boot_of(1).of) == (pytest.approx(2.0), 1)
 
 
 def test_a_refused_step_tells_nothing() -> None:
     refused = Event(101.0, "web", EventKind.STEP_FAILED, "web.2", "StopReplica", "web-1")
-    assert measured([refused, *events((109.0, "RemoveServer", "web-1"))], releases()).stop.of == 0
+    assert known_of([refused, *events((109.0, "RemoveServer", "web-1"))], releases()).stop.of == 0
 
 
 def test_a_release_is_made_ready_beside_a_reload_only_where_nothing_better_is_known() -> None:
     first = events(
         (1.0, "PrepareRelease", None), (1.0, "PrepareBackend", None), (9.0, "TakeSlot", None), rollout="web.1"
     )
-    both = measured(first, releases())
-    assert (both.prepare.seconds, both.reload.seconds) == (8.0, 8.0)
+    assert known_of(first, releases()).prepare.seconds == 8.0
     second = events((20.0, "PrepareRelease", None), (22.0, "TakeSlot", None))
-    better = measured([*first, *second], releases())
-    assert (better.prepare.seconds, better.reload.seconds) == (2.0, 8.0)
+    assert known_of([*first, *second], releases()).prepare.seconds == 2.0
+
+
+def test_a_reload_takes_what_the_balancer_says() -> None:
+    assert Measured().durations(Reloads(), Durations()).reload == Durations().reload
+    seen = Reloads(not_before=1e9, apart=10.0, seconds=0.08, of=3)
+    assert Measured().durations(seen, Durations()).reload == Length(seconds=0.08, of=3)
+
+
+def test_what_an_app_has_not_shown_is_guessed_by_the_server_s_other_apps() -> None:
+    """Not how long its users' requests take; and a guess condemns nobody (core.world)."""
+    others = measured(life(1, 100.0, boot=4.0, drain=9.0, stop=3.0), releases())
+    others += measured(life(1, 100.0, boot=6.0, drain=9.0, stop=5.0), releases())
+    guess = others.as_guess()
+    assert (guess.boot_of(1), guess.stop, guess.drain) == (Length(seconds=5.0), Length(seconds=4.0), Durations().drain)
+    own = measured(events((1.0, "StartReplica", "web-1"), (3.1, "EnableServer", "web-1")), releases())
+    known = own.durations(Reloads(), guess)
+    assert (known.boot_of(1).seconds, known.boot_of(1).of) == (pytest.approx(2.0), 1)
+    assert known.stop == Length(seconds=4.0)
+    assert Measured().as_guess() == Durations()

@@ -15,12 +15,14 @@ from tests.core.test_histories import options as policies
 from rota.core import order as o
 from rota.core import steering
 from rota.core import steps as s
+from rota.core.backend import backend_of
 from rota.core.begin import begin
 from rota.core.durations import Durations, Length
 from rota.core.errors import RotaError
 from rota.core.forecast import Forecast, forecast, seconds_left
-from rota.core.observation import Observation, ObservedBalancer
+from rota.core.observation import Observation, ObservedBalancer, Reloads
 from rota.core.rollout import Phase
+from rota.core.world import World
 from rota.testing.runtime import Faults
 from rota.testing.simulation import Simulation
 from rota.testing.simulation_history import MOODS, mood_of, spec_of
@@ -244,16 +246,98 @@ def test_a_release_with_another_health_check_moves_to_a_pool_of_its_own() -> Non
     assert (seen.least, seen.most) == (2, 3)
 
 
+def changes_pool(**fields: Any) -> o.Deploy:
+    return o.Deploy(spec=spec_of(replicas=2, health_check={"fall": 2}, **fields))
+
+
+@pytest.mark.parametrize("wait", [0.0, 7.0])
+def test_a_new_pool_waits_for_the_next_reload_as_the_balancer_says(wait: float) -> None:
+    app = deployed(2)
+    behaves(app, boot=1.0, stop=0.1)
+    app.takes = lambda step: wait + 0.2 if isinstance(step, s.PrepareBackend) else 0.0
+    app.balancer.pace = Reloads(not_before=app.now + wait, apart=10.0)
+    known = lengths(boot=1.0, stop=0.1).model_copy(update={"reload": Length(seconds=0.2, of=1)})
+    seen = foreseen(app, changes_pool(), known)
+    began = app.now
+    carried_out(app, changes_pool())
+    assert seen.seconds == pytest.approx(app.now - began, abs=0.02)
+    assert after(seen, "StartReplica", "web-3") == pytest.approx(wait + 0.2, abs=0.02)
+
+
+def test_a_reload_is_not_soon_after_another() -> None:
+    """The way back from a release whose pool came by one needs none: its own pool is still there. One that is not does."""
+    app = deployed(2)
+    app.balancer.pace = Reloads(not_before=app.now + 3.0, apart=10.0)
+    world = World(app.state, app.observe(), lengths(0.0, 0.0), app.now)  # type: ignore[arg-type]
+    first, second = (s.PrepareBackend("", backend_of(changes_pool().spec, colour), ()) for colour in (1, 2))
+    world.begin([first], app.now)
+    assert world.next_change(app.now) == app.now + 3.0
+    assert first.backend.name in world.observe(app.now + 3.0).balancer.backends
+    world.begin([second], app.now + 3.0)
+    assert world.next_change(app.now + 3.0) == app.now + 13.0
+
+
+def test_other_hosts_wait_for_no_reload() -> None:
+    app = deployed(2)
+    app.balancer.pace = Reloads(not_before=app.now + 60.0, apart=10.0)
+    order = o.Deploy(spec=spec_of(replicas=2, domains=[{"domain": "example.org"}]))
+    seen = foreseen(app, order, lengths(boot=1.0, stop=0.1))
+    assert s.PrepareBackend in [type(planned.step) for planned in seen.steps]
+    assert seen.seconds < 10.0
+
+
 def test_a_suspended_app_s_rollout_waits_without_end() -> None:
     simulation = deployed(2)
     simulation.suspend()
     assert foreseen(simulation, o.Restart()).phase is Phase.PENDING
 
 
-def test_going_round_without_an_end_is_a_bug_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rota.core.forecast.MOST_TURNS", 3)
-    with pytest.raises(AssertionError, match=r"web\.2 goes round"):
-        foreseen(deployed(2), o.Restart())
+def test_what_goes_round_without_an_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = deployed(2)
+    whole = foreseen(app, o.Restart())
+    assert not whole.cut
+    monkeypatch.setattr("rota.core.forecast.TURNS", 20)
+    monkeypatch.setattr("rota.core.forecast.TURNS_OF_SLOT", 1)
+    part = foreseen(app, o.Restart())
+    assert part.cut
+    assert not part.phase.ended
+    assert part.steps == whole.steps[: len(part.steps)]
+    assert 0 < part.seconds < whole.seconds
+
+
+def test_of_what_has_no_end_nobody_says_how_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = deployed(2)
+    app.order(o.Restart(policy=options(delay=5)))
+    assert left(app, Durations()) is not None
+    monkeypatch.setattr("rota.core.forecast.TURNS", 3)
+    monkeypatch.setattr("rota.core.forecast.TURNS_OF_SLOT", 1)
+    assert left(app, Durations()) is None
+
+
+SLOW = {"warm_up": {"requests": 5, "slow_start": 9}, "drain": {"timeout": 1}}
+
+
+@pytest.mark.parametrize(
+    ("file", "order", "known"),
+    [
+        (SLOW, o.Restart(policy=options(delay=5)), lengths(boot=1.0, stop=0.1, drain=3600.0)),
+        ({"boot_timeout": 1.0}, o.Restart(policy=options(failure_action="continue")), lengths(boot=5.0, stop=0.1)),
+        ({"boot_timeout": 1.0}, o.Start(), lengths(boot=5.0, stop=0.1)),
+    ],
+)
+@pytest.mark.parametrize("replicas", [2, 40])
+def test_what_a_slot_needs_is_never_cut(
+    file: dict[str, Any], order: o.Order, known: Durations, replicas: int
+) -> None:
+    """A slow start, a drain that is cut, and a replica that is tried as often as a restart tries it."""
+    app = deployed(replicas, **{**file, "boot_timeout": 4.0})
+    if "boot_timeout" in file:
+        app.order(o.Deploy(spec=spec_of(replicas=replicas, **file)))
+        app.run(600.0)
+    if isinstance(order, o.Start):
+        app.order(o.Stop())
+        app.run(60.0)
+    assert not foreseen(app, order, known).cut
 
 
 def test_a_sticky_apps_users_are_taken_to_come_no_more() -> None:

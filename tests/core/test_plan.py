@@ -196,3 +196,10 @@ def test_what_came_otherwise_is_listed() -> None:
         "not done: StopReplica web-1",
     )
     assert deviations(promised, [("StopReplica", "web-1"), ("StartReplica", "web-4"), ("EnableServer", "web-4")]) == ()
+
+
+def test_a_plan_says_where_it_was_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rota.core.forecast.TURNS", 20)
+    monkeypatch.setattr("rota.core.forecast.TURNS_OF_SLOT", 1)
+    made = planned(deployed(2), o.Restart())
+    assert made.meaning == "no end in sight after 1.1 s: it would be tried again and again"

@@ -27,7 +27,7 @@ async def test_who_watches_while_it_is_reckoned_starts_no_second_reckoning(monke
         await world.order(o.Deploy(spec=quick("deaf", boot_timeout=60)))
         app = supervisor.apps["web"]
         await world.until(lambda: app.observation is not None)
-        left = TimeLeft(world.store, world.clock)
+        left = TimeLeft(world.store, supervisor, world.clock)
         first = asyncio.create_task(left.of(app))
         await world.until(lambda: reckoned)
         assert await left.of(app) is None

@@ -1,23 +1,25 @@
 """How long one app's replicas take to boot, drain and stop, and rota's own calls: medians of what its events show.
 
-Made by engine.planner from the store's events; believed by core.world."""
+Made by engine.measuring from the store's events; believed by core.world."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field
 
 from rota.core.events import Event, EventKind
 from rota.core.model import Model
+from rota.core.observation import Reloads
 from rota.core.spec import AppSpec
 from rota.core.state import Release
 
 NOISE = 0.01  # seconds: the end of a drain is looked for no more often (handoff.POLL)
 NEWEST = 15  # of each duration, the newest ones: an app changes
+_Key = TypeVar("_Key", int, str)
 _GONE = frozenset({"RemoveServer", "RestartReplica", "RemoveReplica"})
 
 
@@ -57,8 +59,38 @@ class _Step:
     rollout: str | None
 
 
-def measured(events: Iterable[Event], releases: Mapping[int, Release]) -> Durations:
-    """``events`` of one app, oldest first. What they do not show stays a guess."""
+@dataclass(frozen=True)
+class Measured:
+    """What events show, each duration's newest last."""
+
+    boots: Mapping[int, Sequence[float]] = field(default_factory=dict)
+    others: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    def __add__(self, later: Measured) -> Measured:
+        return Measured(_joined(self.boots, later.boots), _joined(self.others, later.others))
+
+    def durations(self, reloads: Reloads, guess: Durations) -> Durations:
+        """What nobody has measured stays the guess."""
+        lengths: dict[str, object] = {name: _length(values) for name, values in self.others.items() if values}
+        if self.boots:
+            lengths["boot"] = {together: _length(values) for together, values in self.boots.items()}
+        if reloads.of:
+            lengths["reload"] = Length(seconds=reloads.seconds, of=reloads.of)
+        return guess.model_copy(update=lengths)
+
+    def as_guess(self) -> Durations:
+        """For another app, of which something was never measured. How long its users' requests take these say nothing
+        of."""
+        lengths: dict[str, object] = {
+            name: _guess(values) for name, values in self.others.items() if values and name != "drain"
+        }
+        if self.boots:
+            lengths["boot"] = {together: _guess(values) for together, values in self.boots.items()}
+        return Durations.model_validate(lengths)
+
+
+def measured(events: Iterable[Event], releases: Mapping[int, Release]) -> Measured:
+    """``events`` of one app, oldest first."""
     steps = [
         _Step(event.at, event.step, event.replica, event.rollout)
         for event in events
@@ -66,19 +98,24 @@ def measured(events: Iterable[Event], releases: Mapping[int, Release]) -> Durati
     ]
     calls = _of_replicas(steps, {"RemoveServer"}, {"RemoveReplica"})
     call = _length(calls).seconds if calls else Durations().call.seconds
-    found = {
+    others = {
         "drain": [length - call for length in _of_replicas(steps, {"DisableServer"}, {"StopReplica"})],
         "stop": _of_replicas(steps, {"StopReplica"}, _GONE),
         "prepare": _prepared(steps),
-        "reload": _of_rollouts(steps, "PrepareBackend", {"TakeSlot"}),
         "enable": _of_rollouts(steps, "EnableServer", {"DrainServer", "DisableServer", "FinishSlot"}),
         "call": calls,
     }
-    lengths: dict[str, object] = {name: _length(values) for name, values in found.items() if values}
-    boots = _boots(steps, releases)
-    if boots:
-        lengths["boot"] = {together: _length(values) for together, values in boots.items()}
-    return Durations.model_validate(lengths)
+    return Measured(_boots(steps, releases), others)
+
+
+def _joined(
+    first: Mapping[_Key, Sequence[float]], later: Mapping[_Key, Sequence[float]]
+) -> dict[_Key, Sequence[float]]:
+    return {name: [*first.get(name, ()), *later.get(name, ())] for name in (*first, *later)}
+
+
+def _guess(values: Sequence[float]) -> Length:
+    return Length(seconds=_length(values).seconds)
 
 
 def _length(values: Sequence[float]) -> Length:

@@ -46,6 +46,7 @@ class World:
         self._replicas: dict[ReplicaId, ObservedReplica] = dict(observed.replicas)
         self._artefacts = dict(observed.artefacts)
         self._balancer = observed.balancer
+        self._no_reload_before = observed.balancer.reloads.not_before
         self._dns = dict(observed.dns)
         self._servers = {
             name: replace(server, open=0, old_holders=0) for name, server in observed.balancer.servers.items()
@@ -114,7 +115,7 @@ class World:
             case s.EnableServer():
                 self._call(step, now + self._durations.enable.seconds)
             case s.PrepareBackend():
-                self._call(step, now + self._durations.reload.seconds)
+                self._call(step, self._reloaded(step, now))
             case _ if not isinstance(step, s.StoreStep):
                 self._call(step, now + self._durations.call.seconds)
 
@@ -161,6 +162,14 @@ class World:
         self._later.append((at, lambda: self._artefacts.update({release: done})))
 
     # The calls
+
+    def _reloaded(self, step: s.PrepareBackend, now: float) -> float:
+        """Other hosts are known without a reload."""
+        if step.backend.name in self._balancer.backends:
+            return now + self._durations.call.seconds
+        due = max(now, self._no_reload_before)
+        self._no_reload_before = due + self._balancer.reloads.apart
+        return due + self._durations.reload.seconds
 
     def _call(self, step: s.Step, until: float) -> None:
         self._calls[s.subject(step)] = (until, lambda: self._take_effect(step, until))

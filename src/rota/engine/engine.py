@@ -89,8 +89,8 @@ class Engine:
         self._http = http
         self._on_shutdown = on_shutdown
         self._ordering = asyncio.Lock()
-        self._planner = Planner(store, balancer, clock)
-        self._time_left = TimeLeft(store, clock)
+        self._planner = Planner(store, supervisor, balancer, clock)
+        self._time_left = TimeLeft(store, supervisor, clock)
 
     # What it shows
 
