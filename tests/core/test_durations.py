@@ -64,7 +64,40 @@ def test_boots_are_told_apart_by_how_many_there_were_at_once() -> None:
     assert {number: length.of for number, length in known.boot.items()} == {2: 2, 3: 1, 1: 1}
     assert known.boot_of(1).seconds == pytest.approx(1.5)
     assert known.boot_of(2).seconds == pytest.approx(3.5)
-    assert known.boot_of(9) == known.boot_of(3)
+    assert (known.boot_of(9).seconds, known.boot_of(9).of) == (known.boot_of(3).seconds, 0)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "together", "seconds"),
+    [
+        (0.0, 1, 3.0),  # it waits for something: as long alone as with others
+        (1.0, 1, 2.0),  # of its three seconds it computed for one, and another had the core for one
+        (1.0, 6, 4.0),
+        (9.0, 1, 1.5),  # all that it did was to compute, and it has done more since
+        (9.0, 2, 1.5),  # each has a core of its own
+        (9.0, 4, 3.0),
+    ],
+)
+def test_boots_of_so_many_at_once_as_were_never_seen_share_the_cores(cpu: float, together: int, seconds: float) -> None:
+    known = Durations(boot={4: Length(seconds=3.0, of=4)}, boot_cpu=cpu, cores=2.0).boot_of(together)
+    assert known == Length(seconds=seconds, of=4 if together == 4 else 0)
+
+
+def first_deploy(*, told: bool) -> list[Event]:
+    """Its replicas are up after two seconds, and wait for a reload of HAProxy that takes nine."""
+    begun = events((1.0, "PrepareRelease", None), (1.0, "PrepareBackend", None), rollout="web.1")
+    start = events((1.5, "StartReplica", "web-1"), (10.0, "TakeSlot", None), rollout="web.1")
+    healthy_for = 10.25 - 3.5 if told else None
+    enabled = Event(10.25, "web", EventKind.STEP, "web.1", "EnableServer", "web-1", healthy_for=healthy_for)
+    return [*begun, *start, enabled]
+
+
+def test_a_boot_in_a_first_deploy_is_told_from_the_wait_for_a_reload() -> None:
+    known = known_of(first_deploy(told=True), releases())
+    assert (known.boot_of(1).seconds, known.prepare.seconds) == (2.0, 0.5)
+    assert known_of(first_deploy(told=False), releases()).boot_of(1).seconds == pytest.approx(8.65)
+    warmed = known_of(first_deploy(told=True), releases(warm_up={"requests": 9}))
+    assert warmed.boot_of(1).seconds == pytest.approx(8.65)
 
 
 def test_of_two_as_near_the_longer_boot_is_taken() -> None:
@@ -116,9 +149,10 @@ def test_what_an_app_has_not_shown_is_guessed_by_the_server_s_other_apps() -> No
     others = measured(life(1, 100.0, boot=4.0, drain=9.0, stop=3.0), releases())
     others += measured(life(1, 100.0, boot=6.0, drain=9.0, stop=5.0), releases())
     guess = others.as_guess()
-    assert (guess.boot_of(1), guess.stop, guess.drain) == (Length(seconds=5.0), Length(seconds=4.0), Durations().drain)
+    assert (guess.boot_of(1).seconds, guess.boot_of(1).of) == (pytest.approx(5.0), 0)
+    assert (guess.stop.seconds, guess.drain) == (pytest.approx(4.0), Durations().drain)
     own = measured(events((1.0, "StartReplica", "web-1"), (3.1, "EnableServer", "web-1")), releases())
     known = own.durations(Reloads(), guess)
     assert (known.boot_of(1).seconds, known.boot_of(1).of) == (pytest.approx(2.0), 1)
-    assert known.stop == Length(seconds=4.0)
+    assert known.stop == guess.stop
     assert Measured().as_guess() == Durations()

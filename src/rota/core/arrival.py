@@ -93,7 +93,14 @@ def _enable(here: Situation, member: Member, reason: str) -> None:
         return
     backend = backend_of(here.spec(member.record.release), member.record.colour).name
     if backend in here.observed.balancer.backends:
-        here.draft.add(EnableServer(member.id, reason, backend, member.seen.address, first_weight(here, member)))
+        weight, since = first_weight(here, member), _healthy_since(here, member)
+        healthy_for = here.now - since if since is not None else None
+        here.draft.add(EnableServer(member.id, reason, backend, member.seen.address, weight, healthy_for))
+
+
+def _healthy_since(here: Situation, member: Member) -> float | None:
+    history = here.observed.probes.get(member.id)
+    return history.healthy_since if history is not None else None
 
 
 def note_exit(here: Situation, member: Member) -> None:

@@ -19,7 +19,8 @@ from rota.core.state import Release
 
 NOISE = 0.01  # seconds: the end of a drain is looked for no more often (handoff.POLL)
 NEWEST = 15  # of each duration, the newest ones: an app changes
-_Key = TypeVar("_Key", int, str)
+_Key = TypeVar("_Key", bound=int | str)
+_STARTS = frozenset({"StartReplica", "RestartReplica"})
 _GONE = frozenset({"RemoveServer", "RestartReplica", "RemoveReplica"})
 
 
@@ -32,9 +33,10 @@ class Length(Model):
 
 class Durations(Model):
     """``boot``: from a replica's start to its first health check that passes, by how many were starting when it did:
-    a machine of few cores takes longer over several. ``drain``: from the moment at which nobody is sent to a replica
-    any more until nothing is open. ``stop``: from the stop signal to its end. ``prepare``: a release unpacked and
-    built. ``reload``: a new backend or other hosts in HAProxy. ``enable``: a server into HAProxy's file and rotation.
+    a machine of few ``cores`` takes longer over several, each of which computes for ``boot_cpu`` seconds at most.
+    ``drain``: from the moment at which nobody is sent to a replica any more until nothing is open. ``stop``: from the
+    stop signal to its end. ``prepare``: a release unpacked and built. ``reload``: a new backend in HAProxy, once one
+    may be begun (core.observation.Reloads). ``enable``: a server into HAProxy's file and rotation.
     ``call``: every other call on HAProxy or the runtime. The guesses for the last two are what the steps of an idle
     machine are apart (bench/rollout_overhead.py)."""
 
@@ -45,10 +47,22 @@ class Durations(Model):
     reload: Length = Length(seconds=0.3)
     enable: Length = Length(seconds=0.006)
     call: Length = Length(seconds=0.005)
+    boot_cpu: float = Field(default=0.0, ge=0)
+    cores: float = Field(default=1.0, gt=0)
 
     def boot_of(self, together: int) -> Length:
-        """Of a replica that is one of so many that start; the nearest there is, the longer of two."""
-        return self.boot[min(self.boot, key=lambda number: (abs(number - together), -self.boot[number].seconds))]
+        """Of a replica that is one of so many that start. Where that was never seen it is reckoned from the nearest
+        number that was, the one with the longer boot of two: those that are more than the cores share them."""
+        known = min(self.boot, key=lambda number: (abs(number - together), -self.boot[number].seconds))
+        length, share = self.boot[known], self._share(known)
+        if known == together:
+            return length
+        cpu = min(self.boot_cpu, length.seconds / share)
+        return Length(seconds=length.seconds + cpu * (self._share(together) - share))
+
+    def _share(self, together: int) -> float:
+        """How much longer each of so many computes for having the cores with the others."""
+        return max(1.0, together / self.cores)
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,7 @@ class _Step:
     name: str
     replica: str | None
     rollout: str | None
+    healthy_for: float | None = None
 
 
 @dataclass(frozen=True)
@@ -69,14 +84,14 @@ class Measured:
     def __add__(self, later: Measured) -> Measured:
         return Measured(_joined(self.boots, later.boots), _joined(self.others, later.others))
 
-    def durations(self, reloads: Reloads, guess: Durations) -> Durations:
+    def durations(self, reloads: Reloads, guess: Durations, boot_cpu: float = 0.0, cores: float = 1.0) -> Durations:
         """What nobody has measured stays the guess."""
         lengths: dict[str, object] = {name: _length(values) for name, values in self.others.items() if values}
         if self.boots:
             lengths["boot"] = {together: _length(values) for together, values in self.boots.items()}
         if reloads.of:
             lengths["reload"] = Length(seconds=reloads.seconds, of=reloads.of)
-        return guess.model_copy(update=lengths)
+        return guess.model_copy(update={**lengths, "boot_cpu": boot_cpu, "cores": cores})
 
     def as_guess(self) -> Durations:
         """For another app, of which something was never measured. How long its users' requests take these say nothing
@@ -92,7 +107,7 @@ class Measured:
 def measured(events: Iterable[Event], releases: Mapping[int, Release]) -> Measured:
     """``events`` of one app, oldest first."""
     steps = [
-        _Step(event.at, event.step, event.replica, event.rollout)
+        _Step(event.at, event.step, event.replica, event.rollout, event.healthy_for)
         for event in events
         if event.step is not None and event.kind is not EventKind.STEP_FAILED
     ]
@@ -124,13 +139,18 @@ def _length(values: Sequence[float]) -> Length:
 
 
 def _boots(steps: Sequence[_Step], releases: Mapping[int, Release]) -> dict[int, list[float]]:
-    """An arrival takes the boot and what the file asks for beyond it."""
-    arrivals = _pairs(steps, {"StartReplica", "RestartReplica"}, {"EnableServer"}, lambda step: step.replica)
+    """An arrival takes the boot and what the file asks for beyond it, and in a first deploy what HAProxy's reload takes
+    beside the boots."""
+    arrivals = _pairs(steps, _STARTS, {"EnableServer"}, lambda step: step.replica)
+    reloaded = {step.rollout for step in steps if step.name == "PrepareBackend"}
     found: dict[int, list[float]] = {}
     for first, last in arrivals:
         spec = _spec_at(releases, first.rollout)
         together = sum(other.at <= first.at < end.at for other, end in arrivals)
-        found.setdefault(together, []).append(last.at - first.at - (settling(spec) if spec else 0.0))
+        beyond = settling(spec) if spec else 0.0
+        if first.rollout in reloaded and last.healthy_for is not None and not (spec and spec.warm_up.requests):
+            beyond = last.healthy_for
+        found.setdefault(together, []).append(last.at - first.at - beyond)
     return found
 
 
@@ -151,11 +171,21 @@ def _generation(rollout: str) -> int:
 
 
 def _prepared(steps: Sequence[_Step]) -> list[float]:
-    """Beside a reload of HAProxy nobody knows which of the two was waited for: taken only where there is nothing
-    better."""
-    reloaded = {step.rollout for step in steps if step.name == "PrepareBackend"}
-    clean = [step for step in steps if step.rollout not in reloaded]
-    return _of_rollouts(clean, "PrepareRelease", {"TakeSlot"}) or _of_rollouts(steps, "PrepareRelease", {"TakeSlot"})
+    """A first deploy starts its replicas as soon as their release is there. Else, beside a reload of HAProxy, nobody
+    knows which of the two was waited for: taken only where there is nothing better."""
+    after = {"TakeSlot", "StartReplica"}
+    unclear = {step.rollout for step in steps if step.name == "PrepareBackend"} - _first_deploys(steps)
+    clean = [step for step in steps if step.rollout not in unclear]
+    return _of_rollouts(clean, "PrepareRelease", after) or _of_rollouts(steps, "PrepareRelease", after)
+
+
+def _first_deploys(steps: Sequence[_Step]) -> set[str | None]:
+    """The rollouts that start replicas before they take slots up, as nobody serves yet."""
+    earliest: dict[str | None, str] = {}
+    for step in steps:
+        if step.name in {"TakeSlot", "StartReplica"}:
+            earliest.setdefault(step.rollout, step.name)
+    return {rollout for rollout, name in earliest.items() if name == "StartReplica"}
 
 
 def _of_replicas(steps: Sequence[_Step], first: Set[str], later: Set[str]) -> list[float]:

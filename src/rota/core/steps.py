@@ -100,9 +100,12 @@ class SetMaintenance(AppStep):
 
 @dataclass(frozen=True)
 class EnableServer(ReplicaStep):
+    """``healthy_for``: seconds since its first health check that passed, where that was seen."""
+
     backend: str
     address: Address
     weight: int = 100
+    healthy_for: float | None = None
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ from rota.core.diagnosis import Finding
 from rota.core.errand import Errand
 from rota.core.errors import Conflict, Missing, NotFound, Problem, SpecError, UsageError
 from rota.core.events import EventKind
-from rota.core.fitness import RuntimeKind, misfits
+from rota.core.fitness import refuse_misfits
 from rota.core.order import Deploy, Order
 from rota.core.rollout import Phase, Rollout
-from rota.core.spec import AppSpec
 from rota.core.state import AppState
 from rota.engine import views
 from rota.engine.dns_view import dns_view
 from rota.engine.errands import Errands
+from rota.engine.measuring import Measuring
 from rota.engine.plan_view import plan_view
 from rota.engine.planner import Planner, promised
 from rota.engine.reconciler import Reconciler
@@ -89,8 +89,8 @@ class Engine:
         self._http = http
         self._on_shutdown = on_shutdown
         self._ordering = asyncio.Lock()
-        self._planner = Planner(store, supervisor, balancer, clock)
-        self._time_left = TimeLeft(store, supervisor, clock)
+        self._planner = Planner(Measuring(store, supervisor, usage, machine), balancer, clock)
+        self._time_left = TimeLeft(Measuring(store, supervisor, usage, machine), clock)
 
     # What it shows
 
@@ -330,7 +330,7 @@ class Engine:
     async def _begun(self, app: str, order: Order) -> Callable[[AppState | None], AppState]:
         """From the app's state to the one that the order leaves. Raises SpecError."""
         if isinstance(order, Deploy):
-            _refuse_misfit(order.spec, self._runtime.kind)
+            refuse_misfits(order.spec, self._runtime.kind)
         hosts, room, removed = owners(self._supervisor.apps, app), await self._room(app), None
         if app not in self._supervisor.apps:
             removed = next(iter(await self._store.rollouts(app, 1)), None)
@@ -392,9 +392,3 @@ class Engine:
                 begun = True
                 await lines.put({"replica": line.replica, "text": line.text})
             await asyncio.sleep(LOOK_AGAIN)
-
-
-def _refuse_misfit(spec: AppSpec, runtime: RuntimeKind) -> None:
-    found = misfits(spec, runtime)
-    if found:
-        raise SpecError([Problem(reason, key=key) for key, reason in found.items()])

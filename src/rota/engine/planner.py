@@ -16,15 +16,13 @@ from rota.core.promise import check
 from rota.core.state import AppState
 from rota.engine.measuring import Measuring
 from rota.engine.reconciler import Reconciler
-from rota.engine.supervisor import Supervisor
 from rota.ports.balancer import Balancer
 from rota.ports.clock import Clock
-from rota.ports.store import Store
 
 
 class Planner:
-    def __init__(self, store: Store, supervisor: Supervisor, balancer: Balancer, clock: Clock) -> None:
-        self._measuring = Measuring(store, supervisor)
+    def __init__(self, measuring: Measuring, balancer: Balancer, clock: Clock) -> None:
+        self._measuring = measuring
         self._balancer = balancer
         self._clock = clock
 

@@ -18,9 +18,7 @@ from rota.core.rollout import Phase, Rollout
 from rota.core.state import AppState
 from rota.engine.measuring import Measuring
 from rota.engine.reconciler import Reconciler
-from rota.engine.supervisor import Supervisor
 from rota.ports.clock import Clock
-from rota.ports.store import Store
 
 _AGAIN_AFTER = 1.0  # seconds
 _REST = 20.0  # times what a reckoning took
@@ -40,8 +38,8 @@ class _Reckoned:
 
 
 class TimeLeft:
-    def __init__(self, store: Store, supervisor: Supervisor, clock: Clock) -> None:
-        self._measuring = Measuring(store, supervisor)
+    def __init__(self, measuring: Measuring, clock: Clock) -> None:
+        self._measuring = measuring
         self._clock = clock
         self._last: dict[str, _Reckoned] = {}
         self._reckoning: set[str] = set()
