@@ -405,7 +405,7 @@ def plan_view(app: str, order: Order) -> View:
         "durations": {name: {"seconds": 0.5, "of": 0} for name in ("drain", "prepare", "reload", "enable", "call")}
         | {
             "boot": {"1": {"seconds": 1.4, "of": 3}, "2": {"seconds": 2.0, "of": 2}},
-            "stop": {"seconds": 0.5, "of": 0},
+            "stop": {"1": {"seconds": 0.5, "of": 0}},
         },
         "steps": [
             {"after": at, "step": step, "replica": replica, "reason": "", "words": f"{step} {replica or ''}".strip()}

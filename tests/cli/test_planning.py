@@ -93,7 +93,7 @@ def test_a_saved_plan_goes_with_the_order_and_brings_its_policy(
     (_, same), (_, other) = engine.orders
     assert same.plan is not None
     assert same.plan.steps == ("BeginRollout", "StartReplica hello-4", "EnableServer hello-4", "StopReplica hello-1")
-    assert (same.plan.basis, same.plan.durations.stop.seconds) == ({"app": "hello", "kind": "restart"}, 0.5)
+    assert (same.plan.basis, same.plan.durations.stop_of(1).seconds) == ({"app": "hello", "kind": "restart"}, 0.5)
     assert (same.policy.delay, other.policy.delay) == (7.0, 1.0)  # type: ignore[union-attr]
 
 

@@ -37,6 +37,15 @@ def known_of(events: list[Event], releases: dict[int, Release]) -> Durations:
     return measured(events, releases).durations(Reloads(), Durations())
 
 
+def first_deploy(*, told: bool) -> list[Event]:
+    """Its replicas are up after two seconds, and wait for a reload of HAProxy that takes nine."""
+    begun = events((1.0, "PrepareRelease", None), (1.0, "PrepareBackend", None), rollout="web.1")
+    start = events((1.5, "StartReplica", "web-1"), (10.0, "TakeSlot", None), rollout="web.1")
+    healthy_for = 10.25 - 3.5 if told else None
+    enabled = Event(10.25, "web", EventKind.STEP, "web.1", "EnableServer", "web-1", healthy_for=healthy_for)
+    return [*begun, *start, enabled]
+
+
 def test_nothing_known_is_all_guesses() -> None:
     known = known_of([], {})
     assert known == Durations()
@@ -48,7 +57,7 @@ def test_boot_drain_and_stop_are_medians() -> None:
     known = known_of([event for one in lives for event in one], releases())
     assert (known.boot_of(1).seconds, known.boot_of(1).of) == (pytest.approx(2.0), 3)
     assert (known.drain.seconds, known.drain.of) == (pytest.approx(3.0), 3)
-    assert (known.stop.seconds, known.stop.of) == (pytest.approx(1.0), 3)
+    assert (known.stop_of(1).seconds, known.stop_of(1).of) == (pytest.approx(1.0), 3)
     assert known.call.seconds == pytest.approx(0.25)
 
 
@@ -61,9 +70,9 @@ def test_boots_are_told_apart_by_how_many_there_were_at_once() -> None:
     beside = [(100.0, "StartReplica", "web-1"), (100.0, "StartReplica", "web-2"), (101.0, "StartReplica", "web-3")]
     ready = [(103.1, "EnableServer", "web-1"), (104.1, "EnableServer", "web-2"), (104.1, "EnableServer", "web-3")]
     known = known_of([*events(*beside, *ready), *life(4, 200.0, boot=1.5)], releases())
-    assert {number: length.of for number, length in known.boot.items()} == {2: 2, 3: 1, 1: 1}
+    assert {number: length.of for number, length in known.boot.items()} == {3: 3, 1: 1}
     assert known.boot_of(1).seconds == pytest.approx(1.5)
-    assert known.boot_of(2).seconds == pytest.approx(3.5)
+    assert known.boot_of(3).seconds == pytest.approx(3.0)
     assert (known.boot_of(9).seconds, known.boot_of(9).of) == (known.boot_of(3).seconds, 0)
 
 
@@ -83,15 +92,6 @@ def test_boots_of_so_many_at_once_as_were_never_seen_share_the_cores(cpu: float,
     assert known == Length(seconds=seconds, of=4 if together == 4 else 0)
 
 
-def first_deploy(*, told: bool) -> list[Event]:
-    """Its replicas are up after two seconds, and wait for a reload of HAProxy that takes nine."""
-    begun = events((1.0, "PrepareRelease", None), (1.0, "PrepareBackend", None), rollout="web.1")
-    start = events((1.5, "StartReplica", "web-1"), (10.0, "TakeSlot", None), rollout="web.1")
-    healthy_for = 10.25 - 3.5 if told else None
-    enabled = Event(10.25, "web", EventKind.STEP, "web.1", "EnableServer", "web-1", healthy_for=healthy_for)
-    return [*begun, *start, enabled]
-
-
 def test_a_boot_in_a_first_deploy_is_told_from_the_wait_for_a_reload() -> None:
     known = known_of(first_deploy(told=True), releases())
     assert (known.boot_of(1).seconds, known.prepare.seconds) == (2.0, 0.5)
@@ -103,6 +103,25 @@ def test_a_boot_in_a_first_deploy_is_told_from_the_wait_for_a_reload() -> None:
 def test_of_two_as_near_the_longer_boot_is_taken() -> None:
     known = Durations(boot={1: Length(seconds=1.0), 3: Length(seconds=5.0)})
     assert known.boot_of(2).seconds == 5.0
+
+
+def test_stops_too() -> None:
+    stopped = [(100.0, "StopReplica", "web-1"), (100.01, "StopReplica", "web-2"), (200.0, "StopReplica", "web-3")]
+    gone = [(103.0, "RemoveServer", "web-1"), (104.0, "RemoveServer", "web-2"), (201.0, "RemoveServer", "web-3")]
+    known = known_of(events(*sorted(stopped + gone)), releases())
+    assert {number: length.of for number, length in known.stop.items()} == {1: 1, 2: 2}
+    assert (known.stop_of(1).seconds, known.stop_of(9).seconds) == (pytest.approx(1.0), pytest.approx(3.495))
+
+
+def test_those_of_one_moment_count_as_begun_at_once() -> None:
+    begun = [(100.0, "StartReplica", "web-1"), (100.1, "StartReplica", "web-2"), (100.2, "StartReplica", "web-3")]
+    ready = [(102.1, "EnableServer", name) for name in ("web-1", "web-2", "web-3")]
+    assert known_of(events(*begun, *ready), releases()).boot.keys() == {3}
+
+
+def test_a_boot_beside_a_reload_counts_only_where_there_is_no_other() -> None:
+    later = life(2, 100.0, boot=3.0)
+    assert known_of([*first_deploy(told=True), *later], releases()).boot_of(1) == known_of(later, releases()).boot_of(1)
 
 
 def test_the_time_that_the_file_asks_for_is_no_boot() -> None:
@@ -126,7 +145,7 @@ def test_a_start_that_failed_tells_nothing() -> None:
 
 def test_a_refused_step_tells_nothing() -> None:
     refused = Event(101.0, "web", EventKind.STEP_FAILED, "web.2", "StopReplica", "web-1")
-    assert known_of([refused, *events((109.0, "RemoveServer", "web-1"))], releases()).stop.of == 0
+    assert known_of([refused, *events((109.0, "RemoveServer", "web-1"))], releases()).stop_of(1).of == 0
 
 
 def test_a_release_is_made_ready_beside_a_reload_only_where_nothing_better_is_known() -> None:
@@ -150,7 +169,7 @@ def test_what_an_app_has_not_shown_is_guessed_by_the_server_s_other_apps() -> No
     others += measured(life(1, 100.0, boot=6.0, drain=9.0, stop=5.0), releases())
     guess = others.as_guess()
     assert (guess.boot_of(1).seconds, guess.boot_of(1).of) == (pytest.approx(5.0), 0)
-    assert (guess.stop.seconds, guess.drain) == (pytest.approx(4.0), Durations().drain)
+    assert (guess.stop_of(1).seconds, guess.drain) == (pytest.approx(4.0), Durations().drain)
     own = measured(events((1.0, "StartReplica", "web-1"), (3.1, "EnableServer", "web-1")), releases())
     known = own.durations(Reloads(), guess)
     assert (known.boot_of(1).seconds, known.boot_of(1).of) == (pytest.approx(2.0), 1)

@@ -59,7 +59,7 @@ def carried_out(simulation: Simulation, order: o.Order) -> Sequences:
 def lengths(boot: float, stop: float, drain: float = 0.0, of: int = 5) -> Durations:
     return Durations(
         boot={1: Length(seconds=boot, of=of)},
-        stop=Length(seconds=stop, of=of),
+        stop={1: Length(seconds=stop, of=of)},
         drain=Length(seconds=drain, of=of),
         prepare=Length(seconds=0.0),
         reload=Length(seconds=0.0),
@@ -158,6 +158,16 @@ def test_the_boot_is_that_of_as_many_at_once() -> None:
     together = foreseen(deployed(3), o.Restart(policy=options(parallelism=3)), known)
     assert alone.seconds == pytest.approx(3.3)
     assert together.seconds == pytest.approx(3.1)
+
+
+def test_the_stop_is_that_of_as_many_at_once() -> None:
+    known = lengths(boot=1.0, stop=0.2).model_copy(
+        update={"stop": {1: Length(seconds=0.2, of=3), 3: Length(seconds=0.4, of=3)}}
+    )
+    together = foreseen(deployed(3), o.Restart(policy=options(mode="simultaneous")), known)
+    assert after(together, "StartReplica", "web-4") == pytest.approx(0.4)
+    alone = foreseen(deployed(3), o.Restart(policy=options(order="stop-first")), known)
+    assert after(alone, "StartReplica", "web-4") == pytest.approx(0.2)
 
 
 def test_delays_are_in_it() -> None:

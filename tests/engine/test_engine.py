@@ -214,7 +214,7 @@ async def test_what_an_app_has_never_done_is_reckoned_from_the_server_s_other_ap
     boot = plan["durations"]["boot"]["2"]
     assert boot["of"] == 0
     assert 0.2 <= boot["seconds"] < 1.0
-    assert plan["durations"]["stop"] == {"seconds": Durations().stop.seconds, "of": 0}
+    assert plan["durations"]["stop"] == {"1": {"seconds": Durations().stop_of(1).seconds, "of": 0}}
 
 
 async def test_a_plan_waits_for_the_balancer_s_next_reload(world: World, engine: Engine) -> None:

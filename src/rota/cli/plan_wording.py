@@ -99,6 +99,6 @@ def _durations(view: dict[str, Any]) -> list[str]:
 
 def _lengths(view: dict[str, Any], name: str) -> list[tuple[str, dict[str, Any]]]:
     found = view["durations"][name]
-    if name != "boot":
+    if "seconds" in found:
         return [(name, found)]
-    return [("boot" if number == "1" else f"boot of {number} at once", one) for number, one in found.items()]
+    return [(name if number == "1" else f"{name} of {number} at once", one) for number, one in found.items()]

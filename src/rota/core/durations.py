@@ -5,7 +5,7 @@ Made by engine.measuring from the store's events; believed by core.world."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Annotated, TypeVar
 
@@ -31,18 +31,21 @@ class Length(Model):
     of: int = Field(default=0, ge=0)
 
 
+ByNumber = Mapping[Annotated[int, Field(ge=1)], Length]
+
+
 class Durations(Model):
     """``boot``: from a replica's start to its first health check that passes, by how many were starting when it did:
     a machine of few ``cores`` takes longer over several, each of which computes for ``boot_cpu`` seconds at most.
     ``drain``: from the moment at which nobody is sent to a replica any more until nothing is open. ``stop``: from the
-    stop signal to its end. ``prepare``: a release unpacked and built. ``reload``: a new backend in HAProxy, once one
-    may be begun (core.observation.Reloads). ``enable``: a server into HAProxy's file and rotation.
-    ``call``: every other call on HAProxy or the runtime. The guesses for the last two are what the steps of an idle
-    machine are apart (bench/rollout_overhead.py)."""
+    stop signal to its end, by how many were stopping. ``prepare``: a release unpacked and built. ``reload``: a new
+    backend in HAProxy, once a reload may begin (core.observation.Reloads). ``enable``: a server into HAProxy's file and
+    rotation. ``call``: every other call on HAProxy or the runtime. The guesses for the last two are what the steps of
+    an idle machine are apart (bench/rollout_overhead.py)."""
 
-    boot: Mapping[Annotated[int, Field(ge=1)], Length] = Field(default={1: Length(seconds=1.0)}, min_length=1)
+    boot: ByNumber = Field(default={1: Length(seconds=1.0)}, min_length=1)
     drain: Length = Length(seconds=0.0)
-    stop: Length = Length(seconds=0.1)
+    stop: ByNumber = Field(default={1: Length(seconds=0.1)}, min_length=1)
     prepare: Length = Length(seconds=0.5)
     reload: Length = Length(seconds=0.3)
     enable: Length = Length(seconds=0.006)
@@ -53,16 +56,24 @@ class Durations(Model):
     def boot_of(self, together: int) -> Length:
         """Of a replica that is one of so many that start. Where that was never seen it is reckoned from the nearest
         number that was, the one with the longer boot of two: those that are more than the cores share them."""
-        known = min(self.boot, key=lambda number: (abs(number - together), -self.boot[number].seconds))
+        known = _nearest(self.boot, together)
         length, share = self.boot[known], self._share(known)
         if known == together:
             return length
         cpu = min(self.boot_cpu, length.seconds / share)
         return Length(seconds=length.seconds + cpu * (self._share(together) - share))
 
+    def stop_of(self, together: int) -> Length:
+        """Of a replica that is one of so many that stop."""
+        return self.stop[_nearest(self.stop, together)]
+
     def _share(self, together: int) -> float:
         """How much longer each of so many computes for having the cores with the others."""
         return max(1.0, together / self.cores)
+
+
+def _nearest(lengths: ByNumber, together: int) -> int:
+    return min(lengths, key=lambda number: (abs(number - together), -lengths[number].seconds))
 
 
 @dataclass(frozen=True)
@@ -76,19 +87,20 @@ class _Step:
 
 @dataclass(frozen=True)
 class Measured:
-    """What events show, each duration's newest last."""
+    """What events show of each duration, the newest last; of boots and stops by how many there were at once."""
 
-    boots: Mapping[int, Sequence[float]] = field(default_factory=dict)
+    boot: Mapping[int, Sequence[float]] = field(default_factory=dict)
+    stop: Mapping[int, Sequence[float]] = field(default_factory=dict)
     others: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def __add__(self, later: Measured) -> Measured:
-        return Measured(_joined(self.boots, later.boots), _joined(self.others, later.others))
+        return Measured(
+            _joined(self.boot, later.boot), _joined(self.stop, later.stop), _joined(self.others, later.others)
+        )
 
     def durations(self, reloads: Reloads, guess: Durations, boot_cpu: float = 0.0, cores: float = 1.0) -> Durations:
         """What nobody has measured stays the guess."""
-        lengths: dict[str, object] = {name: _length(values) for name, values in self.others.items() if values}
-        if self.boots:
-            lengths["boot"] = {together: _length(values) for together, values in self.boots.items()}
+        lengths = self._lengths()
         if reloads.of:
             lengths["reload"] = Length(seconds=reloads.seconds, of=reloads.of)
         return guess.model_copy(update={**lengths, "boot_cpu": boot_cpu, "cores": cores})
@@ -96,12 +108,19 @@ class Measured:
     def as_guess(self) -> Durations:
         """For another app, of which something was never measured. How long its users' requests take these say nothing
         of."""
-        lengths: dict[str, object] = {
-            name: _guess(values) for name, values in self.others.items() if values and name != "drain"
-        }
-        if self.boots:
-            lengths["boot"] = {together: _guess(values) for together, values in self.boots.items()}
-        return Durations.model_validate(lengths)
+        others = {name: values for name, values in self.others.items() if name != "drain"}
+        return Durations.model_validate(replace(self, others=others)._lengths(guessed=True))
+
+    def _lengths(self, *, guessed: bool = False) -> dict[str, object]:
+        def length(values: Sequence[float]) -> Length:
+            newest = values[-NEWEST:]
+            return Length(seconds=max(0.0, median(newest)), of=0 if guessed else len(newest))
+
+        found: dict[str, object] = {name: length(values) for name, values in self.others.items() if values}
+        for name, by_number in {"boot": self.boot, "stop": self.stop}.items():
+            if by_number:
+                found[name] = {together: length(values) for together, values in by_number.items()}
+        return found
 
 
 def measured(events: Iterable[Event], releases: Mapping[int, Release]) -> Measured:
@@ -112,15 +131,14 @@ def measured(events: Iterable[Event], releases: Mapping[int, Release]) -> Measur
         if event.step is not None and event.kind is not EventKind.STEP_FAILED
     ]
     calls = _of_replicas(steps, {"RemoveServer"}, {"RemoveReplica"})
-    call = _length(calls).seconds if calls else Durations().call.seconds
+    call = median(calls[-NEWEST:]) if calls else Durations().call.seconds
     others = {
         "drain": [length - call for length in _of_replicas(steps, {"DisableServer"}, {"StopReplica"})],
-        "stop": _of_replicas(steps, {"StopReplica"}, _GONE),
         "prepare": _prepared(steps),
         "enable": _of_rollouts(steps, "EnableServer", {"DrainServer", "DisableServer", "FinishSlot"}),
         "call": calls,
     }
-    return Measured(_boots(steps, releases), others)
+    return Measured(_boots(steps, releases), _stops(steps), others)
 
 
 def _joined(
@@ -129,28 +147,34 @@ def _joined(
     return {name: [*first.get(name, ()), *later.get(name, ())] for name in (*first, *later)}
 
 
-def _guess(values: Sequence[float]) -> Length:
-    return Length(seconds=_length(values).seconds)
-
-
-def _length(values: Sequence[float]) -> Length:
-    newest = values[-NEWEST:]
-    return Length(seconds=max(0.0, median(newest)), of=len(newest))
+def _stops(steps: Sequence[_Step]) -> dict[int, list[float]]:
+    found: dict[int, list[float]] = {}
+    for first, last, together in _at_once(_pairs(steps, {"StopReplica"}, _GONE, lambda step: step.replica)):
+        found.setdefault(together, []).append(last.at - first.at)
+    return found
 
 
 def _boots(steps: Sequence[_Step], releases: Mapping[int, Release]) -> dict[int, list[float]]:
-    """An arrival takes the boot and what the file asks for beyond it, and in a first deploy what HAProxy's reload takes
-    beside the boots."""
-    arrivals = _pairs(steps, _STARTS, {"EnableServer"}, lambda step: step.replica)
+    """An arrival takes the boot and what the file asks for beyond it. In a first deploy it takes what a reload of
+    HAProxy does beside the boots as well: such a boot, as the checks saw it, counts where there is nothing better."""
     reloaded = {step.rollout for step in steps if step.name == "PrepareBackend"}
-    found: dict[int, list[float]] = {}
-    for first, last in arrivals:
+    plain: dict[int, list[float]] = {}
+    beside_reload: dict[int, list[float]] = {}
+    for first, last, together in _at_once(_pairs(steps, _STARTS, {"EnableServer"}, lambda step: step.replica)):
         spec = _spec_at(releases, first.rollout)
-        together = sum(other.at <= first.at < end.at for other, end in arrivals)
-        beyond = settling(spec) if spec else 0.0
+        took, found = last.at - first.at - (settling(spec) if spec else 0.0), plain
         if first.rollout in reloaded and last.healthy_for is not None and not (spec and spec.warm_up.requests):
-            beyond = last.healthy_for
-        found.setdefault(together, []).append(last.at - first.at - beyond)
+            took, found = last.at - first.at - last.healthy_for, beside_reload
+        found.setdefault(together, []).append(took)
+    return beside_reload | plain
+
+
+def _at_once(pairs: Sequence[tuple[_Step, _Step]]) -> list[tuple[_Step, _Step, int]]:
+    """With how many of them were under way half-way through each: those of one moment begin some milliseconds apart."""
+    found = []
+    for first, last in pairs:
+        middle = (first.at + last.at) / 2
+        found.append((first, last, sum(other.at <= middle <= end.at for other, end in pairs)))
     return found
 
 

@@ -60,7 +60,7 @@ class World:
             if seen.state is RunState.RUNNING:
                 self._healthy_at[name] = self._first_pass(seen, observed.probes.get(name), now)
                 if seen.told_to_stop:
-                    self._end_later(seen, now)
+                    self._end_later(seen, now, 1)
         for number, artefact in observed.artefacts.items():
             if artefact.state is ArtefactState.PREPARING:
                 self._prepare(number, now)
@@ -98,16 +98,18 @@ class World:
         """The steps of one decision are carried out from now on."""
         starting = sum(at > now for at in self._healthy_at.values())
         starting += sum(isinstance(step, s.StartReplica | s.RestartReplica) for step in steps)
+        stopping = sum(seen.told_to_stop and seen.state is RunState.RUNNING for seen in self._replicas.values())
+        stopping += sum(isinstance(step, s.StopReplica) for step in steps)
         for step in steps:
-            self._begin(step, now, starting)
+            self._begin(step, now, starting, stopping)
 
-    def _begin(self, step: s.Step, now: float, starting: int) -> None:
+    def _begin(self, step: s.Step, now: float, starting: int, stopping: int) -> None:
         """A fact (core.record) changes nothing here."""
         match step:
             case s.StartReplica() | s.RestartReplica():
                 self._start(step, now, starting)
             case s.StopReplica():
-                self._stop(step, now)
+                self._stop(step, now, stopping)
             case s.KillReplica():
                 self._exit(step.replica, self._replicas[step.replica].run, now)
             case s.PrepareRelease():
@@ -141,12 +143,12 @@ class World:
         self._replicas[step.replica] = seen
         self._healthy_at[step.replica] = now + self._boot(seen, starting)
 
-    def _stop(self, step: s.StopReplica, now: float) -> None:
+    def _stop(self, step: s.StopReplica, now: float, stopping: int) -> None:
         self._replicas[step.replica] = replace(self._replicas[step.replica], told_to_stop=True)
-        self._end_later(self._replicas[step.replica], now)
+        self._end_later(self._replicas[step.replica], now, stopping)
 
-    def _end_later(self, seen: ObservedReplica, now: float) -> None:
-        at = now + self._stopping(seen)
+    def _end_later(self, seen: ObservedReplica, now: float, stopping: int) -> None:
+        at = now + _believed(self._durations.stop_of(stopping), self._spec(seen).stop_grace_period)
         self._later.append((at, lambda: self._exit(seen.id, seen.run, at)))
 
     def _exit(self, replica: ReplicaId, run: str, at: float) -> None:
@@ -253,9 +255,6 @@ class World:
 
     def _boot(self, seen: ObservedReplica, starting: int) -> float:
         return _believed(self._durations.boot_of(starting), self._spec(seen).boot_timeout)
-
-    def _stopping(self, seen: ObservedReplica) -> float:
-        return _believed(self._durations.stop, self._spec(seen).stop_grace_period)
 
     def _spec(self, seen: ObservedReplica) -> AppSpec:
         release = self._state.releases.get(seen.release) or self._state.releases[self._state.desired.current.release]
