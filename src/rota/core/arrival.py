@@ -133,8 +133,17 @@ def _generation(here: Situation, slot: int, target: SlotTarget) -> int:
     """Where all slots change together, what is made for one that is not taken up yet belongs to those that go."""
     rollout = here.rollout
     if rollout is None or (rollout.policy.whole and slot not in rollout.taken):
-        return target.min_generation
+        return _least_generation(here, target)
     return max(target.min_generation, rollout.generation)
+
+
+def _least_generation(here: Situation, target: SlotTarget) -> int:
+    """Where only one generation may run, it is that of the others: a rollout that gave way may have taken them up, and
+    not the slot that was added since."""
+    if not here.one_at_a_time(target):
+        return target.min_generation
+    fellows = (other for other in here.desired.slots.values() if other.release == target.release)
+    return max(target.min_generation, *(fellow.min_generation for fellow in fellows), 0)
 
 
 def fail(here: Situation, member: Member, cause: Cause, detail: str) -> None:
