@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from rota.core.durations import NEWEST, Durations, Length, Measured, measured
+from rota.core.durations import NEWEST, Durations, Length, Measured, measured, open_now
 from rota.core.events import Event, EventKind
-from rota.core.observation import Reloads
+from rota.core.names import ReplicaId
+from rota.core.observation import ObservedBalancer, ObservedServer, Reloads, ServerState
 from rota.core.state import Release
 from rota.testing.simulation_history import spec_of
 
@@ -72,7 +75,7 @@ def test_boots_are_told_apart_by_how_many_there_were_at_once() -> None:
     known = known_of([*events(*beside, *ready), *life(4, 200.0, boot=1.5)], releases())
     assert {number: length.of for number, length in known.boot.items()} == {3: 3, 1: 1}
     assert known.boot_of(1).seconds == pytest.approx(1.5)
-    assert known.boot_of(3).seconds == pytest.approx(3.0)
+    assert known.boot_of(3).seconds == pytest.approx(3.5)
     assert (known.boot_of(9).seconds, known.boot_of(9).of) == (known.boot_of(3).seconds, 0)
 
 
@@ -110,7 +113,28 @@ def test_stops_too() -> None:
     gone = [(103.0, "RemoveServer", "web-1"), (104.0, "RemoveServer", "web-2"), (201.0, "RemoveServer", "web-3")]
     known = known_of(events(*sorted(stopped + gone)), releases())
     assert {number: length.of for number, length in known.stop.items()} == {1: 1, 2: 2}
-    assert (known.stop_of(1).seconds, known.stop_of(9).seconds) == (pytest.approx(1.0), pytest.approx(3.495))
+    assert (known.stop_of(1).seconds, known.stop_of(9).seconds) == (pytest.approx(1.0), pytest.approx(3.66))
+
+
+def test_a_wave_takes_what_its_last_one_does() -> None:
+    """Of three at once half are up before the middle one, and the last of three is the longest of four."""
+    rounds = [
+        events(*((at, "StartReplica", f"web-{at + n}") for n in range(3)))
+        + events(*((at + 2.1 + n, "EnableServer", f"web-{at + n}") for n in range(3)))
+        for at in (100, 200, 300, 400, 500)
+    ]
+    known = known_of([event for wave in rounds for event in wave], releases())
+    assert (known.boot_of(3).of, known.boot_of(3).seconds) == (NEWEST, pytest.approx(4.0))
+
+
+def test_before_any_drain_was_seen_what_is_open_goes_on_for_as_long_as_answers_take() -> None:
+    def server(name: str, **seen: Any) -> ObservedServer:
+        return ObservedServer(ReplicaId(name), "web.1", ServerState.READY, up=True, **seen)
+
+    servers = [server("web-1", open=1, latency=1.5), server("web-2", open=2, latency=0.5), server("web-3", latency=9.0)]
+    seen = ObservedBalancer("1", {one.replica: one for one in servers})
+    assert open_now(seen) == Length(seconds=1.5)
+    assert open_now(ObservedBalancer()) == Length(seconds=0.0)
 
 
 def test_those_of_one_moment_count_as_begun_at_once() -> None:

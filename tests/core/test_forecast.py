@@ -170,6 +170,15 @@ def test_the_stop_is_that_of_as_many_at_once() -> None:
     assert after(alone, "StartReplica", "web-4") == pytest.approx(0.2)
 
 
+def test_haproxy_is_told_one_thing_after_the_other() -> None:
+    known = lengths(boot=1.0, stop=0.0).model_copy(update={"call": Length(seconds=0.1), "enable": Length(seconds=0.2)})
+    seen = foreseen(deployed(3), o.Restart(policy=options(mode="simultaneous")), known)
+    stopped = [after(seen, "StopReplica", f"web-{number}") for number in (1, 2, 3)]
+    assert stopped == pytest.approx([0.1, 0.2, 0.3])
+    up = max(after(seen, "EnableServer", f"web-{number}") for number in (4, 5, 6))
+    assert seen.seconds >= up + 0.2
+
+
 def test_delays_are_in_it() -> None:
     seen = foreseen(deployed(3), o.Restart(policy=options(delay=30)), lengths(boot=1.0, stop=0.0))
     assert seen.seconds == pytest.approx(60.0 + 3.3)
@@ -205,7 +214,7 @@ def test_a_first_deploy_waits_for_release_and_reload() -> None:
     seen = forecast(state, Observation(balancer=ObservedBalancer(process="1")), Durations(), 1000.0)
     assert seen.phase is Phase.SUCCEEDED
     assert after(seen, "StartReplica", "web-1") == Durations().prepare.seconds
-    assert seen.seconds == pytest.approx(0.5 + 1.0 + 0.1 + 0.006)
+    assert seen.seconds == pytest.approx(0.5 + 1.0 + 0.1 + 2 * 0.006)
     assert seen.curve[0].serving == 0
 
 

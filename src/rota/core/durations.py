@@ -1,9 +1,10 @@
-"""How long one app's replicas take to boot, drain and stop, and rota's own calls: medians of what its events show.
+"""How long one app's replicas take to boot, drain and stop, and rota's own calls, by what its events show.
 
 Made by engine.measuring from the store's events; believed by core.world."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from statistics import median
@@ -13,7 +14,7 @@ from pydantic import Field
 
 from rota.core.events import Event, EventKind
 from rota.core.model import Model
-from rota.core.observation import Reloads
+from rota.core.observation import ObservedBalancer, Reloads
 from rota.core.spec import AppSpec
 from rota.core.state import Release
 
@@ -25,7 +26,7 @@ _GONE = frozenset({"RemoveServer", "RestartReplica", "RemoveReplica"})
 
 
 class Length(Model):
-    """Seconds: the median of ``of`` measurements; a guess, where there are none."""
+    """Seconds, by ``of`` measurements; a guess, where there are none."""
 
     seconds: float = Field(ge=0, le=1e9, allow_inf_nan=False)
     of: int = Field(default=0, ge=0)
@@ -112,14 +113,14 @@ class Measured:
         return Durations.model_validate(replace(self, others=others)._lengths(guessed=True))
 
     def _lengths(self, *, guessed: bool = False) -> dict[str, object]:
-        def length(values: Sequence[float]) -> Length:
-            newest = values[-NEWEST:]
-            return Length(seconds=max(0.0, median(newest)), of=0 if guessed else len(newest))
+        def length(values: Sequence[float], together: int = 1) -> Length:
+            seconds = max(0.0, _last_of(together, values[-NEWEST:]))
+            return Length(seconds=seconds, of=0 if guessed else len(values[-NEWEST:]))
 
         found: dict[str, object] = {name: length(values) for name, values in self.others.items() if values}
         for name, by_number in {"boot": self.boot, "stop": self.stop}.items():
             if by_number:
-                found[name] = {together: length(values) for together, values in by_number.items()}
+                found[name] = {together: length(values, together) for together, values in by_number.items()}
         return found
 
 
@@ -139,6 +140,19 @@ def measured(events: Iterable[Event], releases: Mapping[int, Release]) -> Measur
         "call": calls,
     }
     return Measured(_boots(steps, releases), _stops(steps), others)
+
+
+def _last_of(together: int, values: Sequence[float]) -> float:
+    """What the longest of so many takes: a wave is over when its last one is. Of one it is the median."""
+    ordered = sorted(values)
+    place = (len(ordered) - 1) * together / (together + 1)
+    low = ordered[int(place)]
+    return low + (ordered[math.ceil(place)] - low) * (place % 1)
+
+
+def open_now(balancer: ObservedBalancer) -> Length:
+    """The guess of a drain while none was seen: what is open may go on for as long as answers take to begin."""
+    return Length(seconds=max((server.latency for server in balancer.servers.values() if server.open), default=0.0))
 
 
 def _joined(

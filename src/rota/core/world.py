@@ -53,6 +53,7 @@ class World:
         }
         self._calls: dict[str, tuple[float, Effect]] = {}
         self._later: list[tuple[float, Effect]] = []
+        self._haproxy_free_at = now
         self._open_until: dict[ReplicaId, float] = {}
         self._idle_since: dict[ReplicaId, float] = {}
         self._healthy_at: dict[ReplicaId, float] = {}
@@ -114,10 +115,12 @@ class World:
                 self._exit(step.replica, self._replicas[step.replica].run, now)
             case s.PrepareRelease():
                 self._prepare(step.release, now)
-            case s.EnableServer():
-                self._call(step, now + self._durations.enable.seconds)
             case s.PrepareBackend():
                 self._call(step, self._reloaded(step, now))
+            case s.EnableServer():
+                self._call(step, self._told(now, self._durations.enable))
+            case s.DrainServer() | s.DisableServer() | s.RemoveServer():
+                self._call(step, self._told(now, self._durations.call))
             case _ if not isinstance(step, s.StoreStep):
                 self._call(step, now + self._durations.call.seconds)
 
@@ -165,6 +168,11 @@ class World:
 
     # The calls
 
+    def _told(self, now: float, length: Length) -> float:
+        """HAProxy is told one thing after the other."""
+        self._haproxy_free_at = max(now, self._haproxy_free_at) + length.seconds
+        return self._haproxy_free_at
+
     def _reloaded(self, step: s.PrepareBackend, now: float) -> float:
         """Other hosts are known without a reload."""
         if step.backend.name in self._balancer.backends:
@@ -199,7 +207,7 @@ class World:
             case s.RemoveServer():
                 self._servers.pop(step.replica, None)
             case s.PublishRecords() | s.WithdrawRecords():
-                self._dns[step.view] = _told(self._dns[step.view], step)
+                self._dns[step.view] = _published(self._dns[step.view], step)
             case _:
                 self._take_effect_on_app(step)
 
@@ -261,7 +269,7 @@ class World:
         return release.spec
 
 
-def _told(view: ObservedDns, step: s.PublishRecords | s.WithdrawRecords) -> ObservedDns:
+def _published(view: ObservedDns, step: s.PublishRecords | s.WithdrawRecords) -> ObservedDns:
     published = {name: shown for name, shown in view.published.items() if name != step.replica}
     if isinstance(step, s.PublishRecords):
         published[step.replica] = Published(step.entry.address, step.entry.hosts & (view.hosts or frozenset()))

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import groupby
 
-from rota.core.durations import Durations, Measured, measured
+from rota.core.durations import Durations, Measured, measured, open_now
 from rota.core.errors import StepFailed
 from rota.core.events import Event
 from rota.core.names import ReplicaId
-from rota.core.observation import Reloads
+from rota.core.observation import ObservedBalancer
 from rota.core.state import AppState
 from rota.engine.supervisor import Supervisor
 from rota.ports.machine import Machine
@@ -27,11 +27,12 @@ class Measuring:
         self._usage = usage
         self._machine = machine
 
-    async def of(self, state: AppState, reloads: Reloads) -> Durations:
+    async def of(self, state: AppState, balancer: ObservedBalancer) -> Durations:
         own = measured(await self._events(state.name), state.releases)
         guess = self._of_others(state.name, await self._events(None)).as_guess()
+        guess = guess.model_copy(update={"drain": open_now(balancer)})
         cpu, cores = await self._computed(state)
-        return own.durations(reloads, guess, cpu, cores)
+        return own.durations(balancer.reloads, guess, cpu, cores)
 
     async def _events(self, app: str | None) -> tuple[Event, ...]:
         return await self._store.events(app=app, after=-1, limit=EVENTS_READ)

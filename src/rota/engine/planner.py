@@ -29,19 +29,23 @@ class Planner:
     async def plan(self, app: Reconciler | None, begun: AppState) -> Plan:
         """``begun`` is the state that the order would leave (core.begin); ``app`` None is one that is not there yet.
         Raises Missing while HAProxy does not answer, StepFailed when the runtime does not."""
-        return await self._made(app, begun, await self._measuring.of(begun, self._balancer.reloads()))
+        observed = await self._look(app)
+        return await self._made(begun, observed, await self._measuring.of(begun, observed.balancer))
 
     async def check(self, app: Reconciler | None, begun: AppState, saved: SavedPlan) -> None:
         """Raises StalePlan unless the saved plan still holds, and what ``plan`` raises."""
-        now = await self._made(app, begun, saved.durations)
+        now = await self._made(begun, await self._look(app), saved.durations)
         check(saved, now.basis, now.words)
 
-    async def _made(self, app: Reconciler | None, begun: AppState, lengths: Durations) -> Plan:
+    async def _made(self, begun: AppState, observed: Observation, lengths: Durations) -> Plan:
+        # Beside the loops: a forecast of many replicas takes its time.
+        return await asyncio.to_thread(plan, begun, observed, lengths, self._clock.now())
+
+    async def _look(self, app: Reconciler | None) -> Observation:
         observed = await app.look() if app is not None else await self._nothing()
         if observed.balancer.process is None:
             raise Missing("HAProxy does not answer: what serves now, and so what would happen, cannot be said")
-        # Beside the loops: a forecast of many replicas takes its time.
-        return await asyncio.to_thread(plan, begun, observed, lengths, self._clock.now())
+        return observed
 
     async def _nothing(self) -> Observation:
         process = await self._balancer.answering()

@@ -70,7 +70,7 @@ class TimeLeft:
         lengths = last.lengths if last is not None and (last.rollout, last.done) == (rollout.id, done) else None
         began = time.perf_counter()
         if lengths is None:
-            lengths = await self._measuring.of(state, observed.balancer.reloads)
+            lengths = await self._measuring.of(state, observed.balancer)
         now = self._clock.now()
         # Beside the loops: a forecast of many replicas takes its time.
         seconds = await asyncio.to_thread(seconds_left, state, observed, lengths, now)
