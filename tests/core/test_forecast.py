@@ -316,8 +316,7 @@ def test_what_goes_round_without_an_end_is_cut(monkeypatch: pytest.MonkeyPatch) 
     app = deployed(2)
     whole = foreseen(app, o.Restart())
     assert not whole.cut
-    monkeypatch.setattr("rota.core.forecast.TURNS", 20)
-    monkeypatch.setattr("rota.core.forecast.TURNS_OF_SLOT", 1)
+    monkeypatch.setattr("rota.core.forecast.MOST_TURNS", 20)
     part = foreseen(app, o.Restart())
     assert part.cut
     assert not part.phase.ended
@@ -329,33 +328,32 @@ def test_of_what_has_no_end_nobody_says_how_long_it_takes(monkeypatch: pytest.Mo
     app = deployed(2)
     app.order(o.Restart(policy=options(delay=5)))
     assert left(app, Durations()) is not None
-    monkeypatch.setattr("rota.core.forecast.TURNS", 3)
-    monkeypatch.setattr("rota.core.forecast.TURNS_OF_SLOT", 1)
+    monkeypatch.setattr("rota.core.forecast.MOST_TURNS", 3)
     assert left(app, Durations()) is None
 
 
 SLOW = {"warm_up": {"requests": 5, "slow_start": 9}, "drain": {"timeout": 1}}
+TRIED = {"boot_timeout": 1.0, "restart": {"attempts": 20, "delay": 1, "max_delay": 300}}
 
 
+@pytest.mark.parametrize("replicas", [2, 5])
 @pytest.mark.parametrize(
-    ("file", "order", "known"),
+    ("file", "policy", "known"),
     [
-        (SLOW, o.Restart(policy=options(delay=5)), lengths(boot=1.0, stop=0.1, drain=3600.0)),
-        ({"boot_timeout": 1.0}, o.Restart(policy=options(failure_action="continue")), lengths(boot=5.0, stop=0.1)),
-        ({"boot_timeout": 1.0}, o.Start(), lengths(boot=5.0, stop=0.1)),
+        (SLOW, {"delay": 5}, lengths(boot=1.0, stop=0.1, drain=3600.0)),
+        (TRIED, {"failure_action": "pause"}, lengths(boot=5.0, stop=0.1)),
+        (TRIED, {"failure_action": "continue"}, lengths(boot=5.0, stop=0.1)),
     ],
 )
-@pytest.mark.parametrize("replicas", [2, 40])
-def test_what_a_slot_needs_is_never_cut(file: dict[str, Any], order: o.Order, known: Durations, replicas: int) -> None:
+def test_what_a_slot_needs_is_never_cut(
+    file: dict[str, Any], policy: dict[str, Any], known: Durations, replicas: int
+) -> None:
     """A slow start, a drain that is cut, and a replica that is tried as often as a restart tries it."""
-    app = deployed(replicas, **{**file, "boot_timeout": 4.0})
-    if "boot_timeout" in file:
-        app.order(o.Deploy(spec=spec_of(replicas=replicas, **file)))
-        app.run(600.0)
-    if isinstance(order, o.Start):
-        app.order(o.Stop())
-        app.run(60.0)
-    assert not foreseen(app, order, known).cut
+    seen = foreseen(deployed(replicas, **file), o.Restart(policy=options(**policy)), known)
+    assert not seen.cut
+    assert seen.phase is {"pause": Phase.PAUSED, "continue": Phase.FAILED}.get(
+        policy.get("failure_action", ""), Phase.SUCCEEDED
+    )
 
 
 def test_a_sticky_apps_users_are_taken_to_come_no_more() -> None:

@@ -200,8 +200,7 @@ def test_what_came_otherwise_is_listed() -> None:
 
 
 def test_a_plan_says_where_it_was_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rota.core.forecast.TURNS", 20)
-    monkeypatch.setattr("rota.core.forecast.TURNS_OF_SLOT", 1)
+    monkeypatch.setattr("rota.core.forecast.MOST_TURNS", 20)
     made = planned(deployed(2), o.Restart())
     after = written_seconds(made.forecast.seconds)
     assert made.meaning == f"no end in sight after {after}: it would be tried again and again"

@@ -59,10 +59,8 @@ class Durations(Model):
         number that was, the one with the longer boot of two: those that are more than the cores share them."""
         known = _nearest(self.boot, together)
         length, share = self.boot[known], self._share(known)
-        if known == together:
-            return length
         cpu = min(self.boot_cpu, length.seconds / share)
-        return Length(seconds=length.seconds + cpu * (self._share(together) - share))
+        return Length(seconds=length.seconds + cpu * (self._share(together) - share), of=length.of)
 
     def stop_of(self, together: int) -> Length:
         """Of a replica that is one of so many that stop."""
