@@ -25,6 +25,7 @@ _Number = TypeVar("_Number", int, float)
 WITHOUT_EVENT = 86400.0  # seconds in which a loop that polls is to come to a deadline
 MANY = 20  # replicas, up to which a forecast takes some tenths of a second at most
 TURNS_OF_SLOT = 200  # a dozen as a rule; thirty with a slow start; 160 where every one of twenty tries is in vain
+FEW = 10  # slots, which any app may take as many turns as
 MOST_TURNS = 20_000  # of one forecast: 1000 replicas one after the other, or a hundred whose every try is in vain
 
 
@@ -91,7 +92,7 @@ class Forecast:
 def forecast(state: AppState, observed: Observation, durations: Durations, now: float) -> Forecast:
     """Of the rollout that an order has left in ``state`` (core.begin), to its end or its pause."""
     run = _Run(state, World(state, observed, durations, now), now)
-    left = min(MOST_TURNS, TURNS_OF_SLOT * max(state.desired.replicas, len(observed.replicas), 1))
+    left = min(MOST_TURNS, TURNS_OF_SLOT * max(FEW, state.desired.replicas))
     while left and not run.over and run.turn():
         left -= 1
     return Forecast(tuple(run.steps), tuple(run.curve), run.now - now, run.rollout.phase, not (left or run.over))
