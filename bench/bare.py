@@ -8,7 +8,7 @@ import asyncio
 import shutil
 import tempfile
 import time
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -39,7 +39,7 @@ class OwnTimes:
 
     @property
     def total(self) -> float:
-        return sum(astuple(self))
+        return self.start + self.readiness + self.stop + self.remove
 
 
 class BareReplicas:

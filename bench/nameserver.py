@@ -19,7 +19,7 @@ from typing import cast
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import dns.message
-from bench.figures import quantile
+from figures import quantile
 from tests.e2e.scenario import Hello
 from tests.e2e.site import Processes, ServerAt
 
