@@ -14,7 +14,7 @@ from rota.core import order as o
 from rota.core.capacity import KEPT_BACK, Amount
 from rota.core.diagnosis import Finding, Level
 from rota.core.errand import Errand
-from rota.core.errors import CapacityError, Missing, NotFound, SpecError, StalePlan
+from rota.core.errors import CapacityError, Conflict, Missing, NotFound, PortTaken, SpecError, StalePlan
 from rota.core.names import ReplicaId
 from rota.core.observation import Counters
 from rota.core.rollout import Phase
@@ -58,6 +58,8 @@ def engine(world: World, tmp_path: Path) -> Engine:
         about=dict,
         examine=lambda: (Finding(Level.OK, "disk", "plenty"),),
         http="127.0.0.1:8080",
+        own_ports={"the API's": range(7700, 7701)},
+        behind_proxies=False,
         on_shutdown=lambda keep_apps: None,
     )
 
@@ -92,6 +94,37 @@ async def test_an_address_that_is_none_is_refused_before_anything_begins(world: 
     with pytest.raises(SpecError, match=r"notify: nosuch://… is not an address"):
         await engine.begin("web", o.Deploy(spec=quick(notify=["nosuch://token/in/the/path"])))
     assert world.state is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "key", "said"),
+    [
+        ({"listen": 7700}, "ports.0.listen", "7700 is the API's; choose another one"),
+        ({"listen": 1, "accept_proxy": True}, "ports.0.accept_proxy", "no proxy is believed here"),
+    ],
+)
+async def test_a_service_that_this_server_cannot_have_is_refused_at_its_key(
+    engine: Engine, entry: dict[str, Any], key: str, said: str
+) -> None:
+    for ask in (engine.begin, engine.plan):
+        with pytest.raises(SpecError, match=said) as refused:
+            await ask("web", o.Deploy(spec=quick(ports=[entry])))
+        assert [problem.key for problem in refused.value.problems] == [key]
+
+
+async def test_a_port_belongs_to_one_program_and_to_one_app(world: World, engine: Engine) -> None:
+    world.balancer.in_use = {5432}
+    order = o.Deploy(spec=quick(ports=[{"listen": 5432}], port=8080))
+    with pytest.raises(Conflict, match=r"another program listens on 127\.0\.0\.1:5432; end what has the port"):
+        await engine.begin("web", order)
+    world.balancer.in_use = set()
+    await engine.begin("web", order)
+    await world.until_over()
+    view = await engine.app("web")
+    assert view["listeners"] == [{"listen": "127.0.0.1:5432", "sni": [], "accept_proxy": False}]
+    assert view["urls"] == ["http://web.localhost:8080", "tcp://127.0.0.1:5432"]
+    with pytest.raises(PortTaken, match="port 5432 belongs to the app 'web'"):
+        await engine.begin("other", o.Deploy(spec=order.spec.model_copy(update={"name": "other"})))
 
 
 async def test_what_is_secret_in_an_address_is_not_shown(world: World, engine: Engine) -> None:

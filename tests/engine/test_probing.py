@@ -43,7 +43,9 @@ class Scripted:
         self._answers = list(answers)
         self.told = asyncio.Event()
 
-    async def accepts(self, replica: ReplicaId, address: Address, timeout: float) -> ProbeResult:
+    async def accepts(
+        self, replica: ReplicaId, address: Address, timeout: float, variable: str = "PORT"
+    ) -> ProbeResult:
         return ProbeResult()
 
     async def healthy(self, replica: ReplicaId, address: Address, check: Check, host: str) -> ProbeResult:

@@ -4,16 +4,17 @@ the app's lock, and pure, as core.begin is."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from rota.core import order as o
-from rota.core.begin import begin
+from rota.core.begin import NOBODY, begin
 from rota.core.capacity import KEPT_BACK, Capacity, Room, demand_of
 from rota.core.errors import CapacityError, UsageError
 from rota.core.rollout import Rollout
 from rota.core.spec import Order as InOrder
 from rota.core.state import AppState
+from rota.core.tcp import Listener
 
 _MIB = 2**20
 
@@ -26,11 +27,12 @@ def admit(
     hosts: Mapping[str, str],
     room: Room,
     removed: Rollout | None = None,
+    listeners: Mapping[str, Collection[Listener]] = NOBODY,
 ) -> AppState:
     """``begin``'s state, if it fits. Raises CapacityError with the numbers, and whatever ``begin`` raises."""
 
     def begun(state: AppState | None, order: o.Order) -> AppState:
-        return begin(state, order, app, now, hosts, removed)
+        return begin(state, order, app, now, hosts, removed, listeners)
 
     after = begun(state, order)
     found = capacity(state, after, room)

@@ -91,9 +91,12 @@ def take_back(here: Situation, member: Member) -> None:
 def _enable(here: Situation, member: Member, reason: str) -> None:
     if member.seen is None or member.seen.address is None or not here.balanced:
         return
-    backend = backend_of(here.spec(member.record.release), member.record.colour).name
+    spec, seen = here.spec(member.record.release), member.seen
+    backend = backend_of(spec, member.record.colour).name
     if backend in here.observed.balancer.backends:
-        here.draft.add(EnableServer(member.id, reason, backend, member.seen.address, first_weight(here, member)))
+        ports = tuple((entry.listener.port, seen.port_of(entry.target)) for entry in spec.ports)
+        weight = first_weight(here, member)
+        here.draft.add(EnableServer(member.id, reason, backend, member.seen.address, weight, ports))
 
 
 def note_exit(here: Situation, member: Member) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,12 +13,10 @@ from rota.core.admission import admit
 from rota.core.capacity import Amount, Room, demand_of
 from rota.core.diagnosis import Finding
 from rota.core.errand import Errand
-from rota.core.errors import Conflict, Missing, NotFound, Problem, SpecError, UsageError
+from rota.core.errors import Conflict, Missing, NotFound
 from rota.core.events import EventKind
-from rota.core.fitness import RuntimeKind, misfits
-from rota.core.order import Deploy, Order
+from rota.core.order import Order
 from rota.core.rollout import Phase, Rollout
-from rota.core.spec import AppSpec
 from rota.core.state import AppState
 from rota.engine import views
 from rota.engine.dns_view import dns_view
@@ -26,10 +24,11 @@ from rota.engine.errands import Errands
 from rota.engine.plan_view import plan_view
 from rota.engine.planner import Planner, promised
 from rota.engine.reconciler import Reconciler
-from rota.engine.sites import owners, urls_of
+from rota.engine.sites import listeners, owners, urls_of
 from rota.engine.statistics import Statistics
 from rota.engine.supervisor import Supervisor
 from rota.engine.time_left import TimeLeft
+from rota.engine.vetting import Vetting
 from rota.engine.views import View
 from rota.ports.access import AccessLog
 from rota.ports.balancer import Balancer
@@ -50,7 +49,7 @@ LOOK_AGAIN = 0.1  # seconds
 
 class Engine:
     """``about`` is what the composition root knows of this server, ``examine`` what it finds about the host;
-    ``on_shutdown`` ends it."""
+    ``own_ports`` and ``behind_proxies`` as in Vetting; ``on_shutdown`` ends it."""
 
     def __init__(
         self,
@@ -70,6 +69,8 @@ class Engine:
         about: Callable[[], View],
         examine: Callable[[], Sequence[Finding]],
         http: str,
+        own_ports: Mapping[str, range],
+        behind_proxies: bool,
         on_shutdown: Callable[[bool], None],
     ) -> None:
         self.sources = sources
@@ -83,7 +84,7 @@ class Engine:
         self._access = access
         self._errands = Errands(exec)
         self._clock = clock
-        self._notifier = notifier
+        self._vetting = Vetting(runtime, balancer, notifier, own_ports, behind_proxies)
         self._about = about
         self._examine = examine
         self._http = http
@@ -164,7 +165,7 @@ class Engine:
     async def begin(self, app: str, order: Order) -> View:
         """Starts a rollout and returns its view. Raises the errors of core.admission.admit, StalePlan, and SpecError
         for what the server's runtime cannot run and for an address to which no notice can be sent."""
-        await self._check_addresses(order)
+        await self._vetting.addresses(order)
         async with self._ordering:
             known = self._supervisor.apps.get(app)
             ordered = await self._begun(app, order)
@@ -321,20 +322,14 @@ class Engine:
         promised = sum((demand_of(state).amount for state in others), Amount())
         return Room(await self._machine.size(), promised)
 
-    async def _check_addresses(self, order: Order) -> None:
-        try:
-            await self._notifier.check(*(order.spec.notify if isinstance(order, Deploy) else ()))
-        except UsageError as error:
-            raise SpecError([Problem(f"notify: {error}", key="notify")]) from error
-
     async def _begun(self, app: str, order: Order) -> Callable[[AppState | None], AppState]:
-        """From the app's state to the one that the order leaves. Raises SpecError."""
-        if isinstance(order, Deploy):
-            _refuse_misfit(order.spec, self._runtime.kind)
+        """From the app's state to the one that the order leaves. Raises SpecError and Conflict."""
+        await self._vetting.file(order)
         hosts, room, removed = owners(self._supervisor.apps, app), await self._room(app), None
+        heard = listeners(self._supervisor.apps, app)
         if app not in self._supervisor.apps:
             removed = next(iter(await self._store.rollouts(app, 1)), None)
-        return lambda state: promised(admit(state, order, app, self._clock.now(), hosts, room, removed), order)
+        return lambda state: promised(admit(state, order, app, self._clock.now(), hosts, room, removed, heard), order)
 
     async def _ask(self, id: str, ask: Callable[[Rollout, float], Rollout]) -> View:
         return await self._ask_of_state(id, lambda state, rollout: ask(rollout, self._clock.now()))
@@ -392,9 +387,3 @@ class Engine:
                 begun = True
                 await lines.put({"replica": line.replica, "text": line.text})
             await asyncio.sleep(LOOK_AGAIN)
-
-
-def _refuse_misfit(spec: AppSpec, runtime: RuntimeKind) -> None:
-    found = misfits(spec, runtime)
-    if found:
-        raise SpecError([Problem(reason, key=key) for key, reason in found.items()])

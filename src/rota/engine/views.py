@@ -19,6 +19,7 @@ from rota.core.rollout import Failure, Rollout
 from rota.core.situation import Draft, Member, ReplicaPhase, Situation
 from rota.core.spec import AppSpec, Limits
 from rota.core.state import AppState, Release
+from rota.core.tcp import Listener
 from rota.engine.dns_view import dns_state
 
 View = dict[str, Any]
@@ -51,11 +52,16 @@ def app_view(state: AppState, observed: Observation | None, now: float, urls: li
         "release": state.desired.current.release or None,
         "hosts": list(release.spec.hosts) if release else [],
         "urls": urls,
+        "listeners": [listener_view(listener) for listener in release.spec.listeners] if release else [],
         "limits": limits_view(state.desired.current.limits),
         "rollout": running.id if running else None,
         "maintenance": state.desired.maintenance,
         "maintenance_in_force": observed is not None and observed.balancer.maintenance,
     }
+
+
+def listener_view(listener: Listener) -> View:
+    return {"listen": listener.place, "sni": list(listener.names), "accept_proxy": listener.behind_proxy}
 
 
 def request_view(entry: Mapping[str, Any]) -> View:
@@ -192,6 +198,7 @@ def receipt_view(counted: Receipt) -> View:
     totals = counted.totals
     return {
         "requests": totals.requests,
+        "connections": totals.connections,
         "retried": totals.retried,
         "redispatched": totals.redispatched,
         "cut": counted.cut,

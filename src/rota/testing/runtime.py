@@ -338,7 +338,9 @@ class FakeProber:
         self._runtime = runtime
         self.asked: list[str | None] = []
 
-    async def accepts(self, replica: ReplicaId, address: Address, timeout: float) -> ProbeResult:
+    async def accepts(
+        self, replica: ReplicaId, address: Address, timeout: float, variable: str = "PORT"
+    ) -> ProbeResult:
         return self._runtime.answers(replica)
 
     async def healthy(self, replica: ReplicaId, address: Address, check: Check, host: str) -> ProbeResult:

@@ -5,16 +5,19 @@
 a thousand apps cost what one does. ``routes.map`` leads the app to its backend. While an app's requests are spread over
 several backends, it has ``app/0`` to ``app/99`` as well and a request draws one of them by ``rand``; the bare ``app``
 stays and leads to the heaviest, so that a request between the two look-ups of a change is served too. ``app=cookie``
-leads a sticky app's user to the backend that the server of the cookie is in. An app in maintenance has one entry."""
+leads a sticky app's user to the backend that the server of the cookie is in. ``app:5432`` and ``app:5432/0`` do for a
+TCP service what the bare ones do for requests, ``:443/www.example.org`` says whose a TLS client is. An app in
+maintenance has no other route than one for requests."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from rota.adapters.balancer.haproxy.closed import closed_backend
-from rota.adapters.balancer.haproxy.state import State
+from rota.adapters.balancer.haproxy.parts import service_backend
+from rota.adapters.balancer.haproxy.state import App, State
 from rota.adapters.balancer.haproxy.words import word
-from rota.core.domains import Site, site
+from rota.core.domains import Site, host_name, site
 from rota.core.names import app_name
 
 HOSTS_MAP = "hosts.map"
@@ -85,13 +88,30 @@ def _wildcard(host: str) -> str:
 def _routes(state: State) -> list[tuple[str, str]]:
     entries = []
     for name, app in sorted(state.apps.items()):
+        entries += [
+            (f":{listener.port}/{host_name(asked)}", app_name(name))
+            for listener in app.listeners
+            for asked in listener.names
+        ]
         if app.maintenance:
             entries.append((app_name(name), closed_backend(app)))
             continue
-        if app.shares:
-            heaviest = max(sorted(app.shares), key=app.shares.__getitem__)
-            entries.append((app_name(name), word(heaviest)))
-        if len(app.shares) > 1:
-            entries += [(f"{name}/{number}", word(backend)) for number, backend in enumerate(draws(app.shares))]
+        entries += _spread(app_name(name), app.shares)
+        for listener in app.listeners:
+            entries += _spread(f"{app_name(name)}:{listener.port}", _of_service(app, listener.port))
         entries += [(f"{name}={word(pin)}", word(backend)) for pin, backend in sorted(app.pins.items())]
     return entries
+
+
+def _of_service(app: App, port: int) -> dict[str, int]:
+    """The shares of the pools that have the TCP service, by its backend in each."""
+    having = (name for name in app.shares if any(port == service for service, *_ in app.pools[name].backend.tcp))
+    return {service_backend(name, port): app.shares[name] for name in having}
+
+
+def _spread(key: str, shares: Mapping[str, int]) -> list[tuple[str, str]]:
+    if not shares:
+        return []
+    heaviest = max(sorted(shares), key=shares.__getitem__)
+    drawn = enumerate(draws(shares)) if len(shares) > 1 else ()
+    return [(key, word(heaviest)), *((f"{key}/{number}", word(backend)) for number, backend in drawn)]

@@ -73,7 +73,7 @@ class OldWorkers:
         own = [session for session in whole(listed, await self._ask(pid, "show sess")) if not session.passed]
         answered = self._answered.get(process, frozenset())
         if any(session.id not in answered for session in own):
-            answered = frozenset(session.id for session in await self.sessions(pid) if session.status)
+            answered = frozenset(session.id for session in await self.sessions(pid) if session.settled)
         # A new session may take the address, and so the id, of one that has ended, but never its backend any more.
         self._answered[process] = answered & {session.id for session in own}
         waiting = [session for session in own if session.id not in answered]
