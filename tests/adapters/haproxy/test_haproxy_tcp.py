@@ -280,6 +280,7 @@ async def test_a_port_in_use_is_refused_and_the_file_stays_as_it_is(service: Ser
     assert "nobody can listen on 192.0.2.1:" in await service.rig.balancer.refusal(APP, [nobody_s])
 
 
+@pytest.mark.full
 async def test_a_port_that_is_taken_just_then_leaves_a_file_to_start_from(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
