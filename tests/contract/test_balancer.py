@@ -229,7 +229,6 @@ async def test_a_server_has_its_services_in_all_that_is_said_of_it(subject: Subj
     for call, state in ((subject.balancer.drain, ServerState.DRAIN), (subject.balancer.disable, ServerState.MAINT)):
         await call(A)
         assert await subject.states() == {A: state}
-    await subject.balancer.cut(A)
     await subject.balancer.remove(A)
     assert await subject.states() == {}
 
