@@ -88,7 +88,7 @@ async def test_a_replica_has_accepted_once_it_does_on_all_its_ports() -> None:
     probing.watch("web", {REPLICA.id: Probed(replica, spec)})
     try:
         async with asyncio.timeout(10):
-            while ("PORT_22", "127.0.0.1:3") not in prober.asked[:-1]:  # noqa: ASYNC110  (no event tells)
+            while ("PORT_22", "127.0.0.1:3") not in prober.asked[:-1]:
                 await asyncio.sleep(0.001)
         seen = probing.seen(REPLICA.id)
         assert seen is not None

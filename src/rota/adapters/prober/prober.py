@@ -7,6 +7,7 @@ import errno
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from rota.adapters.prober import command, http
 from rota.adapters.prober.listeners import Listener, held_by, holder_of, listeners, listeners_in_namespace_of
@@ -16,7 +17,8 @@ from rota.core.observation import Address
 from rota.ports.exec import Exec
 from rota.ports.prober import ProbeResult
 
-_LOOK_AGAIN = 0.5  # seconds
+_FIRST_LOOK, _MOST_BETWEEN = 0.5, 5.0  # seconds
+_FORGOTTEN = 60.0  # seconds after which nobody asks any more about a replica that was not looked at
 
 
 def _shared(replica: ReplicaId) -> int | None:
@@ -37,7 +39,7 @@ class SocketProber:
         self._pids_of = pids_of
         self._exec = exec
         self._namespace_of = namespace_of
-        self._looked: dict[tuple[ReplicaId, str], tuple[float, str]] = {}
+        self._looks: dict[tuple[ReplicaId, str], _Look] = {}
 
     async def accepts(
         self, replica: ReplicaId, address: Address, timeout: float, variable: str = "PORT"
@@ -84,13 +86,18 @@ class SocketProber:
         return ProbeResult(f"port {address.port} is held by another process ({holder_of(min(strangers))})")
 
     def _elsewhere(self, replica: ReplicaId, address: Address, variable: str) -> str:
-        """Looked up twice a second at most: a refused connection costs next to nothing, and the look at all that
-        listens would take the processor from the very replica that is starting."""
+        """Not looked up at once, and ever more rarely: a refused connection costs next to nothing, and the look at all
+        that listens would take the processor from the very replica that is starting, and from all that start with it.
+        """
         now, key = asyncio.get_running_loop().time(), (replica, variable)
-        if key not in self._looked or self._looked[key][0] <= now:
-            self._looked = {name: seen for name, seen in self._looked.items() if seen[0] > now}
-            self._looked[key] = (now + _LOOK_AGAIN, self._listens_elsewhere(replica, address, variable))
-        return self._looked[key][1]
+        last = self._looks.get(key)
+        if last is None:
+            self._looks = {name: look for name, look in self._looks.items() if look.due > now - _FORGOTTEN}
+            self._looks[key] = last = _Look(now + _FIRST_LOOK, _FIRST_LOOK, "")
+        elif now >= last.due:
+            wait = min(2 * last.wait, _MOST_BETWEEN)
+            self._looks[key] = last = _Look(now + wait, wait, self._listens_elsewhere(replica, address, variable))
+        return last.found
 
     def _listens_elsewhere(self, replica: ReplicaId, address: Address, variable: str) -> str:
         namespace = self._namespace_of(replica)
@@ -102,6 +109,15 @@ class SocketProber:
         everywhere = list(listeners())
         own = held_by(frozenset(one.inode for one in everywhere), pids)
         return _instead([one for one in everywhere if one.inode in own], address, variable)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """When the next one is ``due``, how long that ``wait`` was, and what the last one ``found``."""
+
+    due: float
+    wait: float
+    found: str
 
 
 def _in_namespace(found: list[Listener], address: Address, variable: str) -> str:
