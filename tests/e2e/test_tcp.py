@@ -99,6 +99,8 @@ def replica_of(line: Line) -> str:
 async def test_connections_stay_to_the_deadline_of_a_restart_and_new_ones_always_come_in(echo: Echo) -> None:
     kept = [await echo.open() for _ in range(6)]
     served = {replica_of(line) for line in kept}
+    shown = await echo.server.replicas(echo.name)
+    assert {replica["id"]: replica["open"] for replica in shown} == dict.fromkeys(served, 3)
     counted = json.loads((await echo.server.ok("stats", echo.name, "--json")).out)["replicas"]
     assert {replica["id"]: replica["connections"]["tcp"] for replica in counted} == dict.fromkeys(served, 3)
     assert f"tcp://127.0.0.1:{echo.port}" in (await echo.server.ok("ls")).out

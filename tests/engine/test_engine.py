@@ -70,7 +70,7 @@ async def test_a_command_runs_in_the_replica_that_is_named_or_in_one_that_serves
     first = await engine.exec("web", Errand(command=("env",)))
     assert (first["replica"], first["exit_code"], first["timed_out"]) == ("web-1", 0, False)
     world.balancer.set_server(ReplicaId("web-1"), up=False)
-    await world.until(lambda: (engine.replicas("web")["replicas"][0]["phase"]) != "ready")
+    await world.until(lambda: engine.apps()[0]["ready"] < 2)
     assert (await engine.exec("web", Errand(command=("env",))))["replica"] == "web-2"
     assert (await engine.exec("web", Errand(command=("env",), replica="web-1")))["replica"] == "web-1"
     with pytest.raises(NotFound, match="web has no replica 'web-9'"):
@@ -87,7 +87,14 @@ async def test_no_name_of_a_removed_app_is_used_again(world: World, engine: Engi
     again = await engine.begin("web", o.Deploy(spec=quick()))
     await world.until_over()
     assert again["id"] == "web.3"
-    assert [replica["id"] for replica in engine.replicas("web")["replicas"]] == ["web-3", "web-4"]
+    assert [replica["id"] for replica in (await engine.replicas("web"))["replicas"]] == ["web-3", "web-4"]
+
+
+async def test_what_is_open_is_shown_as_it_is_now(world: World, engine: Engine) -> None:
+    await engine.begin("web", o.Deploy(spec=quick()))
+    await world.until_over()
+    world.balancer.set_server(ReplicaId("web-2"), open=7)
+    assert [replica["open"] for replica in (await engine.replicas("web"))["replicas"]] == [0, 7]
 
 
 async def test_an_address_that_is_none_is_refused_before_anything_begins(world: World, engine: Engine) -> None:

@@ -100,16 +100,18 @@ class Engine:
 
     async def app(self, name: str) -> View:
         app = self._supervisor.app(name)
-        shown = self._app_view(app) | self.replicas(name)
+        shown = self._app_view(app) | await self.replicas(name)
         last = app.state.recorded.rollout
         release = app.state.releases.get(app.state.desired.current.release)
         shown["rollout"] = await self._rollout_view(last) if last else None
         shown["spec"] = views.spec_view(release.spec) if release else {}
         return shown
 
-    def replicas(self, name: str) -> View:
+    async def replicas(self, name: str) -> View:
+        """With what is open to them now: the loop need not have looked for half a minute."""
         app = self._supervisor.app(name)
-        here = views.situation(app.state, app.observation, self._clock.now())
+        seen = views.with_open(app.observation, (await self._balancer.observe()).get(name))
+        here = views.situation(app.state, seen, self._clock.now())
         shown = [views.replica_view(member, here) for member in views.members(here)]
         return {"app": name, "maintenance": app.state.desired.maintenance, "replicas": shown}
 
@@ -356,7 +358,8 @@ class Engine:
         return rollout.phase.ended and not await self._store.events(rollout=id, after=after, limit=1)
 
     def _replicas_of(self, app: str, replica: str | None) -> list[Any]:
-        known = [member["id"] for member in self.replicas(app)["replicas"]]
+        here = self._supervisor.app(app)
+        known = [member.id for member in views.members(views.situation(here.state, here.observation, 0.0))]
         if replica is not None and replica not in known:
             raise NotFound(f"{app} has no replica {replica!r}; rota ps {app} lists them")
         return [replica] if replica is not None else known

@@ -11,7 +11,7 @@ from typing import Any
 
 from rota.core import repair
 from rota.core.events import Event
-from rota.core.observation import Gap, Observation
+from rota.core.observation import Gap, Observation, ObservedBalancer
 from rota.core.promise import deviations
 from rota.core.receipt import BALANCER_DOWN, Receipt, receipt
 from rota.core.redaction import shown
@@ -34,6 +34,17 @@ def moment(at: float | None) -> str | None:
 
 def situation(state: AppState, observed: Observation | None, now: float) -> Situation:
     return Situation(state, observed or Observation(), now, Draft(frozenset()))
+
+
+def with_open(observed: Observation | None, now: ObservedBalancer | None) -> Observation | None:
+    """With what is open to each server ``now``, a later look at the balancer; all else as it was observed together."""
+    if observed is None or now is None:
+        return observed
+    servers = {
+        name: replace(server, open=now.servers[name].open) if name in now.servers else server
+        for name, server in observed.balancer.servers.items()
+    }
+    return replace(observed, balancer=replace(observed.balancer, servers=servers))
 
 
 def members(here: Situation) -> list[Member]:
