@@ -8,6 +8,7 @@ import pytest
 from tests.core.scenario import deployed, settled, told
 
 from rota.core import order as o
+from rota.core import steps as s
 from rota.core.backend import backend_of
 from rota.core.begin import begin
 from rota.core.errors import PortTaken, SpecError
@@ -180,6 +181,20 @@ def test_an_app_of_tcp_services_alone_lives_and_goes_as_others_do() -> None:
     simulation.run(60.0)
     assert simulation.state is None
     assert simulation.balancer.apps == {}
+
+
+def test_a_removed_app_is_gone_once_nobody_listens_for_it_any_more() -> None:
+    simulation = deployed(replicas=1, ports=[{"listen": 5432}])
+    simulation.takes = lambda step: 3.0 if isinstance(step, s.UnrouteApp) else 0.0  # it waits for a reload
+    simulation.order(o.Remove())
+    simulation.run(2.0)
+    assert told(simulation, "UnrouteApp", "DeleteReleases", "ForgetApp") == ["UnrouteApp"]
+    simulation.balancer.apps.clear()  # as the adapter, whose file is without it first
+    simulation.run(0.5)
+    assert told(simulation, "UnrouteApp", "DeleteReleases", "ForgetApp") == ["UnrouteApp"]
+    assert simulation.state is not None
+    simulation.run(60.0)
+    assert simulation.state is None
 
 
 def test_a_port_that_another_program_took_is_waited_for() -> None:

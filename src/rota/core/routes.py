@@ -41,7 +41,10 @@ def close(here: Situation) -> None:
 
 
 def drop(here: Situation) -> bool:
-    """Asks for the end of a removed app's routes; returns whether they are gone."""
+    """Asks for the end of a removed app's routes; returns whether they are gone. HAProxy may listen for it until the
+    call has ended: the file is without it first."""
+    if "routes" in here.observed.busy:
+        return False
     seen = here.observed.balancer
     there = seen.hosts or seen.backends or seen.listeners
     if here.balanced and there:
