@@ -17,8 +17,9 @@ import pytest
 import pytest_asyncio
 import yaml
 from tests.e2e.scenario import succeeded
-from tests.e2e.site import Processes, ServerAt
+from tests.e2e.site import Containers, Processes, ServerAt
 
+from rota.testing.docker import HELLO, DockerEngine
 from rota.testing.echo import Line
 from rota.testing.server import Answer, free_port
 from rota.testing.tls import self_signed, trusting
@@ -199,3 +200,20 @@ async def test_a_new_release_tells_its_replicas_who_the_user_is(echo: Echo) -> N
     line = await echo.open()
     assert line.of.split()[1:4] == ["PROXY", "TCP4", "127.0.0.1"]
     line.close()
+
+
+@pytest.mark.full
+@pytest.mark.feature("V7")
+async def test_containers_have_tcp_services_as_processes_do(docker_engine: DockerEngine) -> None:
+    async with ServerAt(Containers(docker_engine)) as server:
+        app = Echo(server, "boxed", proxy_protocol="v1")
+        app.directory.chmod(0o755)  # another user reads it in there
+        boxed = {"image": HELLO, "command": ["python3", "/srv/echo.py"], "volumes": [f"{app.directory}:/srv:ro"]}
+        succeeded(await app.deploy(env={"ECHO_TOLD": "1"}, **boxed))
+        kept = await app.open()
+        async with app.users() as met:
+            receipt = succeeded(await server.cli("restart", app.name, "--json"))["receipt"]
+        assert await kept.ended()
+        assert (receipt["failed"], receipt["cut"]) == (0, 1)
+        assert len({name.split()[0] for name in met}) > 2
+        assert {name.split()[1] for name in met} == {"PROXY"}

@@ -141,10 +141,11 @@ def test_apps_are_found_by_line_and_by_name() -> None:
         "[ALERT]    (1) : config : parsing [haproxy.cfg:4] : unknown keyword 'one' in 'backend' section",
         "[ALERT]    (1) : config : [haproxy.cfg:9] : 'three'",
         "[ALERT]    (1) : config : backend 'c.0123abcd' has no server",
+        "[ALERT]    (1) : config : proxy 'd.0123abcd.5432', another server named 'd-1.5432'",
         "[ALERT]    (1) : config : Error(s) found in configuration file : haproxy.cfg",
     ]
     told = refusal(text, "\n".join(alerts))
-    assert " because of a, c, " in told
+    assert " because of a, c, d, " in told
     assert "Error(s)" not in told
     assert refusal(text, "[ALERT] (1) : config : [haproxy.cfg:2] : no").count("because") == 0
     assert refusal(text, "").endswith("it does not say why")
