@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from rota.adapters.cgroupfiles import limits_above
 from rota.adapters.clock import SystemClock
+from rota.adapters.machine import LocalMachine
 from rota.adapters.runtime.docker import limits, usage
 from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
 from rota.adapters.runtime.docker.exec import ContainerExec
@@ -163,6 +164,12 @@ class DockerRuntime:
         self._watch.check()
         memory, cpus = limits_above(()) if self._client.is_local else ([], [])
         return Amount(min([self._size.memory, *memory]), min([self._size.cpus, *cpus]))
+
+    async def available(self) -> int | None:
+        """A local socket may lead to another machine's engine (somebody forwards it): that one's memory is another."""
+        self._watch.check()
+        here = LocalMachine()
+        return here.available() if self._client.is_local and here.memory == self._size.memory else None
 
     def pids_of(self, replica: ReplicaId) -> frozenset[int] | None:
         """None: a container's address is its own, nobody else can listen there."""
