@@ -90,6 +90,7 @@ COMPONENTS: dict[str, tuple[Callable[[], Path | None], str]] = {
     ),
     "bind": (lambda: _program("named"), "apt-get install bind9"),
     "knot": (lambda: _program("knotd"), "apt-get install knot"),
+    "sshd": (lambda: _program("sshd"), "apt-get install openssh-server"),
     "openssl": (lambda: _program("openssl"), "apt-get install openssl"),
     "git": (lambda: _program("git"), "apt-get install git"),
 }

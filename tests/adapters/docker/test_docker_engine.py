@@ -34,6 +34,9 @@ from rota.testing.docker import DockerEngine, docker_engine
 from rota.testing.machine import start_order, until
 
 
+NOWHERE = Path("/nonexistent")  # where a tunnel would have its socket
+
+
 @pytest.fixture(params=["live-restore", "plain"])
 def own_engine(request: pytest.FixtureRequest, component: Callable[[str], Path]) -> Iterator[DockerEngine]:
     """One that a test may end."""
@@ -159,11 +162,11 @@ async def test_a_socket_that_lets_nobody_in_is_told(docker_engine: DockerEngine,
 
 
 @pytest.mark.parametrize(
-    "host", ["ssh://user@host", "npipe:////./pipe/docker_engine", "/var/run/docker.sock", "unix://"]
+    "host", ["npipe:////./pipe/docker_engine", "/var/run/docker.sock", "unix://", "SSH://host", "fd://"]
 )
 def test_an_engine_that_cannot_be_used_from_here_is_refused(host: str) -> None:
-    with pytest.raises(UsageError, match="write unix:///path or tcp://address:port"):
-        Client(host)
+    with pytest.raises(UsageError, match="write unix:///path, tcp://address:port or ssh://user@host"):
+        Client(host, NOWHERE)
 
 
 class FakeEngine:
@@ -207,7 +210,7 @@ async def serving(
 
 @asynccontextmanager
 async def client(host: str) -> AsyncIterator[Client]:
-    made = Client(host)
+    made = Client(host, NOWHERE)
     try:
         await made.open()
         yield made
@@ -245,7 +248,7 @@ async def test_a_refusal_and_a_loss_are_two_things() -> None:
 
 @asynccontextmanager
 async def client_of_the_lost(host: str) -> AsyncIterator[Client]:
-    made = Client(host)
+    made = Client(host, NOWHERE)
     try:
         with pytest.raises(Missing):
             await made.open()
@@ -289,7 +292,7 @@ def test_certificates_that_are_not_there_are_told(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
     monkeypatch.setenv("DOCKER_CERT_PATH", str(tmp_path))
     with pytest.raises(UsageError, match=r"ca\.pem, cert\.pem and key\.pem in .* cannot be used"):
-        Client("tcp://127.0.0.1:2376")
+        Client("tcp://127.0.0.1:2376", NOWHERE)
 
 
 class Babbling:

@@ -51,7 +51,7 @@ class DockerRuntime:
     def __init__(self, data_dir: Path, server_id: str, clock: SystemClock, *, host: str | None = None) -> None:
         self._clock = clock
         self._names = Names(server_id)
-        self._client = Client(host)
+        self._client = Client(host, data_dir / "ssh")
         self._network = OwnNetwork(self._client, self._names, data_dir / "addresses.json", clock.now)
         self._pins = Pins(data_dir / "images.json")
         self._images = Images(self._client, self._names, self._pins, self._wake)
