@@ -14,7 +14,7 @@ from tests.e2e.site import Containers, ServerAt
 from rota.testing.docker import DockerEngine
 from rota.testing.sshd import SshServer, ssh_server
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.full, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,6 @@ async def test_a_killed_daemon_leaves_no_tunnel_and_the_next_one_goes_on(app: He
     assert len(tunnels(app.server)) == 1
 
 
-@pytest.mark.full
 async def test_a_restart_goes_on_over_connections_that_are_cut(app: Hello, ssh: SshServer) -> None:
     async with app.load(**LIGHT) as load:
         await app.server.ok("restart", app.name, "--detach")
