@@ -269,7 +269,8 @@ class _Server:
 
     def _examine(self) -> Sequence[Finding]:
         given = self._options
-        docker = given.runtime is RuntimeKind.DOCKER and given.docker_host is None  # the local engine's socket
+        elsewhere = given.docker_host or os.environ.get("DOCKER_HOST")
+        docker = given.runtime is RuntimeKind.DOCKER and not elsewhere  # the local engine's socket
         return doctor.examine(given.data_dir, given.ports, given.process_user, self._runtime.contains, docker)
 
     def _about(self) -> View:

@@ -162,6 +162,19 @@ async def test_what_does_not_fit_beside_the_other_apps_changes_nothing(world: Wo
     await world.until(lambda: len(world.running()) == 3)
 
 
+async def test_memory_that_others_use_is_not_to_be_had(world: World, engine: Engine) -> None:
+    """Each of the two replicas uses 32 MiB of its 300: what is left of the 600 is not counted twice."""
+    world.runtime.machine = Amount(2000 * MIB, 4.0)
+    await engine.begin("web", o.Deploy(spec=quick(resources={"memory": "300MiB"})))
+    await world.until_over()
+    world.runtime.left = 900 * MIB
+    with pytest.raises(CapacityError, match=r"964 of 2,000 MiB free, 1,036 MiB used by others\); 3 fit;"):
+        await engine.begin("web", o.Scale(replicas=4))
+    world.runtime.left = 1200 * MIB
+    await engine.begin("web", o.Scale(replicas=4))
+    await world.until(lambda: len(world.running()) == 4)
+
+
 async def test_statistics_are_measured_between_two_readings(
     world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,7 +93,8 @@ class ObservedReplica:
 
 @dataclass(frozen=True)
 class Stranger:
-    """What says that it is this server's and is not, and is left alone; ``app`` is the one that it names, if any."""
+    """What says that it is this server's and is no replica: a copy, which is left alone, or what is left of one that
+    has ended; ``app`` is the one that it names, if any."""
 
     app: str
     said: str
