@@ -158,7 +158,7 @@ class _Server:
         self._runtime = _runtime(options, children, self._sources, clock)
         self._haproxy = KeptHaproxy(children, clock, settings.directory)
         self._notifier = AppriseNotifier()
-        self._balancer = HaproxyBalancer(settings, program.path, self._haproxy)
+        self._balancer = HaproxyBalancer(settings, program.path, self._haproxy, clock)
         names = options.data_dir / "nameserver"
         self._dns = DnsViews(children, names, options.dns, options.dns_networks, options.dns_zones, options.dns_ttl)
 

@@ -21,6 +21,7 @@ from rota.core.state import AppState
 from rota.engine import views
 from rota.engine.dns_view import dns_view
 from rota.engine.errands import Errands
+from rota.engine.measuring import Measuring
 from rota.engine.plan_view import plan_view
 from rota.engine.planner import Planner, promised
 from rota.engine.reconciler import Reconciler
@@ -91,8 +92,8 @@ class Engine:
         self._http = http
         self._on_shutdown = on_shutdown
         self._ordering = asyncio.Lock()
-        self._planner = Planner(store, balancer, clock)
-        self._time_left = TimeLeft(store, clock)
+        self._planner = Planner(Measuring(store, supervisor, usage, machine), balancer, clock)
+        self._time_left = TimeLeft(Measuring(store, supervisor, usage, machine), clock)
 
     # What it shows
 

@@ -31,6 +31,7 @@ from rota.core.errors import StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, Gap, ObservedBalancer, ServerState
 from rota.core.tcp import Listener, contested
+from rota.ports.clock import Clock
 
 _START_DEADLINE = 5.0
 
@@ -38,7 +39,7 @@ _START_DEADLINE = 5.0
 class HaproxyBalancer:
     """``binary`` is the program's path. ``start`` comes before any other call."""
 
-    def __init__(self, settings: Settings, binary: str, launcher: Launcher) -> None:
+    def __init__(self, settings: Settings, binary: str, launcher: Launcher, clock: Clock) -> None:
         self._settings = settings
         self._argv = settings.argv()
         self._launcher = launcher
@@ -51,7 +52,8 @@ class HaproxyBalancer:
         self._known_gaps: tuple[Gap, ...] = ()
         self._lock = asyncio.Lock()
         self._ended = Ended(self._wake_all)
-        self._reloads = Reloads(self._haproxy, settings.reload_interval, self._carry_out_reload, self._let_go)
+        interval = settings.reload_interval
+        self._reloads = Reloads(self._haproxy, interval, clock, self._carry_out_reload, self._let_go)
         self._wakes: list[Callable[[str], None]] = []
         self._watch = Watch(self._haproxy, self._wake_all, self._wake, self._saw_old, self._absent)
         self._old_workers = True  # until the master has said that there are none; then not before the next reload
@@ -78,6 +80,9 @@ class HaproxyBalancer:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
         await self._ended.close()
+
+    def reloads(self) -> observation.Reloads:
+        return self._reloads.seen
 
     def on_change(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)
