@@ -42,6 +42,15 @@ async def test_requests_are_spread_evenly(rig: Rig) -> None:
     assert {answers.count(f"hello-{n}") for n in (1, 2, 3)} == {30}
 
 
+async def test_connections_to_a_server_added_at_runtime_are_used_again(rig: Rig) -> None:
+    (server,) = await rig.ready(1, pool(None))
+    client = rig.client()
+    for _ in range(10):
+        await client.ask(keep=True)
+    client.close()
+    assert len(server.lines) == 1
+
+
 @pytest.mark.parametrize("balance", ["leastconn", "random", "source"])
 async def test_another_way_to_choose_holds_for_servers_added_at_runtime(rig: Rig, balance: str) -> None:
     await rig.ready(3, pool(balance=balance))
