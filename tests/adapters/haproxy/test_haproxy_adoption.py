@@ -21,7 +21,7 @@ from rota.testing.web import Load, WebServer
 A, B = ReplicaId("hello-1"), ReplicaId("hello-2")
 
 
-ACTIONS = 36
+ACTIONS = 31
 """Writes and commands that `change` consists of."""
 
 

@@ -12,10 +12,11 @@ from rota.adapters.balancer.haproxy.backends import server_words
 from rota.adapters.balancer.haproxy.connections import Connections
 from rota.adapters.balancer.haproxy.disk import Disk
 from rota.adapters.balancer.haproxy.launcher import Launcher
-from rota.adapters.balancer.haproxy.maps import maps_of
+from rota.adapters.balancer.haproxy.livemaps import LiveMaps
 from rota.adapters.balancer.haproxy.oldworkers import OldWorkers
 from rota.adapters.balancer.haproxy.reloads import Ended, Reloads
 from rota.adapters.balancer.haproxy.settings import Settings, can_bind
+from rota.adapters.balancer.haproxy.shared import Shared
 from rota.adapters.balancer.haproxy.socket import NotAnswering
 from rota.adapters.balancer.haproxy.state import App, Server, State
 from rota.adapters.balancer.haproxy.stats import Entry, Reading, with_codes
@@ -48,9 +49,11 @@ class HaproxyBalancer:
         self._old = OldWorkers(settings)
         self._connections = Connections(self._haproxy, self._old)
         self._disk = Disk(settings, binary)
+        self._maps = LiveMaps(self._haproxy)
         self._state = State()
         self._known_gaps: tuple[Gap, ...] = ()
         self._lock = asyncio.Lock()
+        self._looks = Shared(self._look)
         self._ended = Ended(self._wake_all)
         self._reloads = Reloads(self._haproxy, settings.reload_interval, self._carry_out_reload, self._let_go)
         self._wakes: list[Callable[[str], None]] = []
@@ -61,12 +64,12 @@ class HaproxyBalancer:
     async def start(self) -> None:
         """Takes over the HAProxy that runs, or has one started, and makes it agree with the file. Raises StepFailed."""
         async with self._lock:
-            self._state = self._disk.read()
+            self._state = await self._disk.read()
             await self._disk.check(self._state)
             running = await self._haproxy.version() if await self.answering() is not None else ""
-            renewed = await asyncio.to_thread(self._disk.choose_program, running)
-            outdated = bool(running) and (renewed or self._disk.differs(self._state))
-            self._disk.write(self._state)
+            renewed = await self._disk.choose_program(running)
+            outdated = bool(running) and (renewed or await self._disk.differs(self._state))
+            await self._disk.write(self._state)
             self._launcher.on_exit(self._watch.lost)
             await self._launcher.ensure(self._argv)
             await self._until_started()
@@ -79,13 +82,14 @@ class HaproxyBalancer:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
         await self._ended.close()
+        await self._disk.close()
 
     def on_change(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)
 
     async def observe(self) -> Mapping[str, ObservedBalancer]:
-        async with self._lock:  # not in the middle of a reload, when two workers answer
-            return await self._observe(await self._gaps())
+        """One look serves all apps that ask before it begins."""
+        return await self._looks.next()
 
     async def connections(self) -> observation.Connections:
         counted = await self._connections.counted()
@@ -106,8 +110,7 @@ class HaproxyBalancer:
             there = backend.name in await self._haproxy.backends() and self._knows(backend)
             if not there:
                 await self._disk.check(state)
-            if self._write(state) and there:
-                await self._send_maps()
+            await (self._change(state) if there else self._write(state))
         if not there:
             await self._reloads.reload()
 
@@ -117,8 +120,7 @@ class HaproxyBalancer:
             missing = sorted(set(shares) - set(known.pools))
             if missing or not any(shares.values()):
                 raise StepFailed(f"{app} cannot be routed to {', '.join(missing) or 'nothing'}")
-            if self._write(self._state.with_app(known.routed(shares))):
-                await self._send_maps()
+            await self._change(self._state.with_app(known.routed(shares)))
 
     async def maintain(self, app: str, on: bool) -> None:
         async with self._lock:
@@ -142,7 +144,7 @@ class HaproxyBalancer:
         async with self._lock:
             app = self._state.owner(replica)
             if app is not None:
-                self._write(self._state.with_app(app.weighed(replica, weight)))
+                await self._write(self._state.with_app(app.weighed(replica, weight)))
                 await self._haproxy.tell(f"set server {await self._path(replica)} weight {weight}", accept=_GONE)
 
     async def drain(self, replica: ReplicaId) -> None:
@@ -156,7 +158,7 @@ class HaproxyBalancer:
                 await self._pin(replica, "")  # first, so that no cookie leads to a backend with nobody else in it
                 await self._set_state(path, "maint")
             finally:
-                self._forget(replica)
+                await self._forget(replica)
             # A HAProxy that was started again between the two read the file that still had the server.
             await self._set_state(path, "maint")
 
@@ -173,20 +175,17 @@ class HaproxyBalancer:
             reading = await self._haproxy.read()
             server = reading.servers.get(replica)
             if server is None:
-                self._forget(replica)
+                await self._forget(replica)
                 return
             if server.state is not ServerState.MAINT:
                 raise StepFailed(f"HAProxy does not let {replica} go: it is {server.state.value}, not in maintenance")
-            self._note_deleted(replica, reading)
+            await self._note_deleted(replica, reading)
         await self._delete(replica, server.backend)
 
     async def unroute(self, app: str) -> None:
         async with self._lock:
             if app in self._state.apps:
-                without = self._state.without_app(app)
-                self._disk.write(without, maps_first=True)
-                self._state = without
-                await self._send_maps()
+                await self._change(self._state.without_app(app), maps_first=True)
             entries = (await self._haproxy.entries()).items()
             left = {name: entry.backend for name, entry in entries if app_of(entry.backend) == app}
             for name, backend in left.items():
@@ -200,6 +199,11 @@ class HaproxyBalancer:
         """Its processes that may hold connections, old ones too; none while it does not answer."""
         workers = await self._haproxy.living()
         return frozenset(pid for pid in (workers.current, *workers.old) if pid is not None)
+
+    async def _look(self, begin: Callable[[], None]) -> Mapping[str, ObservedBalancer]:
+        async with self._lock:  # not in the middle of a reload, when two workers answer
+            begin()
+            return await self._observe(await self._gaps())
 
     async def _gaps(self) -> tuple[Gap, ...]:
         with contextlib.suppress(StepFailed):  # HAProxy serves on without its parent; what is known of gaps stands
@@ -234,29 +238,32 @@ class HaproxyBalancer:
             if found is not None:
                 raise StepFailed(f"{found} already leads to {app.name}")
 
-    def _write(self, state: State) -> bool:
-        changed = self._disk.write(state)
+    async def _write(self, state: State) -> None:
+        """The files alone: no map differs by it, or HAProxy is to read them at its next reload."""
+        held = self._maps.take()
+        self._maps.keep(held, await self._disk.write(state))
         self._state = state
-        return changed
 
-    async def _change(self, state: State) -> None:
-        if self._write(state):
-            await self._send_maps()
+    async def _change(self, state: State, *, maps_first: bool = False) -> None:
+        held = self._maps.take()
+        maps = await self._disk.write(state, maps_first=maps_first)
+        self._state = state
+        await self._maps.send(held, maps)
 
     async def _pin(self, replica: ReplicaId, pin: str) -> None:
         app = self._state.owner(replica)
         if app is not None and app.servers[replica].pin != pin:
             await self._change(self._state.with_app(app.pinned(replica, pin)))
 
-    def _forget(self, replica: ReplicaId) -> None:
+    async def _forget(self, replica: ReplicaId) -> None:
         app = self._state.owner(replica)
         if app is not None:
-            self._write(self._state.with_app(app.without_server(replica)))
+            await self._change(self._state.with_app(app.without_server(replica)))
 
-    def _note_deleted(self, replica: ReplicaId, reading: Reading) -> None:
+    async def _note_deleted(self, replica: ReplicaId, reading: Reading) -> None:
         server, process = reading.servers[replica], process_id(reading.pid)
         if server.errors and process is not None:
-            self._write(self._state.with_deleted(process, server.backend, server.errors))
+            await self._write(self._state.with_deleted(process, server.backend, server.errors))
 
     async def _put(self, app: App, server: Server, entries: Mapping[str, Entry]) -> None:
         path = f"{word(server.backend)}/{word(server.replica)}"
@@ -299,10 +306,6 @@ class HaproxyBalancer:
         except TimeoutError as error:
             raise StepFailed(f"HAProxy does not let {replica} go: {refused}") from error
 
-    async def _send_maps(self) -> None:
-        for name, text in maps_of(self._state).items():
-            await self._haproxy.replace_map(name, text)
-
     async def _until_started(self) -> None:
         try:
             await self._haproxy.until_answers(_START_DEADLINE)
@@ -316,7 +319,7 @@ class HaproxyBalancer:
         pools = {name for app in self._state.apps.values() for name in app.pools}
         if reload or not pools <= await self._haproxy.backends():
             await self._reload_now()
-        await self._send_maps()
+        await self._change(self._state)
         entries = await self._haproxy.entries()
         for app in self._state.apps.values():
             for server in app.servers.values():
@@ -328,20 +331,22 @@ class HaproxyBalancer:
 
     async def _note_let_go(self, ended: Mapping[str, int]) -> None:
         async with self._lock:
-            self._write(self._state.with_let_go({app_of(backend): count for backend, count in ended.items()}))
+            await self._write(self._state.with_let_go({app_of(backend): count for backend, count in ended.items()}))
 
-    async def _carry_out_reload(self) -> None:
+    async def _carry_out_reload(self, begin: Callable[[], None]) -> None:
         async with self._lock:
-            self._reloads.begin()
+            begin()
             await self._reload_now()
 
     async def _reload_now(self) -> None:
         state = await self._without_past(self._state.without_unused())
         await self._disk.check(state)
-        self._disk.write(state)
+        self._maps.take()
+        maps = await self._disk.write(state)
         before = await self._haproxy.read()
         self._old_workers = True
         witness = await self._haproxy.reload()
+        self._maps.started_on(maps)
         self._state = state
         self._ended.follow(witness, before.pid)
         await self._old.pass_on(before.pid)  # before a server goes, which it could still send to; each look tries again
