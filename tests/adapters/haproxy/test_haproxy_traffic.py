@@ -15,7 +15,7 @@ from rota.testing.haproxy import APP, HOST, Rig, pool, until
 from rota.testing.web import Load, web_socket
 
 A, B = ReplicaId("hello-1"), ReplicaId("hello-2")
-TIMES = 100 if os.environ.get("ROTA_FULL") else 10
+TIMES = 3  # many through the daemon: tests/e2e/test_many_rollouts.py
 
 
 async def hand_off(rig: Rig, replica: ReplicaId) -> None:
