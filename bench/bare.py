@@ -8,7 +8,7 @@ import asyncio
 import shutil
 import tempfile
 import time
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -17,9 +17,9 @@ from typing import Self
 from rota.adapters.keeper.client import ChildOrder, Children
 from rota.adapters.prober.prober import SocketProber
 from rota.adapters.runtime.process import cgroups
+from rota.core.healthcheck import Check
 from rota.core.names import ReplicaId
 from rota.core.observation import Address
-from rota.core.spec import HealthCheck
 from rota.testing.server import free_port
 
 ACCEPT_POLL = 0.005  # seconds between two tries of a connection
@@ -39,15 +39,15 @@ class OwnTimes:
 
     @property
     def total(self) -> float:
-        return sum(astuple(self))
+        return self.start + self.readiness + self.stop + self.remove
 
 
 class BareReplicas:
     """``async with BareReplicas(argv, directory, check) as bare: times = await bare.one()``. The keeper is one of its
     own, in a temporary directory."""
 
-    def __init__(self, argv: list[str], directory: Path, check: HealthCheck, path: str) -> None:
-        self._argv, self._directory, self._check, self._path = argv, directory, check, path
+    def __init__(self, argv: list[str], directory: Path, check: Check) -> None:
+        self._argv, self._directory, self._check = argv, directory, check
         self._data_dir = Path(tempfile.mkdtemp(prefix="rota-"))
         self._children = Children(self._data_dir)
         self._count = 0
@@ -88,7 +88,7 @@ class BareReplicas:
         await self._children.start(order)
         await accepting(Address("127.0.0.1", port))
         marks.append(time.monotonic())
-        await ready(Address("127.0.0.1", port), self._check, self._path)
+        await ready(Address("127.0.0.1", port), self._check)
         marks.append(time.monotonic())
         await self._children.signal(name, "TERM")
         await self._children.until(name, lambda seen: seen is not None and not seen.alive, PATIENCE)
@@ -107,12 +107,12 @@ async def accepting(address: Address, poll: float = ACCEPT_POLL, patience: float
             await asyncio.sleep(poll)
 
 
-async def ready(address: Address, check: HealthCheck, path: str) -> None:
+async def ready(address: Address, check: Check) -> None:
     """Until ``rise`` checks in a row have passed, ``start_interval`` apart (S3). Raises TimeoutError."""
     passes = 0
     async with asyncio.timeout(PATIENCE):
         while True:
-            result = await _PROBER.healthy(address, path, "hello.localhost", check.timeout)
+            result = await _PROBER.healthy(_NOBODY, address, check, "hello.localhost")
             passes = passes + 1 if result.passed else 0
             if passes >= check.rise:
                 return

@@ -13,8 +13,8 @@ from typing import Any, Self
 import aiohttp
 from bare import OwnTimes, accepting, ready
 
+from rota.core.healthcheck import Check
 from rota.core.observation import Address
-from rota.core.spec import HealthCheck
 
 AT_ONCE = 4  # measured.md, 5: more gain nothing here
 MANY_POLL, MANY_PATIENCE = 0.05, 180.0  # seconds: that many boot slowly, and are not to be slowed down by being asked
@@ -23,7 +23,7 @@ MANY_POLL, MANY_PATIENCE = 0.05, 180.0  # seconds: that many boot slowly, and ar
 class BareContainers:
     """``like`` is the inspection of a container of rota's: the bare ones have its image, rights and network."""
 
-    def __init__(self, host: str, like: Mapping[str, Any], check: HealthCheck, path: str) -> None:
+    def __init__(self, host: str, like: Mapping[str, Any], check: Check) -> None:
         self._socket = host.removeprefix("unix://")
         self._network = str(like["HostConfig"]["NetworkMode"])
         self._body = {
@@ -32,7 +32,7 @@ class BareContainers:
             "StopSignal": like["Config"]["StopSignal"],
             "HostConfig": like["HostConfig"] | {"Mounts": []},
         }
-        self._check, self._path = check, path
+        self._check = check
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.UnixConnector(self._socket)
@@ -51,7 +51,7 @@ class BareContainers:
         address = await self._address(container)
         await accepting(address)
         marks.append(time.monotonic())
-        await ready(address, self._check, self._path)
+        await ready(address, self._check)
         marks.append(time.monotonic())
         await self._post(f"containers/{container}/kill", signal="SIGTERM")
         await self._post(f"containers/{container}/wait")
@@ -73,7 +73,7 @@ class BareContainers:
             started.append(time.monotonic())
             address = await self._address(container)
             await accepting(address, MANY_POLL, MANY_PATIENCE)
-            await ready(address, self._check, self._path)
+            await ready(address, self._check)
             return container
 
         containers = await asyncio.gather(*(start() for _ in range(count)))

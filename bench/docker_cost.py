@@ -21,12 +21,13 @@ from bare_containers import BareContainers
 from figures import moment
 from rollout_overhead import rolled
 
-from rota.core.spec import HealthCheck
+from rota.core.healthcheck import Check, Kind
 from rota.testing.docker import HELLO, DockerEngine, docker_engine
 from rota.testing.server import RunningServer
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "hello"
 RESTART_LIMIT, DEPLOY_LIMIT = 1.10, 1.15
+CHECK = Check(Kind.HTTP, "/health")
 
 
 def main() -> int:
@@ -47,7 +48,7 @@ async def _measure(engine: DockerEngine, replicas: int, many: int, rounds: int) 
     async with RunningServer(None, "--runtime", "docker", "--docker-host", engine.host) as server:
         _write(server.directory, replicas)
         await server.ok("deploy", cwd=server.directory)
-        async with BareContainers(engine.host, await _inspection(engine), HealthCheck(), "/health") as bare:
+        async with BareContainers(engine.host, await _inspection(engine), CHECK) as bare:
             await bare.one()
             await rolled(server)
             restarts, sums, deploys, starts, ready = [], [], [], [], []

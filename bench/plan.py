@@ -106,8 +106,9 @@ async def _slow(server: RunningServer, subject: Subject) -> AsyncIterator[None]:
     if not subject.slow:
         yield
         return
-    load = {"rate": subject.slow, "slow_share": 1.0, "slow_seconds": 1.0, "post_share": 0.0}
-    async with LoadProcess(LoadPlan(server.url, f"{subject.name}.localhost", **load)) as process:
+    host = f"{subject.name}.localhost"
+    load = LoadPlan(server.url, host, rate=subject.slow, slow_share=1.0, slow_seconds=1.0, post_share=0.0)
+    async with LoadProcess(load) as process:
         await process.wait_started()
         yield
 

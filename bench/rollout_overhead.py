@@ -21,12 +21,13 @@ import yaml
 from bare import BareReplicas, OwnTimes
 from figures import Spread, moment, overhead_each, times_between
 
-from rota.core.spec import HealthCheck
+from rota.core.healthcheck import Check, Kind
 from rota.testing.server import RunningServer
 
 HELLO = Path(__file__).parents[1] / "examples" / "hello"
 PYTHON = "/usr/bin/python3"
 LIMIT_MS = 50.0
+CHECK = Check(Kind.HTTP, "/health")
 
 
 def main() -> int:
@@ -44,7 +45,7 @@ async def _measure(replicas: int, rounds: int) -> dict[str, Any]:
     async with RunningServer() as server:
         source = hello(server.directory, replicas)
         await server.ok("deploy", cwd=source)
-        async with BareReplicas([python(), "app.py"], source, HealthCheck(), "/health") as bare:
+        async with BareReplicas([python(), "app.py"], source, CHECK) as bare:
             await bare.one()  # the disk's caches are warm from here on
             await rolled(server)
             results = [([await bare.one() for _ in range(replicas)], await rolled(server)) for _ in range(rounds)]

@@ -82,7 +82,7 @@ class Bench:
     async def exited(self) -> ObservedReplica:
         async def look() -> ObservedReplica | None:
             seen = await self.replica()
-            return seen if seen is not None and seen.state is RunState.EXITED else None
+            return seen if seen is not None and seen.exit is not None else None
 
         found = await self.until(look)
         assert isinstance(found, ObservedReplica)

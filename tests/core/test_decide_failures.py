@@ -392,6 +392,36 @@ def test_a_failed_replica_is_shown_until_another_took_its_place() -> None:
     assert list(app.seen()) == running(app)
 
 
+def explained_late() -> Simulation:
+    """Each end is seen half a second before it is known how it ended."""
+    app = empty()
+    app.runtime.faults = lambda order: Faults(explained_after=0.5)
+    app.order(o.Deploy(spec=spec_of(replicas=3)))
+    app.run(60.0)
+    app.steps.clear()
+    return app
+
+
+def test_one_that_ended_gets_no_request_before_it_is_known_how_it_ended() -> None:
+    app = explained_late()
+    app.runtime.crash("web-2")  # type: ignore[arg-type]
+    app.run(0.2)
+    assert told(app, "DisableServer", "FailReplica", "StartReplica") == ["DisableServer web-2"]
+    app.run(1.0)
+    assert told(app, "DisableServer", "FailReplica", "StartReplica")[1:] == ["FailReplica web-2", "StartReplica web-4"]
+    app.run(60.0)
+    settled(app)
+
+
+def test_one_is_started_again_in_place_once_it_is_known_how_it_ended() -> None:
+    app = explained_late()
+    app.order(o.Restart(policy=options(order="in-place")))
+    app.run(60.0)
+    assert app.rollout.phase is Phase.SUCCEEDED
+    assert told(app, "RestartReplica") == ["RestartReplica web-1", "RestartReplica web-2", "RestartReplica web-3"]
+    settled(app)
+
+
 def test_every_replica_is_dead_and_a_deploy_mends_it() -> None:
     app = deployed()
     app.runtime.faults = lambda order: MOODS[mood_of(order.spec) if order.release > 1 else "crashing"]

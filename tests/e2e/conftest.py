@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 from rota.testing.docker import DockerEngine
 from rota.testing.docker import docker_engine as engine_of_its_own
+from rota.testing.server import RunningServer
+from rota.testing.warm import WarmCommands
 
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parents[1] / "examples/hello"
@@ -64,6 +67,16 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_commands() -> Iterator[None]:
+    """To load the command line costs more than most commands do: it is loaded once, and forked for each."""
+    with tempfile.TemporaryDirectory(prefix="rota-") as directory, pytest.MonkeyPatch.context() as patch:
+        warm = WarmCommands(Path(directory))
+        patch.setattr(RunningServer, "rota", warm.command)
+        yield
+        warm.close()
 
 
 @pytest.fixture(scope="session")

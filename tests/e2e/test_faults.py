@@ -8,8 +8,9 @@ import asyncio
 import json
 import sqlite3
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import closing, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,11 @@ Scenario = Callable[[Hello], Awaitable[None]]
 
 
 async def restart(app: Hello) -> None:
+    await begin(app, "restart")
+
+
+async def restart_and_clear_away(app: Hello) -> None:
+    """The same, for the steps that come when a slot is finished; some in one commit with that."""
     await begin(app, "restart")
 
 
@@ -166,29 +172,29 @@ async def begin(app: Hello, command: str, *words: str) -> None:
 
 
 LOSSLESS: Mapping[str, Scenario] = {
+    "BeginRollout": restart,
+    "TakeSlot": restart,
+    "StartReplica": restart,
+    "EnableServer": restart,
+    "DrainServer": restart,
+    "DisableServer": restart,
+    "StopReplica": restart,
+    "FinishSlot": restart,
+    "RecordCounters": restart_and_clear_away,
+    "RemoveServer": restart_and_clear_away,
+    "RemoveReplica": restart_and_clear_away,
+    "FinishRollout": restart_and_clear_away,
     "PrepareRelease": deploy_other_check,
     "PrepareBackend": deploy_other_check,
     "RouteApp": deploy_other_check,
-    "StartReplica": restart,
     "RestartReplica": restart_in_place,
     "UpdateLimits": limits,
-    "StopReplica": restart,
     "KillReplica": deploy_deaf,
-    "RemoveReplica": restart,
-    "EnableServer": restart,
     "SetWeight": slow_start,
-    "PublishRecords": restart_out_of_dns,
     "WithdrawRecords": restart_out_of_dns,
     "NoteWithdrawn": restart_out_of_dns,
-    "DrainServer": restart,
-    "DisableServer": restart,
-    "RemoveServer": restart,
-    "BeginRollout": restart,
+    "PublishRecords": restart_out_of_dns,
     "BeginRollback": deploy_and_crash,
-    "TakeSlot": restart,
-    "FinishSlot": restart,
-    "RecordCounters": restart,
-    "FinishRollout": restart,
     "FailReplica": kill_replica,
     "TurnBack": deploy_bad,
     "PauseRollout": pause,
@@ -197,6 +203,7 @@ LOSSLESS: Mapping[str, Scenario] = {
     "NoteRefusal": limits_below_use,
     "SettleSlot": wait_for_it,
 }
+"""What makes each step happen; those of one scenario in the order in which it has them."""
 KILLING = (kill_replica, deploy_and_crash)
 ARRANGED = {"AdoptReplica": lose_record, "SettleSlot": age}
 LOSSY: Mapping[str, Scenario] = {
@@ -230,9 +237,22 @@ ON_RUNTIME = frozenset(
 whatever replicas are, on processes alone."""
 
 
-def steps(names: Iterable[str]) -> list[Any]:
-    alone = pytest.mark.runtime("process")
-    return [pytest.param(name, marks=[] if FULL or name in ON_RUNTIME else [alone]) for name in names]
+def chains(scenarios: Mapping[str, Scenario]) -> list[Any]:
+    """Tuples of steps: in the long form each alone; in the short one those of a scenario after each other, so that one
+    daemon after the other dies in the same rollout."""
+    if FULL:
+        return [pytest.param((step,), id=step) for step in scenarios]
+    found = []
+    for runtime, tried in (("process", set(scenarios)), ("docker", ON_RUNTIME)):
+        together: dict[object, tuple[str, ...]] = {}
+        for step, scenario in scenarios.items():
+            if step in tried:
+                key = step if step in ARRANGED else scenario
+                together[key] = (*together.get(key, ()), step)
+        for chain in together.values():
+            name = chain[0] if len(chain) == 1 else scenarios[chain[0]].__name__
+            found.append(pytest.param(chain, id=f"{name}-on-{runtime}", marks=pytest.mark.runtime(runtime)))
+    return found
 
 
 async def test_every_step_has_a_fault_point_here() -> None:
@@ -255,20 +275,21 @@ async def app(server: ServerAt) -> Hello:
 
 @pytest.mark.feature("R4", "V6")
 @pytest.mark.parametrize("point", POINTS_TRIED)
-@pytest.mark.parametrize("step", steps(LOSSLESS))
+@pytest.mark.parametrize("chain", chains(LOSSLESS))
 async def test_a_daemon_killed_at_a_step_loses_nothing(
-    step: str, point: str, app: Hello, component: Callable[[str], Path]
+    chain: tuple[str, ...], point: str, app: Hello, component: Callable[[str], Path]
 ) -> None:
-    if step == "NoteRefusal":
+    if "NoteRefusal" in chain:
         component("cgroups")
     await app.settled(2)
     # A POST that is in a killed replica's hands may not be sent twice: where one is killed, only GETs are sent.
-    kinds = {"post_share": 0.0, "slow_share": 0.0} if LOSSLESS[step] in KILLING else {}
+    kinds = {"post_share": 0.0, "slow_share": 0.0} if LOSSLESS[chain[0]] in KILLING else {}
+    pauses = chain == ("PauseRollout",)
     async with app.load(rate=100.0, slow_seconds=0.5, **kinds) as load:
-        await die_at(app.server, f"{point}:{step}", LOSSLESS[step], app)
-        ended = await app.rollout_ended(30.0, phase="paused" if step == "PauseRollout" else None)
+        await die_at(app.server, point, chain, LOSSLESS[chain[0]], app)
+        ended = await app.rollout_ended(30.0, phase="paused" if pauses else None)
         report = await load.stop()
-    if step == "PauseRollout":
+    if pauses:
         await app.server.ok("rollout", "abort", ended["id"])
         await app.rollout_ended()
     nothing_lost(report)  # last: an invalid load has the test tried again
@@ -279,19 +300,19 @@ async def test_a_daemon_killed_at_a_step_loses_nothing(
 
 @pytest.mark.feature("R4")
 @pytest.mark.parametrize("point", POINTS_TRIED)
-@pytest.mark.parametrize("step", steps(LOSSY))
-async def test_a_daemon_killed_at_a_step_goes_on(step: str, point: str, server: ServerAt) -> None:
+@pytest.mark.parametrize("chain", chains(LOSSY))
+async def test_a_daemon_killed_at_a_step_goes_on(chain: tuple[str, ...], point: str, server: ServerAt) -> None:
     app = Hello(
-        server, f"other-{step.lower()}-{point}", replicas=2, drain={"timeout": 0.5}, stop_grace_period=1, **ILL_SOON
+        server, f"other-{chain[0].lower()}-{point}", replicas=2, drain={"timeout": 0.5}, stop_grace_period=1, **ILL_SOON
     )
     await app.deploy_ok()
-    holding = asyncio.create_task(hold_open(app)) if step == "CutConnections" else None
-    await die_at(server, f"{point}:{step}", LOSSY[step], app)
+    holding = asyncio.create_task(hold_open(app)) if chain == ("CutConnections",) else None
+    await die_at(server, point, chain, LOSSY[chain[0]], app)
     ended = await app.rollout_ended(30.0)
     if holding is not None:
         holding.cancel()
     assert ended["phase"] == "succeeded"
-    if LOSSY[step] is remove:
+    if LOSSY[chain[0]] is remove:
         await server.until(lambda: forgotten(app))
         return
     await app.settled(2)
@@ -299,22 +320,28 @@ async def test_a_daemon_killed_at_a_step_goes_on(step: str, point: str, server: 
     await app.order("remove", "--yes")
 
 
-async def die_at(server: ServerAt, fault: str, scenario: Scenario, app: Hello) -> None:
-    """A daemon that will die there takes over, the scenario makes it, and the next one takes over."""
+async def die_at(server: ServerAt, point: str, chain: tuple[str, ...], scenario: Scenario, app: Hello) -> None:
+    """A daemon that will die at the first step takes over, the scenario makes it, and the next ones take over, each to
+    die at the step after, until one lives."""
     await server.kill()
-    arrange = ARRANGED.get(fault.partition(":")[2])
+    arrange = ARRANGED.get(chain[0])
     if arrange is not None:
         arrange(app)
-    with suppress(ServerBroken):  # it may die before it is ready
-        await server.start(**{VARIABLE: fault})
+    await _take_over(server, **{VARIABLE: f"{point}:{chain[0]}"})
     work = asyncio.create_task(scenario(app))
-    try:
-        code = await server.ended(60.0)
-    except TimeoutError:
-        raise AssertionError(f"{fault} was not reached: {await app.state_of_affairs()}") from None
-    assert code == -9, f"{fault} was not reached: the daemon ended with {code}"
-    await server.start()
+    for step, following in pairwise((*chain, None)):
+        try:
+            code = await server.ended(60.0)
+        except TimeoutError:
+            raise AssertionError(f"{step} was not reached: {await app.state_of_affairs()}") from None
+        assert code == -9, f"{step} was not reached: the daemon ended with {code}"
+        await _take_over(server, **({VARIABLE: f"{point}:{following}"} if following else {}))
     await work
+
+
+async def _take_over(server: ServerAt, **environment: str) -> None:
+    with suppress(*([ServerBroken] if environment else [])):  # one that is to die may do so before it is ready
+        await server.start(**environment)
 
 
 async def forgotten(app: Hello) -> bool:

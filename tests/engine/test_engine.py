@@ -252,7 +252,7 @@ async def test_who_watches_a_rollout_is_told_how_long_it_still_takes(world: Worl
     assert 100.0 <= watched["seconds_left"] <= 110.0
     told = await anext(event async for event in engine.follow_events(rollout=begun, after=0) if "seq" not in event)
     assert (told["kind"], told["rollout"], told["progress"]["of"]) == ("progress", begun, 2)
-    assert told["progress"]["seconds_left"] >= 100.0
+    assert 90.0 <= told["progress"]["seconds_left"] <= 110.0  # time goes on between the two answers
     await engine.pause(begun)
     await world.until(lambda: world.rollout is not None and world.rollout.phase is Phase.PAUSED)
     assert (await engine.rollout(begun))["progress"]["seconds_left"] is None

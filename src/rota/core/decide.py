@@ -95,7 +95,8 @@ def _unknown(here: Situation, member: Member) -> None:
 def _exited(here: Situation, member: Member, staying: frozenset[ReplicaId]) -> None:
     record = member.record
     if _in_place(here, member, staying):
-        arrival.start_again(here, member)
+        if not member.ending:
+            arrival.start_again(here, member)
     elif record.failure is None and not member.leaving:
         _unexpected(here, member)
     else:
@@ -110,7 +111,7 @@ def _unexpected(here: Situation, member: Member) -> None:
         handoff.clear_away(here, member, forget=False, reason="it has ended by itself")
     elif member.seen is None and member.record.enabled_at is None:
         handoff.clear_away(here, member, forget=True, reason="it was never started")
-    else:
+    elif not member.ending:
         arrival.note_exit(here, member)
 
 

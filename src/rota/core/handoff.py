@@ -67,7 +67,7 @@ def clear_away(here: Situation, member: Member, *, forget: bool, reason: str) ->
         here.draft.add(DisableServer(member.id, reason))
     elif server is not None:
         _take_out(here, member, reason)
-    elif forget:
+    elif forget and not member.ending:
         here.draft.add(RemoveReplica(member.id, reason))
 
 

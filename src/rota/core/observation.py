@@ -64,7 +64,8 @@ class ObservedReplica:
     """One replica as its runtime shows it. ``run`` is the identity of its present run (boot id + pid + start
     ticks, or container id + start): it differs after a restart in place. ``told_to_stop``: this run was sent its stop
     signal, as far as the runtime knows; read only once a stop is on record. ``oddities``: what somebody did to it
-    behind rota's back, in sentences. Times are seconds of rota's clock."""
+    behind rota's back, in sentences. ``exit`` of one that has exited is None until its runtime knows how. Times are
+    seconds of rota's clock."""
 
     id: ReplicaId
     app: str

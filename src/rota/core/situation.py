@@ -70,6 +70,11 @@ class Member:
         return not self.running and not self.busy
 
     @property
+    def ending(self) -> bool:
+        """It has ended, and how will be known in a moment: no request goes there, and no more is decided on."""
+        return self.seen is not None and self.seen.state is RunState.EXITED and self.seen.exit is None
+
+    @property
     def restarted(self) -> bool:
         """It was stopped to be started again in place, and it was."""
         record = self.record

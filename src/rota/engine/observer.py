@@ -92,7 +92,8 @@ class Observer:
         for name, seen in replicas.items():
             record = state.recorded.replicas.get(name)
             settled = record is not None and (record.failure is not None or record.stop_began_at is not None)
-            waiting = seen.state is RunState.RUNNING and not self._overdue(state, seen, made)
+            running = seen.state is RunState.RUNNING
+            waiting = seen.exit is None and not (running and self._overdue(state, seen, made))
             if not settled and not waiting:
                 lines[name] = await self._logs.tail(name, LOG_LINES)
         return lines

@@ -48,7 +48,8 @@ class Runtime(Protocol):
         self, app: str | None = None
     ) -> tuple[Mapping[ReplicaId, ObservedReplica], Mapping[tuple[str, int], Artefact]]:
         """All replicas of all apps, or of one, running or exited and not removed yet, and the artefacts of all by (app,
-        release).
+        release). That one has exited may be seen before it is known how: its ``exit`` is None until then, and a change
+        when it is not.
 
         Raises StepFailed while the runtime itself cannot be asked."""
         ...

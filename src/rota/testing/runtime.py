@@ -38,6 +38,8 @@ class Faults:
     healthy_after: float | None = 0.0
     stop_takes: float | None = 0.0
     """How long it takes to end after the stop signal; None ignores it."""
+    explained_after: float = 0.0
+    """How long after its end it is known how it ended."""
     lost_updates: bool = False
     """update_limits returns, and nothing has changed."""
 
@@ -289,7 +291,17 @@ class FakeRuntime:
         if run is None or run.seen.run != seen.run or run.seen.state is RunState.EXITED:
             return
         ending = Exit(at=self.clock.now(), code=code, signal=signal, oom=oom)
-        self._see(run, replace(run.seen, state=RunState.EXITED, exit=ending))
+        ended = replace(run.seen, state=RunState.EXITED)
+        if run.faults.explained_after:
+            self._see(run, ended)
+            self.clock.call_at(ending.at + run.faults.explained_after, lambda: self._explain(ended, ending))
+        else:
+            self._see(run, replace(ended, exit=ending))
+
+    def _explain(self, ended: ObservedReplica, ending: Exit) -> None:
+        run = self._runs.get(ended.id)
+        if run is not None and run.seen.run == ended.run:
+            self._see(run, replace(run.seen, exit=ending))
 
     def _see(self, run: _Run, seen: ObservedReplica) -> None:
         run.seen = seen

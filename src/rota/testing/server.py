@@ -47,6 +47,9 @@ class Answer:
 class RunningServer:
     """``async with RunningServer() as server: …``; several may run at once, each with ports of its own."""
 
+    rota: tuple[str, ...] = (sys.executable, "-m", "rota")
+    """What runs a command; the end-to-end tests have one that is loaded already (rota.testing.warm)."""
+
     def __init__(self, directory: Path | None = None, *options: str) -> None:
         self._own = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="rota-"))
@@ -146,10 +149,9 @@ class RunningServer:
 
     async def begin_cli(self, *words: str, cwd: Path | None = None, **environment: str) -> Process:
         """One ``rota`` command, begun; the caller waits for it."""
-        command = [sys.executable, "-m", "rota", *words]
         where = self.environment | environment
         return await asyncio.create_subprocess_exec(
-            *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=where, cwd=cwd
+            *self.rota, *words, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=where, cwd=cwd
         )
 
     async def ok(self, *words: str, cwd: Path | None = None, timeout: float = 120.0) -> Answer:

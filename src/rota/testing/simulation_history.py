@@ -291,7 +291,7 @@ class Life:
     def _faults(self, order: StartOrder) -> Faults:
         faults, dice = MOODS[mood_of(order.spec)], self._dice(order.replica, self.simulation.turns)
         listens = dice.choice([0.0, 0.2, 1.5])
-        faults = replace(faults, stop_takes=dice.choice([0.0, 0.3, None]))
+        faults = replace(faults, stop_takes=dice.choice([0.0, 0.3, None]), explained_after=dice.choice([0.0, 0.0, 0.1]))
         if faults.listens_after is not None:
             faults = replace(faults, listens_after=listens)
         if faults.healthy_after is not None:

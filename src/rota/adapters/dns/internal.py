@@ -45,7 +45,7 @@ class InternalDns:
         """Of every such table."""
         self._version = 0
         self._ttl = ttl
-        self._caches = Caches()
+        self._caches = Caches(path.with_name("ttls.json"), ttl)
         self._writing = asyncio.Lock()
 
     async def open(self) -> None:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from rota.adapters.dns.caches import LONGEST_TTL, Caches
@@ -38,9 +39,9 @@ class _App:
     loop's time."""
 
     hosts: frozenset[str]
+    caches: Caches
     published: Mapping[ReplicaId, Published] = field(default_factory=dict)
     ttl: float = 0.0
-    caches: Caches = field(default_factory=Caches)
     trouble: str = _UNREAD
     failures: int = 0
     due: float = 0.0
@@ -84,7 +85,8 @@ class Server(Protocol):
 
 
 class ZoneDns:
-    """``owner`` names this server in its claims, for ever. Open between ``open`` and ``close``."""
+    """``owner`` names this server in its claims, for ever. ``memory`` is a directory for what a daemon that starts soon
+    has to know. Open between ``open`` and ``close``."""
 
     def __init__(
         self,
@@ -92,7 +94,9 @@ class ZoneDns:
         owner: str,
         look_again: float = LOOK_AGAIN,
         server: Server | None = None,
+        memory: Path | None = None,
     ) -> None:
+        self._memory = memory
         self.name = settings.zone
         self._settings = settings
         self._owner = owner
@@ -123,7 +127,7 @@ class ZoneDns:
         if known is None and not ours:
             return None
         if known is None:
-            known = self._apps[app] = _App(frozenset())
+            known = self._apps[app] = self._new_app(app, frozenset())
         if not ours <= known.hosts:
             known.hosts, known.trouble, known.due = known.hosts | ours, _UNREAD, 0.0
             self._new.set()
@@ -146,9 +150,13 @@ class ZoneDns:
     async def withdraw(self, app: str, replica: ReplicaId) -> None:
         await self._have(app, replica, {})
 
+    def _new_app(self, app: str, hosts: frozenset[str]) -> _App:
+        file = self._memory / f"{self.name}.{app}.json" if self._memory is not None else None
+        return _App(hosts, Caches(file, self._settings.ttl))
+
     async def _have(self, app: str, replica: ReplicaId, wanted: Wanted) -> None:
         """The replica has these claims and no others when it returns. After a failure the app is read again later."""
-        known = self._apps.setdefault(app, _App(frozenset(wanted)))
+        known = self._apps.get(app) or self._apps.setdefault(app, self._new_app(app, frozenset(wanted)))
         async with known.lock:
             if self._settings.dry_run:
                 self._pretend(known, replica, wanted)

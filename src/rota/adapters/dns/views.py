@@ -109,7 +109,7 @@ class DnsViews:
         from rota.adapters.dns.outside import ZoneDns
 
         for settings in self._settings:
-            zone = ZoneDns(settings, self._children.data_dir_id)
+            zone = ZoneDns(settings, self._children.data_dir_id, memory=self._directory / "ttls")
             zone.open()
             self._zones.append(zone)
             self.views[zone.name] = zone

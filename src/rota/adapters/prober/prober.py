@@ -7,6 +7,7 @@ import errno
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from rota.adapters.prober import command, http
 from rota.adapters.prober.listeners import Listener, held_by, holder_of, listeners, listeners_in_namespace_of
@@ -16,7 +17,8 @@ from rota.core.observation import Address
 from rota.ports.exec import Exec
 from rota.ports.prober import ProbeResult
 
-_LOOK_AGAIN = 0.5  # seconds
+_FIRST_LOOK, _MOST_BETWEEN = 0.5, 5.0  # seconds
+_FORGOTTEN = 60.0  # seconds after which nobody asks any more about a replica that was not looked at
 
 
 def _shared(replica: ReplicaId) -> int | None:
@@ -37,7 +39,7 @@ class SocketProber:
         self._pids_of = pids_of
         self._exec = exec
         self._namespace_of = namespace_of
-        self._looked: dict[ReplicaId, tuple[float, str]] = {}
+        self._looks: dict[ReplicaId, _Look] = {}
 
     async def accepts(self, replica: ReplicaId, address: Address, timeout: float) -> ProbeResult:
         try:
@@ -82,13 +84,18 @@ class SocketProber:
         return ProbeResult(f"port {address.port} is held by another process ({holder_of(min(strangers))})")
 
     def _elsewhere(self, replica: ReplicaId, address: Address) -> str:
-        """Looked up twice a second at most: a refused connection costs next to nothing, and the look at all that
-        listens would take the processor from the very replica that is starting."""
+        """Not looked up at once, and ever more rarely: a refused connection costs next to nothing, and the look at all
+        that listens would take the processor from the very replica that is starting, and from all that start with it.
+        """
         now = asyncio.get_running_loop().time()
-        if replica not in self._looked or self._looked[replica][0] <= now:
-            self._looked = {name: seen for name, seen in self._looked.items() if seen[0] > now}
-            self._looked[replica] = (now + _LOOK_AGAIN, self._listens_elsewhere(replica, address))
-        return self._looked[replica][1]
+        last = self._looks.get(replica)
+        if last is None:
+            self._looks = {name: look for name, look in self._looks.items() if look.due > now - _FORGOTTEN}
+            self._looks[replica] = last = _Look(now + _FIRST_LOOK, _FIRST_LOOK, "")
+        elif now >= last.due:
+            wait = min(2 * last.wait, _MOST_BETWEEN)
+            self._looks[replica] = last = _Look(now + wait, wait, self._listens_elsewhere(replica, address))
+        return last.found
 
     def _listens_elsewhere(self, replica: ReplicaId, address: Address) -> str:
         namespace = self._namespace_of(replica)
@@ -100,6 +107,15 @@ class SocketProber:
         everywhere = list(listeners())
         own = held_by(frozenset(one.inode for one in everywhere), pids)
         return _instead([one for one in everywhere if one.inode in own], address)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """When the next one is ``due``, how long that ``wait`` was, and what the last one ``found``."""
+
+    due: float
+    wait: float
+    found: str
 
 
 def _in_namespace(found: list[Listener], address: Address) -> str:

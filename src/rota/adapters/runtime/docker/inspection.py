@@ -138,8 +138,10 @@ def observed(
     *,
     network: str,
     told_to_stop: bool,
+    ended: bool,
 ) -> ObservedReplica:
-    """The container as the engine sees it. One that runs without its address in the own network has none."""
+    """The container as the engine sees it; ``ended``: the kernel says that this run is over, which the engine does not
+    yet. One that runs without its address in the own network has none."""
     reachable = not seen.running or seen.address_in(network) == labels.address
     limits = capability.seen_as(in_force(seen.host_config, asked), asked)
     return ObservedReplica(
@@ -148,7 +150,7 @@ def observed(
         slot=labels.slot,
         release=labels.release,
         generation=standing.generation,
-        state=RunState.RUNNING if seen.running else RunState.EXITED,
+        state=RunState.RUNNING if seen.running and not ended else RunState.EXITED,
         run=seen.run,
         started_at=clock.at_wall(seen.started),
         address=Address(labels.address, labels.port) if reachable else None,

@@ -81,6 +81,7 @@ class DockerRuntime:
     async def close(self) -> None:
         """Lets go; replicas run on."""
         await self._watch.close()
+        self._table.close()
         await self._images.close()
         await self._client.close()
 

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from rota.adapters.clock import SystemClock
 from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
+from rota.adapters.runtime.docker.endings import Endings
 from rota.adapters.runtime.docker.inspection import Capability, Inspection, observed
 from rota.adapters.runtime.docker.labels import BrokenLabels, Labels
 from rota.adapters.runtime.docker.names import SERVER, Names
@@ -58,6 +59,8 @@ class Table:
         self._expected: dict[str, tuple[Limits, ...]] = {}
         self._stops: dict[str, int] = {}
         self._told: dict[str, str] = {}
+        self._ended: dict[str, str] = {}
+        self._endings = Endings(self.ended)
         self._tickets = itertools.count(1)
         self._latest: dict[str, int] = {}
 
@@ -101,6 +104,16 @@ class Table:
         """An event says that its stop signal was sent, ``at`` microseconds of the engine's clock."""
         self._stops[container] = max(at, self._stops.get(container, 0))
 
+    def ended(self, container: str, run: str) -> None:
+        """The kernel says that this run is over. An answer of the engine that still says otherwise is late."""
+        entry = self._entries.get(container)
+        if entry is not None and entry.seen.run == run:
+            self._ended[container] = run
+            self._take(entry.seen)
+
+    def close(self) -> None:
+        self._endings.close()
+
     async def list_all(self) -> None:
         """A full look at all that is ours. One that is known and gives no answer, since it is being started or ended,
         stays as it was. Raises EngineLost, Refused."""
@@ -139,8 +152,9 @@ class Table:
             return
         entry = self._entries.pop(container, None)
         self._oddities.gone(container)
-        for facts in (self._expected, self._stops, self._told):
+        for facts in (self._expected, self._stops, self._told, self._ended):
             facts.pop(container, None)
+        self._endings.forget(container)
         if entry is not None:
             self._gone(entry.labels.replica)
             self._wake(entry.labels.app)
@@ -162,6 +176,7 @@ class Table:
             return
         expected = self._expected.get(seen.id, (labels.limits,))
         standing = self._reruns.standing(seen.id, seen.started, labels.generation)
+        ended = self._ended.get(seen.id) == seen.run
         replica = observed(
             seen,
             labels,
@@ -171,11 +186,14 @@ class Table:
             self._clock,
             network=self._names.network,
             told_to_stop=self._was_told(seen, labels),
+            ended=ended,
         )
         # Limits found at the start may be an earlier daemon's doing, whatever the labels say.
         odd = self._oddities.look(seen, labels, replica, self._expected.setdefault(seen.id, (replica.limits,)))
         replica = replace(replica, oddities=odd)
         self._entries[seen.id] = Entry(seen, labels, replica)
+        if self._client.is_local and not ended:
+            self._endings.watch(seen)
         if before is None or before.replica != replica:
             self._wake(labels.app)
 
