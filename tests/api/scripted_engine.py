@@ -99,7 +99,7 @@ class ScriptedEngine:
         last = next(reversed(self._rollouts.values()), None)
         return _known(name) | {"replicas": [replica_view(1), replica_view(2)], "rollout": last, "spec": {}}
 
-    def replicas(self, name: str) -> View:
+    async def replicas(self, name: str) -> View:
         return {"app": _known(name)["name"], "maintenance": False, "replicas": [replica_view(1), replica_view(2)]}
 
     async def stats(self, name: str | None) -> list[View]:

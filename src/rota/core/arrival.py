@@ -91,11 +91,15 @@ def take_back(here: Situation, member: Member) -> None:
 def _enable(here: Situation, member: Member, reason: str) -> None:
     if member.seen is None or member.seen.address is None or not here.balanced:
         return
-    backend = backend_of(here.spec(member.record.release), member.record.colour).name
+    spec, seen = here.spec(member.record.release), member.seen
+    backend = backend_of(spec, member.record.colour).name
     if backend in here.observed.balancer.backends:
+        ports = tuple((entry.listener.port, seen.port_of(entry.target)) for entry in spec.ports)
         weight, since = first_weight(here, member), _healthy_since(here, member)
         healthy_for = here.now - since if since is not None else None
-        here.draft.add(EnableServer(member.id, reason, backend, member.seen.address, weight, healthy_for))
+        here.draft.add(
+            EnableServer(member.id, reason, backend, member.seen.address, weight, ports, healthy_for=healthy_for)
+        )
 
 
 def _healthy_since(here: Situation, member: Member) -> float | None:

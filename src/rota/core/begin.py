@@ -4,12 +4,12 @@ Called by engine.commands under the app's lock; pure, so that every refusal has 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from rota.core import order as o
 from rota.core.container import PullPolicy
-from rota.core.errors import Conflict, DomainTaken, NotFound, UsageError
+from rota.core.errors import Conflict, DomainTaken, NotFound, PortTaken, UsageError
 from rota.core.names import rollout_id
 from rota.core.policy import Policy, resolve, way_back
 from rota.core.record import record
@@ -17,6 +17,10 @@ from rota.core.rollout import Cause, Kind, Phase, Rollout, SlotTarget
 from rota.core.spec import AppSpec, FailureAction, Mode, Order, Overlap, RolloutOptions, Strategy
 from rota.core.state import AppState, Desired, Recorded, Release
 from rota.core.steps import FinishRollout
+from rota.core.tcp import Listener, contested
+
+NOBODY: Mapping[str, Collection[Listener]] = {}
+"""No other app listens anywhere."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +44,17 @@ def begin(
     now: float,
     hosts: Mapping[str, str],
     removed: Rollout | None = None,
+    listeners: Mapping[str, Collection[Listener]] = NOBODY,
 ) -> AppState:
     """The app's state with the order's rollout in it. ``hosts`` maps the keys of every other app's sites to that app;
-    ``removed`` is the last rollout of an app of this name that is no more.
+    ``removed`` is the last rollout of an app of this name that is no more. ``listeners`` are every other app's.
 
-    Raises NotFound, Conflict, DomainTaken, UsageError."""
+    Raises NotFound, Conflict, DomainTaken, PortTaken, UsageError."""
     if isinstance(order, o.Deploy):
         if order.spec.name != app:
             raise UsageError(f"the file describes {order.spec.name!r}, not {app!r}")
         _refuse_taken(order.spec, hosts)
+        _refuse_contested(order.spec, listeners)
         free = _unborn(order, app, removed) if state is None else _free(state, order.supersede, now)
         return _deploy(free, order, now)
     if state is None:
@@ -116,6 +122,15 @@ def _refuse_taken(spec: AppSpec, hosts: Mapping[str, str]) -> None:
     for site in spec.sites:  # <name>.localhost, which the file does not name
         if site.key in hosts:
             raise _taken(site.key, hosts[site.key], spec.name, "name")
+
+
+def _refuse_contested(spec: AppSpec, listeners: Mapping[str, Collection[Listener]]) -> None:
+    for index, ours in enumerate(spec.listeners):
+        for owner, theirs in listeners.items():
+            what = contested(ours, theirs)
+            if what is not None:
+                key = f"ports.{index}.{'sni' if ours.names else 'listen'}"
+                raise PortTaken(f"{what} belongs to the app {owner!r}; give {spec.name!r} another one", key)
 
 
 def _taken(site: str, owner: str, app: str, key: str) -> DomainTaken:

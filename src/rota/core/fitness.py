@@ -7,7 +7,6 @@ import enum
 from collections.abc import Iterator
 
 from rota.core.container import Container
-from rota.core.errors import Problem, SpecError
 from rota.core.spec import AppSpec
 
 
@@ -21,13 +20,6 @@ class RuntimeKind(enum.Enum):
 def misfits(spec: AppSpec, runtime: RuntimeKind) -> dict[str, str]:
     """The keys that keep an app from running there, each with the reason and the way out; none means that it fits."""
     return dict(_not_for_processes(spec) if runtime is RuntimeKind.PROCESS else _not_for_containers(spec))
-
-
-def refuse_misfits(spec: AppSpec, runtime: RuntimeKind) -> None:
-    """Raises SpecError naming them."""
-    found = misfits(spec, runtime)
-    if found:
-        raise SpecError([Problem(reason, key=key) for key, reason in found.items()])
 
 
 def _not_for_processes(spec: AppSpec) -> Iterator[tuple[str, str]]:

@@ -222,6 +222,7 @@ class World:
                     seen,
                     backends=seen.backends | {name},
                     hosts=frozenset(step.hosts),
+                    listeners=frozenset(step.listeners),
                     routes=seen.routes or {name: 100},
                 )
             case s.RouteApp():
@@ -229,7 +230,9 @@ class World:
             case s.SetMaintenance():
                 self._balancer = replace(seen, maintenance=step.on)
             case _:  # UnrouteApp
-                self._balancer = replace(seen, backends=frozenset(), hosts=frozenset(), routes={})
+                self._balancer = replace(
+                    seen, backends=frozenset(), hosts=frozenset(), listeners=frozenset(), routes={}
+                )
 
     def _set_server(self, replica: ReplicaId, state: ServerState) -> None:
         server = self._servers[replica]

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from statistics import median
 
+from rota.adapters.balancer.haproxy.shared import Shared
 from rota.adapters.balancer.haproxy.socket import Conversation, NotAnswering
 from rota.adapters.balancer.haproxy.stats import Reading, number, read_stat
 from rota.adapters.balancer.haproxy.worker import Haproxy, process_id, whole
@@ -26,14 +27,15 @@ _MEASURED = 15  # the newest reloads: files grow
 
 class Reloads:
     """``interval``: the shortest time between two reloads, in seconds; the first after a quiet time goes at once.
-    ``let_go`` ends the long connections of an old process."""
+    ``carry_out`` calls what it is given when later changes need a reload of their own. ``let_go`` ends the long
+    connections of an old process."""
 
     def __init__(
         self,
         haproxy: Haproxy,
         interval: float,
         clock: Clock,
-        carry_out: Callable[[], Awaitable[None]],
+        carry_out: Callable[[Callable[[], None]], Awaitable[None]],
         let_go: Callable[[int], Awaitable[None]],
     ) -> None:
         self._haproxy = haproxy
@@ -43,7 +45,7 @@ class Reloads:
         self._let_go = let_go
         self._not_before = 0.0
         self._took: deque[float] = deque(maxlen=_MEASURED)
-        self._next: asyncio.Task[None] | None = None
+        self._shared = Shared(self._when_due)
 
     @property
     def seen(self) -> observation.Reloads:
@@ -52,25 +54,18 @@ class Reloads:
 
     async def reload(self) -> None:
         """Returns when a reload begun after this call is done. Raises StepFailed."""
-        if self._next is None:
-            self._next = asyncio.create_task(self._when_due())
-        await asyncio.shield(self._next)
+        await self._shared.next()
 
-    def begin(self) -> None:
-        """Called by the one that carries out, when later calls need a reload of their own."""
-        self._next = None
-        self._not_before = self._clock.now() + self._interval
+    async def _when_due(self, begin: Callable[[], None]) -> None:
+        def begun() -> None:
+            begin()
+            self._not_before = self._clock.now() + self._interval
 
-    async def _when_due(self) -> None:
         due = max(self._clock.now(), self._not_before)
-        try:
-            await asyncio.sleep(max(_GATHER, due - self._clock.now()))
-            await self._room()
-            await self._carry_out()
-            self._took.append(self._clock.now() - due)
-        finally:
-            if self._next is asyncio.current_task():
-                self._next = None
+        await asyncio.sleep(max(_GATHER, due - self._clock.now()))
+        await self._room()
+        await self._carry_out(begun)
+        self._took.append(self._clock.now() - due)
 
     async def _room(self) -> None:
         """Waits until there may be one more old process; the oldest has to go when none does by itself."""
