@@ -337,7 +337,7 @@ async def _another(service: Service, process: str | None) -> bool:
 async def test_haproxy_starts_without_the_port_that_somebody_took_meanwhile(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adapter, "_START_DEADLINE", 0.5)
+    monkeypatch.setattr(adapter, "_START_DEADLINE", 2.0)
     await service.add(A, EchoServer(A))
     await service.rig.balancer.close()
     await service.rig.launcher.close()
