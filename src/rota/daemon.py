@@ -158,7 +158,7 @@ class _Server:
         self._runtime = _runtime(options, children, self._sources, clock)
         self._haproxy = KeptHaproxy(children, clock, settings.directory)
         self._notifier = AppriseNotifier()
-        self._balancer = HaproxyBalancer(settings, program.path, self._haproxy)
+        self._balancer = HaproxyBalancer(settings, program.path, self._haproxy, clock)
         names = options.data_dir / "nameserver"
         self._dns = DnsViews(children, names, options.dns, options.dns_networks, options.dns_zones, options.dns_ttl)
 
@@ -246,8 +246,22 @@ class _Server:
             about=self._about,
             examine=self._examine,
             http=self._options.http,
+            own_ports=self._own_ports(),
+            behind_proxies=bool(self._options.trusted_proxies),
             on_shutdown=self._shut_down,
         )
+
+    def _own_ports(self) -> dict[str, range]:
+        """Where no TCP service of an app may listen."""
+        given = self._options
+        single = {"the HTTP frontend's": given.http, "the name server's": given.dns}
+        places = {what: int(place.rpartition(":")[2]) for what, place in single.items() if place is not None}
+        leased = (
+            {"among those that replicas are given (--ports)": given.ports}
+            if given.runtime is RuntimeKind.PROCESS
+            else {}
+        )
+        return {what: range(port, port + 1) for what, port in (places | {"the API's": given.api[1]}).items()} | leased
 
     def _shut_down(self, keep_apps: bool) -> None:
         self.keep_apps = keep_apps
@@ -255,7 +269,8 @@ class _Server:
 
     def _examine(self) -> Sequence[Finding]:
         given = self._options
-        docker = given.runtime is RuntimeKind.DOCKER and given.docker_host is None  # the local engine's socket
+        elsewhere = given.docker_host or os.environ.get("DOCKER_HOST")
+        docker = given.runtime is RuntimeKind.DOCKER and not elsewhere  # the local engine's socket
         return doctor.examine(given.data_dir, given.ports, given.process_user, self._runtime.contains, docker)
 
     def _about(self) -> View:

@@ -97,3 +97,19 @@ def test_a_wrong_flag_is_called_by_its_name(rota: RotaCommand, app: object, comm
     assert ended.code == 2
     assert "--delay: a delay is 0 to 300 seconds, not 301" in ended.err
     assert "policy." not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"),
+    [
+        ({"requests": 1204}, "1,204 requests"),
+        ({"requests": 0, "connections": 1}, "0 requests and 1 TCP connection"),
+        ({"requests": 7, "connections": 2012}, "7 requests and 2,012 TCP connections"),
+    ],
+)
+def test_tcp_connections_are_counted_beside_requests(counts: dict[str, Any], text: str) -> None:
+    assert wording.came(counts) == text
+    view = {**counts, "failed": 0, "retried": 0, "redispatched": 0, "cut": 3, "complete": True}
+    assert wording.receipt(view)[0] == f"0 failed of {text} (retried 0, redispatched 0, cut 3)"
+    assert wording.served(7, 0) == "7"
+    assert wording.served(7, 2012) == "7 + 2,012 TCP"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
 from rota.core.errors import StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, ServerState
+from rota.core.tcp import Listener
 from rota.ports.balancer import Balancer
 from rota.testing.balancer import FakeBalancer
-from rota.testing.haproxy import APP, HOST, Rig, pool, running_rig, until
+from rota.testing.haproxy import APP, HOST, Rig, free_port, pool, running_rig, until
 
 A, B = ReplicaId("hello-1"), ReplicaId("hello-2")
 HERE, THERE = Address("127.0.0.1", 20001), Address("127.0.0.1", 20002)
@@ -103,6 +105,15 @@ async def test_a_second_backend_moves_no_traffic_until_it_is_routed(subject: Sub
     assert (await subject.balancer.observe())[APP].routes == {OTHER.name: 100}
 
 
+async def test_each_new_backend_shows_how_long_a_reload_takes(subject: Subject) -> None:
+    assert subject.balancer.reloads().of == 0
+    await subject.ready()
+    await subject.balancer.prepare(POOL, (HOST, "more.example"))
+    assert subject.balancer.reloads().of == 1
+    await subject.balancer.prepare(OTHER, (HOST,))
+    assert subject.balancer.reloads().of == 2
+
+
 async def test_a_server_goes_through_its_life(subject: Subject) -> None:
     await subject.ready(A, B)
     assert await subject.states() == {A: ServerState.READY, B: ServerState.READY}
@@ -185,6 +196,50 @@ async def test_a_host_of_another_app_is_refused(subject: Subject) -> None:
     with pytest.raises(StepFailed, match=HOST):
         await subject.balancer.prepare(pool(app="second"), (HOST,))
     assert set(await subject.balancer.observe()) == {APP}
+
+
+@pytest.fixture
+def listener() -> Listener:
+    return Listener(free_port())
+
+
+async def test_an_app_listens_where_it_is_to_and_nowhere_else(subject: Subject, listener: Listener) -> None:
+    await subject.ready()
+    assert (await subject.balancer.observe())[APP].listeners == frozenset()
+    other = Listener(free_port(), names=("db.example.org",))
+    for wanted in ((listener,), (listener, other), (other,), ()):
+        await subject.balancer.prepare(POOL, (HOST,), wanted)
+        assert (await subject.balancer.observe())[APP].listeners == frozenset(wanted)
+
+
+async def test_a_listener_of_another_app_is_refused(subject: Subject, listener: Listener) -> None:
+    await subject.balancer.prepare(POOL, (HOST,), (listener,))
+    second = pool(None, app="second", interval=60)
+    with pytest.raises(StepFailed, match=f"port {listener.port}"):
+        await subject.balancer.prepare(second, ("second.localhost",), (listener,))
+    assert set(await subject.balancer.observe()) == {APP}
+    assert await subject.balancer.refusal(APP, [listener]) == ""
+    await subject.balancer.unroute(APP)
+    await subject.balancer.prepare(second, ("second.localhost",), (listener,))
+
+
+async def test_a_server_has_its_services_in_all_that_is_said_of_it(subject: Subject, listener: Listener) -> None:
+    backend = replace(POOL, tcp=((listener.port, "v2", 60.0),))
+    await subject.balancer.prepare(backend, (HOST,), (listener,))
+    await subject.balancer.enable(A, APP, backend.name, HERE, 40, ((listener.port, 20003),))
+    seen = (await subject.balancer.observe())[APP]
+    assert set(seen.servers) == {A}
+    assert (seen.servers[A].backend, seen.servers[A].weight, seen.servers[A].open) == (backend.name, 40, 0)
+    await subject.balancer.weigh(A, 50)
+    await subject.kill_and_wait()
+    seen = (await subject.balancer.observe())[APP]
+    assert (seen.listeners, await subject.weights()) == ({listener}, {A: 50})
+    assert await subject.states() == {A: ServerState.READY}
+    for call, state in ((subject.balancer.drain, ServerState.DRAIN), (subject.balancer.disable, ServerState.MAINT)):
+        await call(A)
+        assert await subject.states() == {A: state}
+    await subject.balancer.remove(A)
+    assert await subject.states() == {}
 
 
 async def test_an_unrouted_app_leaves_nothing_and_the_others_stay(subject: Subject) -> None:

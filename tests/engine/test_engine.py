@@ -13,10 +13,11 @@ from rota.adapters.source import ArchiveDirectory
 from rota.core import order as o
 from rota.core.capacity import KEPT_BACK, Amount
 from rota.core.diagnosis import Finding, Level
+from rota.core.durations import Durations
 from rota.core.errand import Errand
-from rota.core.errors import CapacityError, Missing, NotFound, SpecError, StalePlan
+from rota.core.errors import CapacityError, Conflict, Missing, NotFound, PortTaken, SpecError, StalePlan
 from rota.core.names import ReplicaId
-from rota.core.observation import Counters
+from rota.core.observation import Counters, Reloads
 from rota.core.rollout import Phase
 from rota.core.spec import RolloutOptions
 from rota.engine import statistics, time_left
@@ -27,6 +28,7 @@ from rota.testing.access import FakeAccessLog
 from rota.testing.balancer import FakeBalancer
 from rota.testing.exec import FakeExec
 from rota.testing.notifier import FakeNotifier
+from rota.testing.runtime import Faults
 
 
 @pytest.fixture
@@ -58,6 +60,8 @@ def engine(world: World, tmp_path: Path) -> Engine:
         about=dict,
         examine=lambda: (Finding(Level.OK, "disk", "plenty"),),
         http="127.0.0.1:8080",
+        own_ports={"the API's": range(7700, 7701)},
+        behind_proxies=False,
         on_shutdown=lambda keep_apps: None,
     )
 
@@ -68,7 +72,7 @@ async def test_a_command_runs_in_the_replica_that_is_named_or_in_one_that_serves
     first = await engine.exec("web", Errand(command=("env",)))
     assert (first["replica"], first["exit_code"], first["timed_out"]) == ("web-1", 0, False)
     world.balancer.set_server(ReplicaId("web-1"), up=False)
-    await world.until(lambda: (engine.replicas("web")["replicas"][0]["phase"]) != "ready")
+    await world.until(lambda: engine.apps()[0]["ready"] < 2)
     assert (await engine.exec("web", Errand(command=("env",))))["replica"] == "web-2"
     assert (await engine.exec("web", Errand(command=("env",), replica="web-1")))["replica"] == "web-1"
     with pytest.raises(NotFound, match="web has no replica 'web-9'"):
@@ -85,13 +89,51 @@ async def test_no_name_of_a_removed_app_is_used_again(world: World, engine: Engi
     again = await engine.begin("web", o.Deploy(spec=quick()))
     await world.until_over()
     assert again["id"] == "web.3"
-    assert [replica["id"] for replica in engine.replicas("web")["replicas"]] == ["web-3", "web-4"]
+    assert [replica["id"] for replica in (await engine.replicas("web"))["replicas"]] == ["web-3", "web-4"]
+
+
+async def test_what_is_open_is_shown_as_it_is_now(world: World, engine: Engine) -> None:
+    await engine.begin("web", o.Deploy(spec=quick()))
+    await world.until_over()
+    world.balancer.set_server(ReplicaId("web-2"), open=7)
+    assert [replica["open"] for replica in (await engine.replicas("web"))["replicas"]] == [0, 7]
 
 
 async def test_an_address_that_is_none_is_refused_before_anything_begins(world: World, engine: Engine) -> None:
     with pytest.raises(SpecError, match=r"notify: nosuch://… is not an address"):
         await engine.begin("web", o.Deploy(spec=quick(notify=["nosuch://token/in/the/path"])))
     assert world.state is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "key", "said"),
+    [
+        ({"listen": 7700}, "ports.0.listen", "7700 is the API's; choose another one"),
+        ({"listen": 1, "accept_proxy": True}, "ports.0.accept_proxy", "no proxy is believed here"),
+    ],
+)
+async def test_a_service_that_this_server_cannot_have_is_refused_at_its_key(
+    engine: Engine, entry: dict[str, Any], key: str, said: str
+) -> None:
+    for ask in (engine.begin, engine.plan):
+        with pytest.raises(SpecError, match=said) as refused:
+            await ask("web", o.Deploy(spec=quick(ports=[entry])))
+        assert [problem.key for problem in refused.value.problems] == [key]
+
+
+async def test_a_port_belongs_to_one_program_and_to_one_app(world: World, engine: Engine) -> None:
+    world.balancer.in_use = {5432}
+    order = o.Deploy(spec=quick(ports=[{"listen": 5432}], port=8080))
+    with pytest.raises(Conflict, match=r"another program listens on 127\.0\.0\.1:5432; end what has the port"):
+        await engine.begin("web", order)
+    world.balancer.in_use = set()
+    await engine.begin("web", order)
+    await world.until_over()
+    view = await engine.app("web")
+    assert view["listeners"] == [{"listen": "127.0.0.1:5432", "sni": [], "accept_proxy": False}]
+    assert view["urls"] == ["http://web.localhost:8080", "tcp://127.0.0.1:5432"]
+    with pytest.raises(PortTaken, match="port 5432 belongs to the app 'web'"):
+        await engine.begin("other", o.Deploy(spec=order.spec.model_copy(update={"name": "other"})))
 
 
 async def test_what_is_secret_in_an_address_is_not_shown(world: World, engine: Engine) -> None:
@@ -120,6 +162,19 @@ async def test_what_does_not_fit_beside_the_other_apps_changes_nothing(world: Wo
     assert world.runtime.calls == calls
     await engine.begin("web", o.Scale(replicas=3))
     await world.until(lambda: len(world.running()) == 3)
+
+
+async def test_memory_that_others_use_is_not_to_be_had(world: World, engine: Engine) -> None:
+    """Each of the two replicas uses 32 MiB of its 300: what is left of the 600 is not counted twice."""
+    world.runtime.machine = Amount(2000 * MIB, 4.0)
+    await engine.begin("web", o.Deploy(spec=quick(resources={"memory": "300MiB"})))
+    await world.until_over()
+    world.runtime.left = 900 * MIB
+    with pytest.raises(CapacityError, match=r"964 of 2,000 MiB free, 1,036 MiB used by others\); 3 fit;"):
+        await engine.begin("web", o.Scale(replicas=4))
+    world.runtime.left = 1200 * MIB
+    await engine.begin("web", o.Scale(replicas=4))
+    await world.until(lambda: len(world.running()) == 4)
 
 
 async def test_statistics_are_measured_between_two_readings(
@@ -200,6 +255,29 @@ async def test_a_plan_is_reckoned_from_what_was_and_changes_nothing(world: World
     assert plan["durations"]["boot"]["2"]["of"] == 2
     assert (plan["capacity"]["least"], plan["capacity"]["most"], plan["ends"]) == (2, 3, "succeeded")
     assert (await engine.rollouts("web", 10))[0]["id"] == "web.1"
+
+
+async def test_what_an_app_has_never_done_is_reckoned_from_the_server_s_other_apps(
+    world: World, engine: Engine
+) -> None:
+    world.runtime.faults = lambda order: Faults(listens_after=0.2, healthy_after=0.2)
+    await engine.begin("web", o.Deploy(spec=quick()))
+    await world.until_over()
+    plan = await engine.plan("other", o.Deploy(spec=quick(name="other")))
+    boot = plan["durations"]["boot"]["2"]
+    assert boot["of"] == 0
+    assert 0.2 <= boot["seconds"] < 1.0
+    assert plan["durations"]["stop"] == {"1": {"seconds": Durations().stop_of(1).seconds, "of": 0}}
+
+
+async def test_a_plan_waits_for_the_balancer_s_next_reload(world: World, engine: Engine) -> None:
+    world.balancer.pace = Reloads(not_before=world.clock.now() + 60.0, apart=10.0, seconds=0.5, of=3)
+    plan = await engine.plan("web", o.Deploy(spec=quick()))
+    assert 55.0 < plan["predicted_seconds"] < 65.0
+    assert plan["durations"]["reload"] == {"seconds": 0.5, "of": 3}
+    await engine.begin("web", o.Deploy(spec=quick()))
+    await world.until_over()
+    assert (await engine.plan("web", o.Restart()))["predicted_seconds"] < 55.0
 
 
 async def test_a_saved_plan_is_carried_out_once(world: World, engine: Engine) -> None:

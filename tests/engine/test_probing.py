@@ -41,10 +41,15 @@ class Scripted:
 
     def __init__(self, *answers: str | StepFailed) -> None:
         self._answers = list(answers)
+        self.refused: set[str] = set()
+        self.asked: list[tuple[str, str]] = []
         self.told = asyncio.Event()
 
-    async def accepts(self, replica: ReplicaId, address: Address, timeout: float) -> ProbeResult:
-        return ProbeResult()
+    async def accepts(
+        self, replica: ReplicaId, address: Address, timeout: float, variable: str = "PORT"
+    ) -> ProbeResult:
+        self.asked.append((variable, str(address)))
+        return ProbeResult("connection refused" if variable in self.refused else "")
 
     async def healthy(self, replica: ReplicaId, address: Address, check: Check, host: str) -> ProbeResult:
         if not self._answers:
@@ -69,5 +74,30 @@ async def test_a_check_that_could_not_be_made_is_no_failure() -> None:
         assert seen is not None
         assert (seen.passes, seen.fails, seen.last_failure) == (0, 2, "exit code 1")
         assert woken == ["web"] * 4  # accepted, healthy, not so any more, ill
+    finally:
+        await probing.close()
+
+
+async def test_a_replica_has_accepted_once_it_does_on_all_its_ports() -> None:
+    prober = Scripted("")
+    prober.refused = {"PORT_22"}
+    woken = asyncio.Event()
+    probing = Probing(prober, FakeClock(), lambda app: woken.set())
+    replica = replace(REPLICA, address=Address("127.0.0.1", 1), ports={5432: 2, 22: 3})
+    spec = spec_of(ports=[{"listen": 5432}, {"listen": 2222, "port": 22}], port=8080)
+    probing.watch("web", {REPLICA.id: Probed(replica, spec)})
+    try:
+        async with asyncio.timeout(10):
+            while ("PORT_22", "127.0.0.1:3") not in prober.asked[:-1]:
+                await asyncio.sleep(0.001)
+        seen = probing.seen(REPLICA.id)
+        assert seen is not None
+        assert (seen.accepted_at, seen.last_failure) == (None, "$PORT_22: connection refused")
+        assert prober.asked[:3] == [("PORT", "127.0.0.1:1"), ("PORT_5432", "127.0.0.1:2"), ("PORT_22", "127.0.0.1:3")]
+        prober.refused = set()
+        await asyncio.wait_for(woken.wait(), 10)
+        seen = probing.seen(REPLICA.id)
+        assert seen is not None
+        assert seen.accepted_at is not None
     finally:
         await probing.close()

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from rota.core.errors import CapacityError, Conflict, DomainTaken, NotFound, Problem, RotaError, SpecError, UsageError
+from rota.core.errors import CapacityError, Conflict, NotFound, Problem, RotaError, SpecError, Taken, UsageError
 from rota.core.quantities import quoted
 from rota.core.rollout import Kind
 
@@ -33,7 +33,7 @@ def problem_of(error: RotaError, status: int | None = None) -> JSONResponse:
     more: dict[str, Any] = {}
     if isinstance(error, SpecError):
         more["problems"] = [_written(entry) for entry in error.problems]
-    if isinstance(error, DomainTaken):
+    if isinstance(error, Taken):
         more["problems"] = [_written(Problem(error.message, key=error.key))]
     if isinstance(error, Conflict) and error.rollout is not None:
         more["rollout"] = error.rollout

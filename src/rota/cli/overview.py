@@ -129,14 +129,14 @@ def _stats(view: View) -> str:
             replica["phase"],
             wording.share(replica["memory"]["used"], replica["memory"]["limit"], wording.memory),
             wording.share(replica["cpu"]["percent"], replica["cpu"]["limit_percent"], wording.percent),
-            f"{replica['requests']:,}",
+            wording.served(replica["requests"], replica.get("tcp", 0)),
             f"{replica['app_errors']:,}",
             wording.connections(replica["open"], replica["connections"]),
         )
         for replica in view["replicas"]
     ]
     backends = [
-        f"{backend['name']}: {backend['requests']:,} requests, {backend['failed']:,} failed, "
+        f"{backend['name']}: {wording.came(backend)}, {backend['failed']:,} failed, "
         f"{backend['app_errors']:,} answered 5xx by the app, {backend['retried']:,} retried, {backend['open']:,} open"
         for backend in view["backends"]
     ]

@@ -200,7 +200,7 @@ def receipt(view: dict[str, Any] | None) -> list[str]:
     if not view:
         return []
     lines = [
-        f"{view['failed']:,} failed of {view['requests']:,} requests "
+        f"{view['failed']:,} failed of {came(view)} "
         f"(retried {view['retried']:,}, redispatched {view['redispatched']:,}, cut {view['cut']:,})"
     ]
     if view.get("app_errors"):
@@ -214,6 +214,17 @@ def receipt(view: dict[str, Any] | None) -> list[str]:
     if not view["complete"]:
         lines.append("incomplete: the load balancer was lost for a time, so some requests may not be counted")
     return lines
+
+
+def came(view: dict[str, Any]) -> str:
+    """``1,204 requests``, ``1,204 requests and 12 TCP connections``."""
+    tcp = view.get("connections", 0)
+    return f"{view['requests']:,} requests" + (f" and {tcp:,} {_LONG['tcp'][tcp > 1]}" if tcp else "")
+
+
+def served(requests: int, tcp: int) -> str:
+    """The same for a column."""
+    return f"{requests:,} + {tcp:,} TCP" if tcp else f"{requests:,}"
 
 
 def _headline(rollout: dict[str, Any]) -> str:

@@ -4,16 +4,17 @@ the app's lock, and pure, as core.begin is."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from rota.core import order as o
-from rota.core.begin import begin
+from rota.core.begin import NOBODY, begin
 from rota.core.capacity import KEPT_BACK, Capacity, Room, demand_of
 from rota.core.errors import CapacityError, UsageError
 from rota.core.rollout import Rollout
 from rota.core.spec import Order as InOrder
 from rota.core.state import AppState
+from rota.core.tcp import Listener
 
 _MIB = 2**20
 
@@ -26,11 +27,12 @@ def admit(
     hosts: Mapping[str, str],
     room: Room,
     removed: Rollout | None = None,
+    listeners: Mapping[str, Collection[Listener]] = NOBODY,
 ) -> AppState:
     """``begin``'s state, if it fits. Raises CapacityError with the numbers, and whatever ``begin`` raises."""
 
     def begun(state: AppState | None, order: o.Order) -> AppState:
-        return begin(state, order, app, now, hosts, removed)
+        return begin(state, order, app, now, hosts, removed, listeners)
 
     after = begun(state, order)
     found = capacity(state, after, room)
@@ -109,5 +111,7 @@ def _told(app: str, found: Capacity, largest: int, stop_first: bool) -> str:
 
 def _memory_free(room: Room) -> str:
     free, machine, promised = (one // _MIB for one in (room.free.memory, room.machine.memory, room.promised.memory))
-    others = f" and {promised:,} MiB promised to other apps" if promised else ""
-    return f"{free:,} of {machine:,} MiB free, {KEPT_BACK // _MIB} MiB kept back{others}"
+    apps = f" and {promised:,} MiB promised to other apps" if promised else ""
+    used = room.others > KEPT_BACK
+    others = f"{room.others // _MIB:,} MiB used by others" if used else f"{KEPT_BACK // _MIB} MiB kept back"
+    return f"{free:,} of {machine:,} MiB free, {others}{apps}"

@@ -20,7 +20,9 @@ class Backend:
     """Times in seconds; ``check_path`` None is a TCP check, ``expect_body`` None takes any answer, ``cookie`` None is
     no stickiness, ``cookie_age`` None a cookie that ends with the browser. ``balance`` is as core.balance writes it,
     ``cookie_site`` a SameSite's value, ``max_body`` in bytes, ``pages`` by their status. ``colour`` tells pools of the
-    same settings apart, between which a blue-green rollout switches."""
+    same settings apart, between which a blue-green rollout switches. ``tcp`` has the TCP services by the port that they
+    listen on, each with the version of the PROXY protocol that its replicas are sent ("" for none) and its idle
+    timeout."""
 
     app: str
     check_path: str | None
@@ -42,6 +44,7 @@ class Backend:
     pages: tuple[tuple[int, str], ...] = ()
     access_log: bool = True
     expect_body: str | None = None
+    tcp: tuple[tuple[int, str, float], ...] = ()
 
     @cached_property
     def name(self) -> str:
@@ -53,7 +56,9 @@ def backend_of(spec: AppSpec, colour: int = 0) -> Backend:
     pool = _backend(spec.name, spec.check, spec.sticky, spec.balance, colour)
     pages = tuple(sorted((page.status, page.text) for page in spec.error_pages if page.text is not None))
     limited = _limited(pool, spec.http, spec.response_timeout)
-    return replace(limited, pages=pages) if pages else limited
+    limited = replace(limited, pages=pages) if pages else limited
+    services = sorted((entry.listener.port, entry.sends, entry.idle_timeout) for entry in spec.ports)
+    return replace(limited, tcp=tuple(services)) if services else limited
 
 
 @lru_cache(maxsize=4096)  # asked several times a decision

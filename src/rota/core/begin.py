@@ -4,12 +4,12 @@ Called by engine.commands under the app's lock; pure, so that every refusal has 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from rota.core import order as o
 from rota.core.container import PullPolicy
-from rota.core.errors import Conflict, DomainTaken, NotFound, UsageError
+from rota.core.errors import Conflict, DomainTaken, NotFound, PortTaken, UsageError
 from rota.core.names import rollout_id
 from rota.core.policy import Policy, resolve, way_back
 from rota.core.record import record
@@ -17,6 +17,10 @@ from rota.core.rollout import Cause, Kind, Phase, Rollout, SlotTarget
 from rota.core.spec import AppSpec, FailureAction, Mode, Order, Overlap, RolloutOptions, Strategy
 from rota.core.state import AppState, Desired, Recorded, Release
 from rota.core.steps import FinishRollout
+from rota.core.tcp import Listener, contested
+
+NOBODY: Mapping[str, Collection[Listener]] = {}
+"""No other app listens anywhere."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +44,17 @@ def begin(
     now: float,
     hosts: Mapping[str, str],
     removed: Rollout | None = None,
+    listeners: Mapping[str, Collection[Listener]] = NOBODY,
 ) -> AppState:
     """The app's state with the order's rollout in it. ``hosts`` maps the keys of every other app's sites to that app;
-    ``removed`` is the last rollout of an app of this name that is no more.
+    ``removed`` is the last rollout of an app of this name that is no more. ``listeners`` are every other app's.
 
-    Raises NotFound, Conflict, DomainTaken, UsageError."""
+    Raises NotFound, Conflict, DomainTaken, PortTaken, UsageError."""
     if isinstance(order, o.Deploy):
         if order.spec.name != app:
             raise UsageError(f"the file describes {order.spec.name!r}, not {app!r}")
         _refuse_taken(order.spec, hosts)
+        _refuse_contested(order.spec, listeners)
         free = _unborn(order, app, removed) if state is None else _free(state, order.supersede, now)
         return _deploy(free, order, now)
     if state is None:
@@ -60,7 +66,7 @@ def begin(
         case o.Scale():
             return _scale(state, order, now)
         case o.Stop():
-            desired = replace(state.desired, running=False, remove_stopped=order.remove)
+            desired = replace(_together(state), running=False, remove_stopped=order.remove)
             return _uncounted(replace(state, desired=desired), Kind.STOP, now)
         case o.Start():
             if state.desired.running:
@@ -116,6 +122,15 @@ def _refuse_taken(spec: AppSpec, hosts: Mapping[str, str]) -> None:
     for site in spec.sites:  # <name>.localhost, which the file does not name
         if site.key in hosts:
             raise _taken(site.key, hosts[site.key], spec.name, "name")
+
+
+def _refuse_contested(spec: AppSpec, listeners: Mapping[str, Collection[Listener]]) -> None:
+    for index, ours in enumerate(spec.listeners):
+        for owner, theirs in listeners.items():
+            what = contested(ours, theirs)
+            if what is not None:
+                key = f"ports.{index}.{'sni' if ours.names else 'listen'}"
+                raise PortTaken(f"{what} belongs to the app {owner!r}; give {spec.name!r} another one", key)
 
 
 def _taken(site: str, owner: str, app: str, key: str) -> DomainTaken:
@@ -243,9 +258,7 @@ def rolling(state: AppState, change: Change, now: float) -> AppState:
 
 def _policies(state: AppState, change: Change) -> tuple[Policy, Policy | None]:
     """Of the way there and, where that differs, of the way back."""
-    numbers = {state.desired.current.release, change.target.release}
-    numbers |= {slot.release for slot in state.desired.slots.values()}  # of a rollout that gives way to this one
-    one = any(state.releases[number].spec.overlap is Overlap.FORBID for number in numbers if number in state.releases)
+    one = _one_generation(state, change.target.release)
     policy = resolve(
         change.spec,
         change.replicas,
@@ -270,6 +283,19 @@ def _policies(state: AppState, change: Change) -> tuple[Policy, Policy | None]:
         one_generation=one,
     )
     return policy, back if back != policy else None
+
+
+def _one_generation(state: AppState, *further: int) -> bool:
+    """Whether any release that a slot is to run, or one of these, forbids another beside it; the slots' may be those of
+    a rollout that gives way."""
+    numbers = {state.desired.current.release, *(slot.release for slot in state.desired.slots.values()), *further}
+    return any(state.releases[number].spec.overlap is Overlap.FORBID for number in numbers if number in state.releases)
+
+
+def _together(state: AppState) -> Desired:
+    """Where two generations may not run at once, slots that a rollout had taken up before it gave way to a stop are to
+    be started again as all others, those that are added later as well: else one would wait for the other for ever."""
+    return replace(state.desired, slots={}) if _one_generation(state) else state.desired
 
 
 def _colour(desired: Desired, policy: Policy) -> int:

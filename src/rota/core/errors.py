@@ -4,7 +4,9 @@ RotaError                  1   failed
 ├── UsageError             2   the command line is wrong
 ├── SpecError              3   the file is wrong: one Problem a mistake, each with its place
 ├── CapacityError          3   what is asked for does not fit
-├── DomainTaken            3   another app has the domain
+├── Taken                  3   another app has it
+│   ├── DomainTaken        3   the domain
+│   └── PortTaken          3   the port, or the name on it
 ├── Unreachable            4   no server answers there
 ├── NotAllowed             4   token missing or wrong
 ├── NotFound               1   no such app, release, rollout or replica
@@ -78,16 +80,24 @@ class CapacityError(RotaError):
         self.capacity = capacity
 
 
-class DomainTaken(RotaError):
-    """``key`` is the one of the file that names the domain."""
+class Taken(RotaError):
+    """``key`` is the one of the file that names it."""
 
     exit_code = 3
     status = 422
-    code = "domain-taken"
+    code = "taken"
 
-    def __init__(self, message: str, key: str = "domains") -> None:
+    def __init__(self, message: str, key: str) -> None:
         super().__init__(message)
         self.key = key
+
+
+class DomainTaken(Taken):
+    code = "domain-taken"
+
+
+class PortTaken(Taken):
+    code = "port-taken"
 
 
 class Unreachable(RotaError):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from rota.core.healthcheck import ImageCheck
 from rota.core.names import ReplicaId
 from rota.core.spec import AppSpec, Limits
+from rota.core.tcp import Listener
 
 
 class RunState(enum.Enum):
@@ -64,8 +65,8 @@ class ObservedReplica:
     """One replica as its runtime shows it. ``run`` is the identity of its present run (boot id + pid + start
     ticks, or container id + start): it differs after a restart in place. ``told_to_stop``: this run was sent its stop
     signal, as far as the runtime knows; read only once a stop is on record. ``oddities``: what somebody did to it
-    behind rota's back, in sentences. ``exit`` of one that has exited is None until its runtime knows how. Times are
-    seconds of rota's clock."""
+    behind rota's back, in sentences. ``exit`` of one that has exited is None until its runtime knows how. ``ports``:
+    those that are others than the file's. Times are seconds of rota's clock."""
 
     id: ReplicaId
     app: str
@@ -83,11 +84,17 @@ class ObservedReplica:
     told_to_stop: bool = True
     node: str = "local"
     oddities: tuple[str, ...] = ()
+    ports: Mapping[int, int] = field(default_factory=dict)
+
+    def port_of(self, named: int) -> int:
+        """Where it listens for what its file calls this port."""
+        return self.ports.get(named, named)
 
 
 @dataclass(frozen=True)
 class Stranger:
-    """What says that it is this server's and is not, and is left alone; ``app`` is the one that it names, if any."""
+    """What says that it is this server's and is no replica: a copy, which is left alone, or what is left of one that
+    has ended; ``app`` is the one that it names, if any."""
 
     app: str
     said: str
@@ -141,11 +148,12 @@ class Counters:
     """HAProxy's counts of one server or backend since its process started (shown one by one in
     tests/adapters/haproxy/test_haproxy_counters.py).
 
-    On a backend's row, counted when a request ends: ``requests`` all that came, with a server or without one;
+    On a backend's row, counted when a request ends: ``requests`` all that came, with a server or without one,
+    ``connections`` those of TCP services, from their beginning on;
     ``retried`` further attempts, of which ``redispatched`` went to another server; ``failed`` answers with 5xx that
     HAProxy itself made and answers that a server broke off, never a client that left; ``app_errors`` 5xx that the app
     answered, by servers that are gone too. On a server's row, counted when its answer begins: ``requests`` that it
-    answered and ``app_errors``, the 5xx of them; ``failed`` is 0 there.
+    answered and ``app_errors``, the 5xx of them, and ``connections``; ``failed`` is 0 there.
     """
 
     requests: int = 0
@@ -153,6 +161,7 @@ class Counters:
     redispatched: int = 0
     failed: int = 0
     app_errors: int = 0
+    connections: int = 0
 
     def __add__(self, other: Counters) -> Counters:
         return Counters(
@@ -161,6 +170,7 @@ class Counters:
             self.redispatched + other.redispatched,
             self.failed + other.failed,
             self.app_errors + other.app_errors,
+            self.connections + other.connections,
         )
 
     def __sub__(self, other: Counters) -> Counters:
@@ -170,6 +180,7 @@ class Counters:
             self.redispatched - other.redispatched,
             self.failed - other.failed,
             self.app_errors - other.app_errors,
+            self.connections - other.connections,
         )
 
 
@@ -192,8 +203,9 @@ class Row:
 
 @dataclass(frozen=True)
 class ObservedServer:
-    """One replica's entry in HAProxy. ``open`` counts open and queued requests and connections in every HAProxy
-    process, ``old_holders`` the old processes (after a reload) that may still send to it. ``check`` says what the last
+    """One replica's entry in HAProxy, its TCP services' with it: READY, up and MAINT only where all of them are.
+    ``open`` counts open and queued requests and connections in every HAProxy process, ``old_holders`` the old
+    processes (after a reload) that may still send to it. ``check`` says what the last
     health check saw, when that failed. ``idle`` is for how many seconds it has been sent nothing, at least: HAProxy
     counts whole ones, and none before its own start. ``weight`` is its share beside the others', ``latency`` in seconds
     how long its last answers took to begin, about, 0 while there are none."""
@@ -249,19 +261,32 @@ class Gap:
 
 
 @dataclass(frozen=True)
+class Reloads:
+    """HAProxy gets new backends by a reload: none before ``not_before`` (rota's clock), nor within ``apart`` seconds
+    after another. ``seconds`` is what the newest ones took, the median of ``of``."""
+
+    not_before: float = 0.0
+    apart: float = 0.0
+    seconds: float = 0.0
+    of: int = 0
+
+
+@dataclass(frozen=True)
 class ObservedBalancer:
     """One app's part of HAProxy. ``process`` is None while HAProxy does not answer. ``routes`` maps each of the
-    app's backends to its share of new requests. ``hosts`` are its sites (core.domains). ``gaps`` are HAProxy's own
-    outages, newest last."""
+    app's backends to its share of new requests. ``hosts`` are its sites (core.domains), ``listeners`` those of its TCP
+    services that the process has. ``gaps`` are HAProxy's own outages, newest last. ``reloads`` are all apps'."""
 
     process: str | None = None
     servers: Mapping[ReplicaId, ObservedServer] = field(default_factory=dict)
     backends: frozenset[str] = frozenset()
     hosts: frozenset[str] = frozenset()
+    listeners: frozenset[Listener] = frozenset()
     routes: Mapping[str, int] = field(default_factory=dict)
     maintenance: bool = False
     rows: tuple[Row, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    reloads: Reloads = Reloads()
 
 
 @dataclass(frozen=True)

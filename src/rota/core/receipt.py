@@ -33,8 +33,9 @@ def receipt(rollout: Rollout, live: Iterable[Row], outages: tuple[Gap, ...]) -> 
     by_release = dict[int, int]()
     for replica, counted in by_replica(rows.values(), baseline).items():
         release = rollout.releases.get(replica)
-        if release is not None and counted.requests:
-            by_release[release] = by_release.get(release, 0) + counted.requests
+        served = counted.requests + counted.connections
+        if release is not None and served:
+            by_release[release] = by_release.get(release, 0) + served
     gaps = (*rollout.gaps, *outages)
     complete = not any(gap.reason == BALANCER_DOWN for gap in gaps)
     return Receipt(totals(rows.values(), baseline), by_release, rollout.cut, gaps, complete)

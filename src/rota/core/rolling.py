@@ -318,7 +318,8 @@ def _still_there(here: Situation, member: Member) -> bool:
 
 def _nothing_left(here: Situation) -> bool:
     seen = here.observed
-    cleared = here.balanced and not seen.balancer.backends and publication.is_cleared(here)
+    unrouted = not seen.balancer.backends and "routes" not in seen.busy
+    cleared = here.balanced and unrouted and publication.is_cleared(here)
     return not here.members and not seen.artefacts and cleared
 
 

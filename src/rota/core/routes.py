@@ -8,6 +8,7 @@ from math import gcd
 
 from rota.core.situation import Member, Situation
 from rota.core.steps import PrepareBackend, RouteApp, SetMaintenance, UnrouteApp
+from rota.core.tcp import Listener, merged
 
 
 def lead(here: Situation) -> bool:
@@ -16,12 +17,13 @@ def lead(here: Situation) -> bool:
         return False
     if here.desired.removed:
         return True
-    seen, hosts, backend = here.observed.balancer, _hosts(here), here.backend
-    if backend.name not in seen.backends or set(hosts) != seen.hosts:
+    seen, hosts, listeners, backend = here.observed.balancer, _hosts(here), _listeners(here), here.backend
+    by_reload = backend.name not in seen.backends or set(listeners) != seen.listeners
+    if by_reload or set(hosts) != seen.hosts:
         reason = f"{', '.join(hosts)} must lead to {backend.name}"
-        if backend.name not in seen.backends:
+        if by_reload:
             reason = "waiting for HAProxy's next reload (at most one in 10 s)"  # the reloads' own interval
-        here.draft.add(PrepareBackend(reason, backend, hosts))
+        here.draft.add(PrepareBackend(reason, backend, hosts, listeners))
         return False
     shares = _shares(here)
     if shares and shares != _reduced(seen.routes):
@@ -33,17 +35,21 @@ def lead(here: Situation) -> bool:
 def close(here: Situation) -> None:
     """Asks for the users to be kept out, or let in again; nothing else waits for that."""
     seen, wanted = here.observed.balancer, here.desired.maintenance
-    if here.balanced and seen.hosts and wanted != seen.maintenance and not here.desired.removed:
+    if here.balanced and (seen.hosts or seen.listeners) and wanted != seen.maintenance and not here.desired.removed:
         reason = "maintenance: users are answered with 503" if wanted else "maintenance is over"
         here.draft.add(SetMaintenance(reason, wanted))
 
 
 def drop(here: Situation) -> bool:
-    """Asks for the end of a removed app's routes; returns whether they are gone."""
+    """Asks for the end of a removed app's routes; returns whether they are gone. HAProxy may listen for it until the
+    call has ended: the file is without it first."""
+    if "routes" in here.observed.busy:
+        return False
     seen = here.observed.balancer
-    if here.balanced and (seen.hosts or seen.backends):
+    there = seen.hosts or seen.backends or seen.listeners
+    if here.balanced and there:
         here.draft.add(UnrouteApp("the app is removed"))
-    return here.balanced and not seen.hosts and not seen.backends
+    return here.balanced and not there
 
 
 def _hosts(here: Situation) -> tuple[str, ...]:
@@ -52,6 +58,12 @@ def _hosts(here: Situation) -> tuple[str, ...]:
     releases = (here.desired.current.release, here.newest_target.release)
     sites = {site.key: str(site) for release in releases for site in here.spec(release).sites}
     return tuple(sorted(sites.values()))
+
+
+def _listeners(here: Situation) -> tuple[Listener, ...]:
+    """As the sites: the old ones and the new ones."""
+    releases = (here.desired.current.release, here.newest_target.release)
+    return merged(*(here.spec(release).listeners for release in releases))
 
 
 def _shares(here: Situation) -> Mapping[str, int]:

@@ -33,7 +33,13 @@ DESCRIPTIONS = {
     "domains": "The host names that lead to the app; without any it is <name>.localhost.",
     "domain": "A host name; *.example.org stands for every name with one label more.",
     "aliases": "Names whose users are sent on to the domain.",
-    "port": "The port of the app's container; as a process each replica gets a PORT of its own.",
+    "port": "The port of the app's container; as a process each replica gets a PORT of its own. Under ports: the"
+    " replica's port, which as a process it finds in PORT_ and this number.",
+    "ports": "TCP services of the app, beside its HTTP.",
+    "listen": "Where their users come in: a port of 127.0.0.1, or an address and a port such as 0.0.0.0:5432.",
+    "sni": "Only TLS clients that ask for one of these names are let in; nothing is decrypted.",
+    "proxy_protocol": "Replicas are told the user's address ahead of the connection: true (v2), v1 or v2.",
+    "accept_proxy": "Trusted proxies tell the user's address ahead of the connection.",
     "health_check_path": "The path that answers 2xx or 3xx while a replica can serve.",
     "health_check": "How a replica is checked, before it gets requests and while it does.",
     "type": "http: a request must be answered. tcp: a connection must be accepted. exec: a command must end with 0."
@@ -95,7 +101,7 @@ DESCRIPTIONS = {
     "request_timeout": "How long a request's head and the first 16 KiB of its body may take; then 408.",
     "response_timeout": "How long a replica may say nothing before or within an answer; then 504.",
     "access_log": "Whether requests are in rota logs --access.",
-    "idle_timeout": "How long a WebSocket may carry nothing.",
+    "idle_timeout": "How long a WebSocket, or under ports: a connection, may carry nothing.",
     "session_timeout": "A sticky app's sessions are over after so long without a request; at most drain.timeout.",
     "drain": "How a replica is relieved of its requests before it stops.",
     "warm_up": "What a new replica is spared while it is cold.",

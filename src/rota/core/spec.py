@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from rota.core.balance import Balance, BalanceOrHeader
@@ -33,6 +33,7 @@ from rota.core.options import UpdateConfig as UpdateConfig
 from rota.core.pages import ErrorPages
 from rota.core.quantities import Seconds, Size, Whole, between, quoted
 from rota.core.sticky import StickyOrSwitch
+from rota.core.tcp import Listener, Port, TcpPort, apart
 
 CLOUDLET_BYTES = 128 * 2**20  # V8: 1 cloudlet = 128 MiB
 CLOUDLET_CPUS = 0.4  # V8: and 400 MHz, taken as 0.4 of a core as Virtuozzo's hosts do
@@ -182,11 +183,6 @@ def _variables_once(entries: tuple[EnvVar, ...]) -> tuple[EnvVar, ...]:
     return entries
 
 
-def _port(value: object) -> object:
-    """Haloy writes ports as texts."""
-    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 6 else value
-
-
 class AppSpec(Model):
     """One app, as its file describes it. It has a ``command``, an ``image``, or both: then the command is run in a
     container of that image."""
@@ -196,7 +192,8 @@ class AppSpec(Model):
     replicas: Whole = Field(default=1, ge=1, le=1000)
     deployment_strategy: Strategy = Strategy.ROLLING
     domains: tuple[Domain, ...] = Field(default=(), max_length=1000)
-    port: Annotated[Whole, BeforeValidator(_port)] | None = Field(default=None, ge=1, le=65535)
+    port: Port | None = None
+    ports: tuple[TcpPort, ...] = Field(default=(), max_length=100)
     health_check_path: UrlPath | None = None
     health_check: HealthCheck = HealthCheck()
     min_ready_seconds: Annotated[Seconds, between(0, MAX_MIN_READY)] = 0.0
@@ -240,6 +237,11 @@ class AppSpec(Model):
     @classmethod
     def _domains_once(cls, value: tuple[Domain, ...]) -> tuple[Domain, ...]:
         return each_once(value)
+
+    @field_validator("ports")
+    @classmethod
+    def _ports_apart(cls, value: tuple[TcpPort, ...], read: ValidationInfo) -> tuple[TcpPort, ...]:
+        return apart(value, read.data.get("port"))
 
     @field_validator("env")
     @classmethod
@@ -323,7 +325,23 @@ class AppSpec(Model):
     def sites(self) -> tuple[Site, ...]:
         """Where the app is reached: its domains, else ``<name>.localhost`` (RFC 6761 keeps that name on the loopback),
         so that a first app is reachable without any set-up."""
+        if not self.serves_http:
+            return ()
         return tuple(site for entry in self.domains for site, _ in entry.sites()) or (Site(f"{self.name}.localhost"),)
+
+    @property
+    def serves_http(self) -> bool:
+        """An app of TCP services is not asked for HTTP unless it has a domain or a port for that."""
+        return not self.ports or bool(self.domains) or self.port is not None
+
+    @property
+    def main_port(self) -> int | None:
+        """Which port of a container is its ``PORT``; None where the file leaves that to the runtime."""
+        return self.port if self.serves_http else self.ports[0].target
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        return tuple(entry.listener for entry in self.ports)
 
     @property
     def hosts(self) -> tuple[str, ...]:

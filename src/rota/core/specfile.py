@@ -26,7 +26,7 @@ DEFAULT_FILE = "rota.yaml"
 
 NOT_YET = {
     "": "archive autoscale build canary freezes git hold image_key images migration"
-    " placement ports post_deploy pre_deploy preset protected schedule server targets"
+    " placement post_deploy pre_deploy preset protected schedule server targets"
     " windows",
     "env": "from secret_name",
 }
@@ -39,6 +39,7 @@ _LISTS = {
     "env": "- name: KEY and value: TEXT",
     "domains": "- domain: www.example.org",
     "volumes": "- uploads:/var/uploads",
+    "ports": "- listen: 5432",
     "notify": "- mailto://…",
 }
 

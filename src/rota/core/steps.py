@@ -12,6 +12,7 @@ from rota.core.names import ReplicaId
 from rota.core.observation import Address, DnsEntry, Row
 from rota.core.rollout import Cause, Failure, Phase, Rollout, SlotTarget
 from rota.core.spec import Limits
+from rota.core.tcp import Listener
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class DeleteReleases(AppStep):
 class PrepareBackend(AppStep):
     backend: Backend
     hosts: tuple[str, ...]
+    listeners: tuple[Listener, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,14 @@ class SetMaintenance(AppStep):
 
 @dataclass(frozen=True)
 class EnableServer(ReplicaStep):
+    """``ports``: at the replica, by the port that its TCP service listens on. ``healthy_for``: seconds since its first
+    health check that passed, where that was seen."""
+
     backend: str
     address: Address
     weight: int = 100
+    ports: tuple[tuple[int, int], ...] = ()
+    healthy_for: float | None = None
 
 
 @dataclass(frozen=True)

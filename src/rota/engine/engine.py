@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from rota.core import diagnosis, steering
 from rota.core.admission import admit
-from rota.core.capacity import Amount, Room, demand_of
+from rota.core.capacity import Room
 from rota.core.diagnosis import Finding
 from rota.core.errand import Errand
-from rota.core.errors import Conflict, Missing, NotFound, Problem, SpecError, UsageError
+from rota.core.errors import Conflict, Missing, NotFound
 from rota.core.events import EventKind
-from rota.core.fitness import RuntimeKind, misfits
-from rota.core.order import Deploy, Order
+from rota.core.order import Order
 from rota.core.rollout import Phase, Rollout
-from rota.core.spec import AppSpec
 from rota.core.state import AppState
 from rota.engine import views
 from rota.engine.dns_view import dns_view
 from rota.engine.errands import Errands
+from rota.engine.measuring import Measuring
 from rota.engine.plan_view import plan_view
 from rota.engine.planner import Planner, promised
 from rota.engine.reconciler import Reconciler
-from rota.engine.sites import owners, urls_of
+from rota.engine.rooms import Rooms
+from rota.engine.sites import listeners, owners, urls_of
 from rota.engine.statistics import Statistics
 from rota.engine.supervisor import Supervisor
 from rota.engine.time_left import TimeLeft
+from rota.engine.vetting import Vetting
 from rota.engine.views import View
 from rota.ports.access import AccessLog
 from rota.ports.balancer import Balancer
@@ -50,7 +51,7 @@ LOOK_AGAIN = 0.1  # seconds
 
 class Engine:
     """``about`` is what the composition root knows of this server, ``examine`` what it finds about the host;
-    ``on_shutdown`` ends it."""
+    ``own_ports`` and ``behind_proxies`` as in Vetting; ``on_shutdown`` ends it."""
 
     def __init__(
         self,
@@ -70,27 +71,29 @@ class Engine:
         about: Callable[[], View],
         examine: Callable[[], Sequence[Finding]],
         http: str,
+        own_ports: Mapping[str, range],
+        behind_proxies: bool,
         on_shutdown: Callable[[bool], None],
     ) -> None:
         self.sources = sources
         self._supervisor = supervisor
         self._store = store
         self._runtime = runtime
-        self._machine = machine
+        self._rooms = Rooms(machine, runtime, usage)
         self._statistics = Statistics(usage, balancer, clock)
         self._balancer = balancer
         self._logs = logs
         self._access = access
         self._errands = Errands(exec)
         self._clock = clock
-        self._notifier = notifier
+        self._vetting = Vetting(runtime, balancer, notifier, own_ports, behind_proxies)
         self._about = about
         self._examine = examine
         self._http = http
         self._on_shutdown = on_shutdown
         self._ordering = asyncio.Lock()
-        self._planner = Planner(store, balancer, clock)
-        self._time_left = TimeLeft(store, clock)
+        self._planner = Planner(Measuring(store, supervisor, usage, machine), balancer, clock)
+        self._time_left = TimeLeft(Measuring(store, supervisor, usage, machine), clock)
 
     # What it shows
 
@@ -99,16 +102,18 @@ class Engine:
 
     async def app(self, name: str) -> View:
         app = self._supervisor.app(name)
-        shown = self._app_view(app) | self.replicas(name)
+        shown = self._app_view(app) | await self.replicas(name)
         last = app.state.recorded.rollout
         release = app.state.releases.get(app.state.desired.current.release)
         shown["rollout"] = await self._rollout_view(last) if last else None
         shown["spec"] = views.spec_view(release.spec) if release else {}
         return shown
 
-    def replicas(self, name: str) -> View:
+    async def replicas(self, name: str) -> View:
+        """With what is open to them now: the loop need not have looked for half a minute."""
         app = self._supervisor.app(name)
-        here = views.situation(app.state, app.observation, self._clock.now())
+        seen = views.with_open(app.observation, (await self._balancer.observe()).get(name))
+        here = views.situation(app.state, seen, self._clock.now())
         shown = [views.replica_view(member, here) for member in views.members(here)]
         return {"app": name, "maintenance": app.state.desired.maintenance, "replicas": shown}
 
@@ -164,7 +169,7 @@ class Engine:
     async def begin(self, app: str, order: Order) -> View:
         """Starts a rollout and returns its view. Raises the errors of core.admission.admit, StalePlan, and SpecError
         for what the server's runtime cannot run and for an address to which no notice can be sent."""
-        await self._check_addresses(order)
+        await self._vetting.addresses(order)
         async with self._ordering:
             known = self._supervisor.apps.get(app)
             ordered = await self._begun(app, order)
@@ -316,25 +321,16 @@ class Engine:
         return kept
 
     async def _room(self, app: str) -> Room:
-        """What the machine has beside what the other apps were promised."""
-        others = (other.state for name, other in self._supervisor.apps.items() if name != app)
-        promised = sum((demand_of(state).amount for state in others), Amount())
-        return Room(await self._machine.size(), promised)
-
-    async def _check_addresses(self, order: Order) -> None:
-        try:
-            await self._notifier.check(*(order.spec.notify if isinstance(order, Deploy) else ()))
-        except UsageError as error:
-            raise SpecError([Problem(f"notify: {error}", key="notify")]) from error
+        return await self._rooms.beside(other.state for name, other in self._supervisor.apps.items() if name != app)
 
     async def _begun(self, app: str, order: Order) -> Callable[[AppState | None], AppState]:
-        """From the app's state to the one that the order leaves. Raises SpecError."""
-        if isinstance(order, Deploy):
-            _refuse_misfit(order.spec, self._runtime.kind)
+        """From the app's state to the one that the order leaves. Raises SpecError and Conflict."""
+        await self._vetting.file(order)
         hosts, room, removed = owners(self._supervisor.apps, app), await self._room(app), None
+        heard = listeners(self._supervisor.apps, app)
         if app not in self._supervisor.apps:
             removed = next(iter(await self._store.rollouts(app, 1)), None)
-        return lambda state: promised(admit(state, order, app, self._clock.now(), hosts, room, removed), order)
+        return lambda state: promised(admit(state, order, app, self._clock.now(), hosts, room, removed, heard), order)
 
     async def _ask(self, id: str, ask: Callable[[Rollout, float], Rollout]) -> View:
         return await self._ask_of_state(id, lambda state, rollout: ask(rollout, self._clock.now()))
@@ -361,7 +357,8 @@ class Engine:
         return rollout.phase.ended and not await self._store.events(rollout=id, after=after, limit=1)
 
     def _replicas_of(self, app: str, replica: str | None) -> list[Any]:
-        known = [member["id"] for member in self.replicas(app)["replicas"]]
+        here = self._supervisor.app(app)
+        known = [member.id for member in views.members(views.situation(here.state, here.observation, 0.0))]
         if replica is not None and replica not in known:
             raise NotFound(f"{app} has no replica {replica!r}; rota ps {app} lists them")
         return [replica] if replica is not None else known
@@ -392,9 +389,3 @@ class Engine:
                 begun = True
                 await lines.put({"replica": line.replica, "text": line.text})
             await asyncio.sleep(LOOK_AGAIN)
-
-
-def _refuse_misfit(spec: AppSpec, runtime: RuntimeKind) -> None:
-    found = misfits(spec, runtime)
-    if found:
-        raise SpecError([Problem(reason, key=key) for key, reason in found.items()])

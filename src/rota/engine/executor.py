@@ -37,7 +37,7 @@ class Executor:
             case s.ReplicaStep():
                 await self._on_server(state, step)
             case s.PrepareBackend():
-                await self._balancer.prepare(step.backend, step.hosts)
+                await self._balancer.prepare(step.backend, step.hosts, step.listeners)
             case s.RouteApp():
                 await self._balancer.route(state.name, step.shares)
             case s.SetMaintenance():
@@ -64,7 +64,8 @@ class Executor:
     async def _on_server(self, state: AppState, step: s.Step) -> None:
         match step:
             case s.EnableServer():
-                await self._balancer.enable(step.replica, state.name, step.backend, step.address, step.weight)
+                to = step.replica, state.name, step.backend, step.address
+                await self._balancer.enable(*to, step.weight, step.ports)
             case s.SetWeight():
                 await self._balancer.weigh(step.replica, step.weight)
             case s.DrainServer():

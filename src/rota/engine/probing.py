@@ -12,6 +12,7 @@ from rota.core.healthcheck import Check, Kind
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, ObservedReplica, ProbeHistory
 from rota.core.spec import AppSpec
+from rota.core.tcp import targets
 from rota.ports.clock import Clock
 from rota.ports.prober import Prober
 
@@ -71,6 +72,11 @@ class Probing:
     async def _watch_one(self, probed: Probed, address: Address) -> None:
         replica, check = probed.replica, probed.spec.check
         await self._until_accepted(replica, address, check.timeout)
+        for named in targets(probed.spec.ports):
+            place = Address(address.host, replica.port_of(named))
+            await self._until_accepted(replica, place, check.timeout, f"PORT_{named}")
+        self._note(replica, replace(self._seen[replica.id], accepted_at=self._clock.now(), last_failure=""))
+        self._wake(replica.app)
         served = probed.served
         while True:
             began = self._clock.now()
@@ -81,16 +87,17 @@ class Probing:
             served = served or (check.by_daemon and history.passes >= check.rise)
             await asyncio.sleep(pause(check, history, served, self._clock.now() - began))
 
-    async def _until_accepted(self, replica: ObservedReplica, address: Address, timeout: float) -> None:
+    async def _until_accepted(
+        self, replica: ObservedReplica, address: Address, timeout: float, variable: str = "PORT"
+    ) -> None:
         while True:
-            result = await self._prober.accepts(replica.id, address, timeout)
+            result = await self._prober.accepts(replica.id, address, timeout, variable)
             if result.passed:
-                break
-            self._note(replica, replace(self._seen[replica.id], last_failure=result.failure))
+                return
+            failure = result.failure if variable == "PORT" else f"${variable}: {result.failure}"
+            self._note(replica, replace(self._seen[replica.id], last_failure=failure))
             taken = self._clock.now() - self._seen[replica.id].since if replica.id in self._seen else 0.0
             await asyncio.sleep(min(max(BOOT_INTERVAL, BOOT_SHARE * taken), MOST_BOOT_INTERVAL))
-        self._note(replica, replace(self._seen[replica.id], accepted_at=self._clock.now(), last_failure=""))
-        self._wake(replica.app)
 
     async def _check(self, replica: ObservedReplica, address: Address, spec: AppSpec) -> None:
         check = spec.check
@@ -114,7 +121,7 @@ class Probing:
         """One after the other, whatever the answers: the first ones are to be slow here and not at a user's."""
         request = Check(Kind.HTTP, spec.warm_up_path, timeout=spec.boot_timeout)
         for _ in range(spec.warm_up.requests):
-            await self._prober.healthy(replica.id, address, request, spec.hosts[0])
+            await self._prober.healthy(replica.id, address, request, spec.check_host)
             before = self._seen[replica.id]
             self._note(replica, replace(before, warmed=before.warmed + 1))
         self._wake(replica.app)

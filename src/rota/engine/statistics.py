@@ -106,6 +106,7 @@ def _replica(
             "seconds": round(reading.at - last.at, 3) if last and reading else None,
         },
         "requests": served.requests,
+        "tcp": served.connections,
         "app_errors": served.app_errors,
         "open": server.open if server else 0,
     }
@@ -130,6 +131,7 @@ def _backends(balancer: ObservedBalancer | None) -> list[View]:
         {
             "name": name,
             "requests": total.requests,
+            "connections": total.connections,
             "retried": total.retried,
             "redispatched": total.redispatched,
             "failed": total.failed,

@@ -11,7 +11,7 @@ from typing import Any
 
 from rota.core import repair
 from rota.core.events import Event
-from rota.core.observation import Gap, Observation
+from rota.core.observation import Gap, Observation, ObservedBalancer
 from rota.core.promise import deviations
 from rota.core.receipt import BALANCER_DOWN, Receipt, receipt
 from rota.core.redaction import shown
@@ -19,6 +19,7 @@ from rota.core.rollout import Failure, Rollout
 from rota.core.situation import Draft, Member, ReplicaPhase, Situation
 from rota.core.spec import AppSpec, Limits
 from rota.core.state import AppState, Release
+from rota.core.tcp import Listener
 from rota.engine.dns_view import dns_state
 
 View = dict[str, Any]
@@ -33,6 +34,17 @@ def moment(at: float | None) -> str | None:
 
 def situation(state: AppState, observed: Observation | None, now: float) -> Situation:
     return Situation(state, observed or Observation(), now, Draft(frozenset()))
+
+
+def with_open(observed: Observation | None, now: ObservedBalancer | None) -> Observation | None:
+    """With what is open to each server ``now``, a later look at the balancer; all else as it was observed together."""
+    if observed is None or now is None:
+        return observed
+    servers = {
+        name: replace(server, open=now.servers[name].open) if name in now.servers else server
+        for name, server in observed.balancer.servers.items()
+    }
+    return replace(observed, balancer=replace(observed.balancer, servers=servers))
 
 
 def members(here: Situation) -> list[Member]:
@@ -51,11 +63,16 @@ def app_view(state: AppState, observed: Observation | None, now: float, urls: li
         "release": state.desired.current.release or None,
         "hosts": list(release.spec.hosts) if release else [],
         "urls": urls,
+        "listeners": [listener_view(listener) for listener in release.spec.listeners] if release else [],
         "limits": limits_view(state.desired.current.limits),
         "rollout": running.id if running else None,
         "maintenance": state.desired.maintenance,
         "maintenance_in_force": observed is not None and observed.balancer.maintenance,
     }
+
+
+def listener_view(listener: Listener) -> View:
+    return {"listen": listener.place, "sni": list(listener.names), "accept_proxy": listener.behind_proxy}
 
 
 def request_view(entry: Mapping[str, Any]) -> View:
@@ -192,6 +209,7 @@ def receipt_view(counted: Receipt) -> View:
     totals = counted.totals
     return {
         "requests": totals.requests,
+        "connections": totals.connections,
         "retried": totals.retried,
         "redispatched": totals.redispatched,
         "cut": counted.cut,

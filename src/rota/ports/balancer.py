@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from rota.core.backend import Backend
 from rota.core.names import ReplicaId
-from rota.core.observation import Address, Connections, ObservedBalancer
+from rota.core.observation import Address, Connections, ObservedBalancer, Reloads
+from rota.core.tcp import Listener
 
 
 class Balancer(Protocol):
@@ -27,15 +28,24 @@ class Balancer(Protocol):
         """The identity of the HAProxy process that answers now; None when none does."""
         ...
 
+    def reloads(self) -> Reloads:
+        """When the next reload may come, and how long one takes, as far as is known without asking HAProxy."""
+        ...
+
     def on_change(self, wake: Callable[[str], None]) -> None:
         """Calls ``wake(app)`` when HAProxy is lost or back, an old process of it has ended, or the checks of one of the
         app's servers begin to fail or pass again (within two seconds)."""
         ...
 
-    async def prepare(self, backend: Backend, hosts: tuple[str, ...]) -> None:
+    async def refusal(self, app: str, listeners: Collection[Listener]) -> str:
+        """Why HAProxy could not listen there for the app, as another program of the machine does; "" if it could."""
+        ...
+
+    async def prepare(self, backend: Backend, hosts: tuple[str, ...], listeners: tuple[Listener, ...] = ()) -> None:
         """Makes the backend exist, by a reload if need be, and the app's hosts, as sites (core.domains), known; moves
-        no traffic between backends. Hosts that no backend of the app is routed to yet are routed to this one. Returns
-        once the running HAProxy has it. May wait for the next batch of reloads."""
+        no traffic between backends. Hosts that no backend of the app is routed to yet are routed to this one. The app
+        listens on exactly these ``listeners``. Returns once the running HAProxy has it. May wait for the next batch of
+        reloads."""
         ...
 
     async def route(self, app: str, shares: Mapping[str, int]) -> None:
@@ -47,9 +57,18 @@ class Balancer(Protocol):
         in no row."""
         ...
 
-    async def enable(self, replica: ReplicaId, app: str, backend: str, address: Address, weight: int = 100) -> None:
+    async def enable(
+        self,
+        replica: ReplicaId,
+        app: str,
+        backend: str,
+        address: Address,
+        weight: int = 100,
+        ports: tuple[tuple[int, int], ...] = (),
+    ) -> None:
         """Adds the server if it is not there, with its health check, and sends it requests; in the file first.
-        ``weight``, 1 to 100, is its share beside the others' of the backend."""
+        ``weight``, 1 to 100, is its share beside the others' of the backend. ``ports``: for each TCP service of the
+        backend, by its listener's port, the replica's. From now on what is said of the server holds for those too."""
         ...
 
     async def weigh(self, replica: ReplicaId, weight: int) -> None:

@@ -23,8 +23,11 @@ class ProbeResult:
 
 
 class Prober(Protocol):
-    async def accepts(self, replica: ReplicaId, address: Address, timeout: float) -> ProbeResult:
-        """Whether a TCP connection is accepted there, by a socket of the replica's own process tree."""
+    async def accepts(
+        self, replica: ReplicaId, address: Address, timeout: float, variable: str = "PORT"
+    ) -> ProbeResult:
+        """Whether a TCP connection is accepted there, by a socket of the replica's own process tree. ``variable`` is
+        how the replica knows where to listen."""
         ...
 
     async def healthy(self, replica: ReplicaId, address: Address, check: Check, host: str) -> ProbeResult:

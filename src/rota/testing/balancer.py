@@ -4,7 +4,7 @@ real one by tests/contract."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from rota.core.backend import Backend
@@ -19,14 +19,17 @@ from rota.core.observation import (
     ObservedBalancer,
     ObservedServer,
     Open,
+    Reloads,
     Row,
     ServerState,
 )
+from rota.core.tcp import Listener, contested
 
 
 @dataclass
 class FakeApp:
     hosts: frozenset[str] = frozenset()
+    listeners: frozenset[Listener] = frozenset()
     backends: set[str] = field(default_factory=set)
     routes: dict[str, int] = field(default_factory=dict)
     maintenance: bool = False
@@ -37,18 +40,20 @@ class FakeApp:
 
 class FakeBalancer:
     """``calls`` are all that were made, in order, failed ones too: ``("enable", "hello-1")``. ``apps`` may be read
-    by a test, and changed by the methods that are not the port's."""
+    by a test, and changed by the methods that are not the port's. ``in_use`` are ports that other programs have."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
         self.apps: dict[str, FakeApp] = {}
         self.gaps: list[Gap] = []
+        self.pace = Reloads()
         self._rows: dict[str, Row] = {}
         self._faults: Counter[str] = Counter()
         self._messages: dict[str, str] = {}
         self._wakes: list[Callable[[str], None]] = []
         self._lives = 1
         self._answers = True
+        self.in_use: set[int] = set()
 
     @property
     def process_name(self) -> str:
@@ -118,17 +123,29 @@ class FakeBalancer:
     async def answering(self) -> str | None:
         return self.process_name if self._answers else None
 
+    def reloads(self) -> Reloads:
+        return self.pace
+
     def on_change(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)
 
-    async def prepare(self, backend: Backend, hosts: tuple[str, ...]) -> None:
+    async def refusal(self, app: str, listeners: Collection[Listener]) -> str:
+        known = self.apps.get(app, FakeApp()).listeners
+        taken = sorted(one.place for one in listeners if one not in known and one.port in self.in_use)
+        return f"another program listens on {', '.join(taken)}" if taken else ""
+
+    async def prepare(self, backend: Backend, hosts: tuple[str, ...], listeners: tuple[Listener, ...] = ()) -> None:
         self._begin("prepare", backend.name)
+        self._refuse_listeners(backend.app, await self.refusal(backend.app, listeners), listeners)
         others = {host for name, app in self.apps.items() if name != backend.app for host in app.hosts}
         found = taken(hosts, others)
         if found is not None:
             raise StepFailed(f"{found} already leads to another app")
         app = self.apps.setdefault(backend.app, FakeApp())
+        if backend.name not in app.backends:
+            self.pace = replace(self.pace, of=self.pace.of + 1)
         app.hosts = frozenset(hosts)
+        app.listeners = frozenset(listeners)
         app.backends.add(backend.name)
         app.routes = app.routes or {backend.name: 100}
 
@@ -143,7 +160,15 @@ class FakeBalancer:
         self._begin("maintain", app)
         self._app(app).maintenance = on
 
-    async def enable(self, replica: ReplicaId, app: str, backend: str, address: Address, weight: int = 100) -> None:
+    async def enable(
+        self,
+        replica: ReplicaId,
+        app: str,
+        backend: str,
+        address: Address,
+        weight: int = 100,
+        ports: tuple[tuple[int, int], ...] = (),
+    ) -> None:
         self._begin("enable", replica)
         known = self._app(app)
         if backend not in known.backends:
@@ -190,6 +215,12 @@ class FakeBalancer:
         self.apps.pop(app, None)
         self._rows = {key: row for key, row in self._rows.items() if row.app != app}
 
+    def _refuse_listeners(self, name: str, in_use: str, listeners: Collection[Listener]) -> None:
+        others = [one for other, app in self.apps.items() if other != name for one in app.listeners]
+        taken = next(filter(None, (contested(ours, others) for ours in listeners)), in_use)
+        if taken:
+            raise StepFailed(taken if in_use else f"{taken} is another app's")
+
     def _begin(self, call: str, subject: str) -> None:
         self.calls.append((call, subject))
         if not self._answers:
@@ -218,7 +249,11 @@ class FakeBalancer:
 
     def _observed(self, name: str, app: FakeApp) -> ObservedBalancer:
         seen = ObservedBalancer(
-            hosts=app.hosts, routes=dict(app.routes), maintenance=app.maintenance, gaps=tuple(self.gaps)
+            hosts=app.hosts,
+            listeners=app.listeners,
+            routes=dict(app.routes),
+            maintenance=app.maintenance,
+            gaps=tuple(self.gaps),
         )
         if not self._answers:
             return seen

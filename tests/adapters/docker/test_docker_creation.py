@@ -47,3 +47,13 @@ def test_a_command_takes_the_place_of_the_images_own_but_not_of_its_entrypoint()
     assert init_of({"Cmd": ["/init"]}, "serve")
     assert not init_of({"Entrypoint": ["/init"], "Cmd": ["x"]}, "serve")
     assert not init_of({"Cmd": ["x"]}, "tini", "--", "serve")
+
+
+def test_a_container_has_the_ports_that_the_file_names_as_they_are() -> None:
+    app = box_spec("serve", "$PORT", "${PORT_22}", "$PORT_1", ports=[{"listen": 5432}, {"listen": 2222, "port": 22}])
+    labels = Labels.of(start_order(1, app), "10.0.0.2")
+    body = creation(start_order(1, app), labels, {"Id": "sha256:0", "Config": {}}, Names("0" * 32))
+    assert body["Cmd"] == ["serve", "5432", "22", "$PORT_1"]
+    assert {"PORT=5432", "PORT_22=22", "PORT_5432=5432"} <= set(body["Env"])
+    assert set(body["ExposedPorts"]) == {"5432/tcp", "22/tcp"}
+    assert Labels.read({"Labels": body["Labels"], "Env": body["Env"]}) == labels

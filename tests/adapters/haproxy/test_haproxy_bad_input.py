@@ -17,10 +17,12 @@ from rota.adapters.balancer.haproxy.config import render
 from rota.adapters.balancer.haproxy.maps import maps_of
 from rota.adapters.balancer.haproxy.pages import DIRECTORY, page_files
 from rota.adapters.balancer.haproxy.refusal import refusal
-from rota.adapters.balancer.haproxy.state import App, State
+from rota.adapters.balancer.haproxy.state import App, Server, State, read_state
 from rota.adapters.balancer.haproxy.succession import PASSED_MAP
 from rota.core.backend import backend_of
 from rota.core.errors import SpecError, StepFailed
+from rota.core.names import ReplicaId
+from rota.core.observation import Address
 from rota.core.pages import MAX_PAGE, ErrorPage
 from rota.core.spec import AppSpec
 from rota.core.specfile import parse
@@ -40,6 +42,10 @@ PLACES: list[tuple[str, ...]] = [
     ("http", "max_body"),
     ("http", "response_timeout"),
     ("error_pages", "503"),
+    ("ports", "0", "listen"),
+    ("ports", "0", "sni", "0"),
+    ("ports", "0", "proxy_protocol"),
+    ("ports", "1", "idle_timeout"),
 ]
 
 
@@ -53,6 +59,10 @@ def good() -> dict[str, Any]:
         "sticky": {"cookie": "seat", "same_site": "lax", "max_age": "1d"},
         "http": {"max_body": "1MiB", "response_timeout": "5s", "request_timeout": "3s"},
         "error_pages": {"503": "soon.html"},
+        "ports": [
+            {"listen": "127.0.0.1:4430", "sni": ["db.x.org"], "proxy_protocol": "v1", "accept_proxy": True},
+            {"listen": "[::1]:5432", "port": 5433, "proxy_protocol": True, "idle_timeout": "1d"},
+        ],
     }
 
 
@@ -74,10 +84,14 @@ def accepted(kind: str, directory: Path, spec: AppSpec, page: str) -> str:
     """What HAProxy has against an app's part of its file; "" when nothing."""
     pages = tuple(one.model_copy(update={"text": page}) for one in spec.error_pages)
     backend = backend_of(spec.model_copy(update={"error_pages": pages}))
-    state = State().with_app(App(spec.name).prepared(backend, tuple(map(str, spec.sites))))
+    app = App(spec.name).prepared(backend, tuple(map(str, spec.sites)), spec.listeners)
+    ports = tuple((entry.listener.port, entry.target) for entry in spec.ports)
+    server = Server(ReplicaId(f"{spec.name}-1"), backend.name, Address("127.0.0.1", 20001), ports=ports)
+    state = State().with_app(app.with_server(server))
     (directory / DIRECTORY).mkdir(exist_ok=True)
     chosen = Settings(directory, maxconn=100, trusted=("10.0.0.0/8", "2001:db8::/32"))
     texts = {"haproxy.cfg": render(state, chosen, "c0ffee"), **maps_of(state), **page_files(state), PASSED_MAP: ""}
+    assert read_state(texts["haproxy.cfg"]) == state
     for name, text in texts.items():
         (directory / name).write_text(text)
     argv = [binary_of(kind), "-c", "-C", str(directory), "-f", "haproxy.cfg"]
@@ -127,10 +141,11 @@ def test_apps_are_found_by_line_and_by_name() -> None:
         "[ALERT]    (1) : config : parsing [haproxy.cfg:4] : unknown keyword 'one' in 'backend' section",
         "[ALERT]    (1) : config : [haproxy.cfg:9] : 'three'",
         "[ALERT]    (1) : config : backend 'c.0123abcd' has no server",
+        "[ALERT]    (1) : config : proxy 'd.0123abcd.5432', another server named 'd-1.5432'",
         "[ALERT]    (1) : config : Error(s) found in configuration file : haproxy.cfg",
     ]
     told = refusal(text, "\n".join(alerts))
-    assert " because of a, c, " in told
+    assert " because of a, c, d, " in told
     assert "Error(s)" not in told
     assert refusal(text, "[ALERT] (1) : config : [haproxy.cfg:2] : no").count("because") == 0
     assert refusal(text, "").endswith("it does not say why")

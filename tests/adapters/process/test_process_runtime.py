@@ -191,6 +191,60 @@ async def test_a_port_somebody_listens_on_is_skipped_and_one_given_back_rests(bo
     assert 55 < leases[str(first.address.port)]["until"] - box.clock.now() <= 60
 
 
+async def test_each_port_that_the_file_names_is_leased_told_and_given_back(box: Machine) -> None:
+    script = "#!/bin/sh\necho $1 $PORT $PORT_5432 $PORT_22; exec sleep 60\n"
+    ports = [{"listen": 5432}, {"listen": 5433, "port": 5432}, {"listen": 22}]
+    app = app_spec("./show.sh", "${PORT_5432}:$PORT_22,$PORT_1", ports=ports, port=8080)
+    await box.unpacked(app, show__sh=script)
+    await box.runtime.start(start_order(1, app))
+    replica = await seen(box)
+    assert replica is not None
+    assert replica.address is not None
+    main, database, shell = replica.address.port, replica.port_of(5432), replica.port_of(22)
+    assert len({main, database, shell}) == 3
+    lines = await until(lambda: box.runtime.logs.tail(WEB_1, 1))
+    assert lines == (f"{database}:{shell},$PORT_1 {main} {database} {shell}",)
+    assert (await box.runtime.exec.run(WEB_1, ["echo", "$PORT_22"], 5)).output == f"{shell}\n"
+    await box.close()
+    (box.data_dir / "ports.json").unlink()
+    await box.open()
+    again = await seen(box)
+    assert again is not None
+    assert again.ports == replica.ports
+    leases = json.loads((box.data_dir / "ports.json").read_text())
+    assert {int(port): lease["replica"] for port, lease in leases.items() if lease["until"] is None} == {
+        main: "web-1",
+        database: "web-1:5432",
+        shell: "web-1:22",
+    }
+    await box.runtime.kill(WEB_1)
+    await exited(box)
+    await box.runtime.remove(WEB_1)
+    leases = json.loads((box.data_dir / "ports.json").read_text())
+    assert [lease for lease in leases.values() if lease["until"] is None] == []
+
+
+async def test_an_app_of_tcp_services_alone_has_its_first_one_at_port(box: Machine) -> None:
+    app = app_spec(ports=[{"listen": 5432}, {"listen": 22}])
+    await box.unpacked(app)
+    await box.runtime.start(start_order(1, app))
+    replica = await seen(box)
+    assert replica is not None
+    assert replica.address is not None
+    assert replica.port_of(5432) == replica.address.port
+    assert replica.port_of(22) != replica.address.port
+
+
+async def test_ports_that_run_out_half_way_are_all_given_back() -> None:
+    async with machine(ports=range(29997, 29999)) as box:
+        app = app_spec(ports=[{"listen": 1}, {"listen": 2}, {"listen": 3}])
+        await box.unpacked(app)
+        with pytest.raises(StartFailed, match="all ports from 29997 to 29998"):
+            await box.runtime.start(start_order(1, app))
+        leases = json.loads((box.data_dir / "ports.json").read_text())
+        assert [lease["until"] is None for lease in leases.values()] == [False, False]
+
+
 async def test_many_started_at_once_have_a_port_each(box: Machine) -> None:
     app = app_spec()
     await box.unpacked(app)

@@ -39,16 +39,18 @@ class SocketProber:
         self._pids_of = pids_of
         self._exec = exec
         self._namespace_of = namespace_of
-        self._looks: dict[ReplicaId, _Look] = {}
+        self._looks: dict[tuple[ReplicaId, str], _Look] = {}
 
-    async def accepts(self, replica: ReplicaId, address: Address, timeout: float) -> ProbeResult:
+    async def accepts(
+        self, replica: ReplicaId, address: Address, timeout: float, variable: str = "PORT"
+    ) -> ProbeResult:
         try:
             async with asyncio.timeout(timeout), _connected(address):
                 pass
         except TimeoutError:
             return _too_late(timeout)
         except ConnectionRefusedError:
-            return ProbeResult(f"connection refused{self._elsewhere(replica, address)}")
+            return ProbeResult(f"connection refused{self._elsewhere(replica, address, variable)}")
         except OSError as error:
             return ProbeResult(_written(error))
         return self._owned(replica, address)
@@ -83,30 +85,30 @@ class SocketProber:
             return ProbeResult()
         return ProbeResult(f"port {address.port} is held by another process ({holder_of(min(strangers))})")
 
-    def _elsewhere(self, replica: ReplicaId, address: Address) -> str:
+    def _elsewhere(self, replica: ReplicaId, address: Address, variable: str) -> str:
         """Not looked up at once, and ever more rarely: a refused connection costs next to nothing, and the look at all
         that listens would take the processor from the very replica that is starting, and from all that start with it.
         """
-        now = asyncio.get_running_loop().time()
-        last = self._looks.get(replica)
+        now, key = asyncio.get_running_loop().time(), (replica, variable)
+        last = self._looks.get(key)
         if last is None:
             self._looks = {name: look for name, look in self._looks.items() if look.due > now - _FORGOTTEN}
-            self._looks[replica] = last = _Look(now + _FIRST_LOOK, _FIRST_LOOK, "")
+            self._looks[key] = last = _Look(now + _FIRST_LOOK, _FIRST_LOOK, "")
         elif now >= last.due:
             wait = min(2 * last.wait, _MOST_BETWEEN)
-            self._looks[replica] = last = _Look(now + wait, wait, self._listens_elsewhere(replica, address))
+            self._looks[key] = last = _Look(now + wait, wait, self._listens_elsewhere(replica, address, variable))
         return last.found
 
-    def _listens_elsewhere(self, replica: ReplicaId, address: Address) -> str:
+    def _listens_elsewhere(self, replica: ReplicaId, address: Address, variable: str) -> str:
         namespace = self._namespace_of(replica)
         if namespace is not None:
-            return _in_namespace(list(listeners_in_namespace_of(namespace)), address)
+            return _in_namespace(list(listeners_in_namespace_of(namespace)), address, variable)
         pids = self._pids_of(replica)
         if not pids:
             return ""
         everywhere = list(listeners())
         own = held_by(frozenset(one.inode for one in everywhere), pids)
-        return _instead([one for one in everywhere if one.inode in own], address)
+        return _instead([one for one in everywhere if one.inode in own], address, variable)
 
 
 @dataclass(frozen=True)
@@ -118,20 +120,20 @@ class _Look:
     found: str
 
 
-def _in_namespace(found: list[Listener], address: Address) -> str:
+def _in_namespace(found: list[Listener], address: Address, variable: str) -> str:
     if any(one.port == address.port and one.is_loopback for one in found):
         return (
             f": it listens on port {address.port} of 127.0.0.1 inside its container, where nobody else gets to; "
             "let it listen on 0.0.0.0"
         )
-    return _instead(found, address)
+    return _instead(found, address, variable)
 
 
-def _instead(found: list[Listener], address: Address) -> str:
+def _instead(found: list[Listener], address: Address, variable: str) -> str:
     places = sorted(f"{one.host} port {one.port}" for one in found)
     if not places:
         return ""
-    return f": it listens on {', '.join(places[:3])}, not on {address.host} port {address.port} ($PORT)"
+    return f": it listens on {', '.join(places[:3])}, not on {address.host} port {address.port} (${variable})"
 
 
 @asynccontextmanager

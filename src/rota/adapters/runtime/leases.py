@@ -46,20 +46,22 @@ class Leases:
         self._lock = threading.Lock()
         self._next = zlib.crc32(str(path.absolute()).encode()) % len(numbers)
 
-    def lease(self, replica: ReplicaId) -> int:
-        """The replica's own, the same at each asking until it is given back. Raises StartFailed when all are taken."""
+    def lease(self, holder: str) -> int:
+        """The holder's own, a replica's or one of a replica's (``of``), the same at each asking until it is given back.
+        Raises StartFailed when all are taken."""
         with self._lock:
-            return self._lease(replica)
+            return self._lease(holder)
 
     def give_back(self, replica: ReplicaId) -> None:
-        """Begins the rest of its number; one that has none is no error."""
+        """Begins the rest of all its numbers; one that has none is no error."""
         with self._lock:
-            number = self._held(replica)
-            if number is not None:
-                self._leases[number].until = self._now() + REST
+            held = [lease for lease in self._leases.values() if lease.until is None and _is_of(lease.replica, replica)]
+            for lease in held:
+                lease.until = self._now() + REST
+            if held:
                 self._write()
 
-    def agree(self, running: Mapping[ReplicaId, int]) -> None:
+    def agree(self, running: Mapping[str, int]) -> None:
         """At the start: what runs holds its number, even if the file was lost; what was leased for a replica that never
         came to be (a crash between lease and start) is given back."""
         before = {number: replace(lease) for number, lease in self._leases.items()}
@@ -70,8 +72,8 @@ class Leases:
         if self._leases != before:
             self._write()
 
-    def _lease(self, replica: ReplicaId) -> int:
-        held = self._held(replica)
+    def _lease(self, holder: str) -> int:
+        held = self._held(holder)
         if held is not None:
             return held
         self._drop_rested()
@@ -80,22 +82,22 @@ class Leases:
             number = self._numbers[place]
             if number not in self._leases and self._free(number):
                 self._next = place + 1
-                self._grant(number, replica)
+                self._grant(number, holder)
                 return number
         first, last = self._numbers.start, self._numbers.stop - 1
         raise StartFailed(f"all {self._what}s from {first} to {last} are leased or in use on this machine")
 
-    def _grant(self, number: int, replica: ReplicaId) -> None:
-        self._leases[number] = _Lease(replica)
+    def _grant(self, number: int, holder: str) -> None:
+        self._leases[number] = _Lease(holder)
         try:
             self._write()
         except StartFailed:
             del self._leases[number]  # a lease that is not durable is none
             raise
 
-    def _held(self, replica: ReplicaId) -> int | None:
+    def _held(self, holder: str) -> int | None:
         return next(
-            (number for number, lease in self._leases.items() if lease.replica == replica and lease.until is None), None
+            (number for number, lease in self._leases.items() if lease.replica == holder and lease.until is None), None
         )
 
     def _drop_rested(self) -> None:
@@ -109,6 +111,15 @@ class Leases:
             write_durably(self._path, json.dumps(content), sync=False)
         except OSError as error:
             raise StartFailed(f"the {self._what} cannot be put on record in {self._path}: {error.strerror}") from error
+
+
+def of(replica: ReplicaId, what: int) -> str:
+    """The holder of one more number of a replica's."""
+    return f"{replica}:{what}"
+
+
+def _is_of(holder: str, replica: ReplicaId) -> bool:
+    return holder.partition(":")[0] == replica
 
 
 def _read(path: Path) -> dict[int, _Lease]:

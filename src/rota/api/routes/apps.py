@@ -34,7 +34,7 @@ async def app(app: App, given: Given) -> View:
 @router.get("/{app}/replicas")
 async def replicas(app: App, given: Given) -> View:
     """The replicas that exist, failed ones until they are replaced."""
-    return given.engine.replicas(app)
+    return await given.engine.replicas(app)
 
 
 @router.post("/{app}/maintenance")
@@ -60,7 +60,7 @@ async def logs(
     app: App, given: Given, tail: Tail = 100, replica: Replica = None, follow: bool = False
 ) -> View | Response:
     """The last lines of the replicas' output; ``follow=true`` goes on with new ones as server-sent events."""
-    given.engine.replicas(app)  # a stream that has begun cannot become a 404 any more
+    await given.engine.replicas(app)  # a stream that has begun cannot become a 404 any more
     if follow:
         return sse.stream(given.engine.follow_logs(app, replica, tail), sse.line_frame, given.closing)
     return {"app": app, "lines": await given.engine.log_lines(app, replica, tail)}
@@ -70,7 +70,7 @@ async def logs(
 async def requests(app: App, given: Given, tail: Tail = 100, follow: bool = False) -> View | Response:
     """The last requests of the app's users, as HAProxy saw them; ``follow=true`` goes on with new ones as server-sent
     events."""
-    given.engine.replicas(app)  # a stream that has begun cannot become a 404 any more
+    await given.engine.replicas(app)  # a stream that has begun cannot become a 404 any more
     if follow:
         return sse.stream(given.engine.follow_requests(app, tail), sse.line_frame, given.closing)
     return {"app": app, "requests": await given.engine.requests(app, tail)}

@@ -22,7 +22,7 @@ _LOOK_AGAIN = 0.5  # seconds between two looks at whether anybody still waits
 async def run(app: App, errand: Errand, request: Request, given: Given, key: IdempotencyKey = None) -> View:
     """Runs a command in one of the app's replicas, as its user and with its environment; answers when it has ended, or
     was killed because its time was up. It ends too when nobody waits for the answer any more, or the server ends."""
-    given.engine.replicas(app)  # 404 before anything runs
+    await given.engine.replicas(app)  # 404 before anything runs
 
     def work() -> Awaitable[View]:
         return _while_wanted(given.engine.exec(app, errand), request, given.closing)

@@ -142,4 +142,4 @@ def _table(rollouts: list[View]) -> str:
 
 
 def _loss(receipt: View | None) -> str:
-    return f"{receipt['failed']:,} of {receipt['requests']:,}" if receipt else ""
+    return f"{receipt['failed']:,} of {receipt['requests'] + receipt.get('connections', 0):,}" if receipt else ""

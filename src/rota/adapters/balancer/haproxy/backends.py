@@ -1,4 +1,4 @@
-"""A backend's section of haproxy.cfg and the words of its servers, in the file and over the socket: pure."""
+"""A pool's sections of haproxy.cfg and the words of its servers, in the file and over the socket: pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import re
 
 from rota.adapters.balancer.haproxy.limits import limit_lines
 from rota.adapters.balancer.haproxy.pages import page_lines
-from rota.adapters.balancer.haproxy.state import App, Pool, Server
+from rota.adapters.balancer.haproxy.parts import Part, parts_of, replica_of
+from rota.adapters.balancer.haproxy.state import App, Pool
+from rota.adapters.balancer.haproxy.tcp import sends, tcp_backend
 from rota.adapters.balancer.haproxy.words import cookie_name, ms, quoted, word, written
 from rota.core.backend import Backend
 from rota.core.balance import Balance, header_of
@@ -24,9 +26,26 @@ _BALANCE = {
 _CHECK_PATH = re.compile(r"/[!-~]*", re.ASCII)
 
 
-def backend_section(app: App, pool: Pool, key: str) -> str:
-    servers = [_server(pool, server) for _, server in sorted(app.servers.items()) if server.backend == pool.name]
-    lines = [
+def backend_sections(app: App, pool: Pool, key: str) -> list[str]:
+    """The pool's own, and one for each of its TCP services."""
+    parts = [
+        (part, server.weight)
+        for _, server in sorted(app.servers.items())
+        if server.backend == pool.name
+        for part in parts_of(server)
+    ]
+
+    def lines(service: int | None) -> list[str]:
+        of_it = (entry for entry in parts if entry[0].service == service)
+        return [f"  server {word(part.name)} {server_words(pool.backend, part, weight)}" for part, weight in of_it]
+
+    balance = _balance_of_tcp(pool.backend)
+    services = [tcp_backend(pool, service, balance, lines(service[0])) for service in pool.backend.tcp]
+    return ["\n".join([*_section(pool, key), *lines(None)]), *services]
+
+
+def _section(pool: Pool, key: str) -> list[str]:
+    return [
         f"backend {word(pool.name)}",
         *_balance(pool.backend),
         "  http-request disable-l7-retry unless { method GET HEAD OPTIONS }",
@@ -36,7 +55,6 @@ def backend_section(app: App, pool: Pool, key: str) -> str:
         *_check(pool.backend, pool.host),
         *_cookie(pool.backend, key),
     ]
-    return "\n".join([*lines, *servers])
 
 
 def _balance(backend: Backend) -> tuple[str, ...]:
@@ -44,7 +62,12 @@ def _balance(backend: Backend) -> tuple[str, ...]:
     return _BALANCE[backend.balance] if header is None else (f"  balance hdr({header})", _CONSISTENT)
 
 
-def server_words(pool: Pool, server: Server) -> str:
+def _balance_of_tcp(backend: Backend) -> tuple[str, ...]:
+    """No connection has a header: where that is to choose, who has the least open does."""
+    return _BALANCE["leastconn"] if header_of(backend.balance) is not None else _balance(backend)
+
+
+def server_words(backend: Backend, part: Part, weight: int) -> str:
     """What follows the server's name in the file and in ``add server``.
 
     ``id``: where a hash chooses, 2.6 gives all servers that are added at runtime the same place, and only two of them
@@ -58,17 +81,18 @@ def server_words(pool: Pool, server: Server) -> str:
     ``observe layer4``: after 3 refused connections in a row the server counts as failing its last but one check and
     is checked at once, so a dead one is out after one fast check. ``mark-down`` would be faster by that check, but
     a full accept queue under overload would then take out every server together."""
-    backend = pool.backend
+    told = sends(backend.tcp, part.service)
     return (
-        f"{written(server.address)}{_place(backend, server)} weight {server.weight} check inter {ms(backend.interval)}"
+        f"{written(part.address)}{_place(backend, part)} weight {weight}{told} check inter {ms(backend.interval)}"
         f" fastinter {ms(backend.fast_interval)} fall {backend.fall} rise {backend.rise}"
         " pool-max-conn -1 pool-purge-delay 5s observe layer4 error-limit 3 on-error sudden-death"
     )
 
 
-def _place(backend: Backend, server: Server) -> str:
-    hashed = backend.balance == Balance.SOURCE.value or header_of(backend.balance) is not None
-    return f" id {replica_number(server.replica)}" if hashed else ""
+def _place(backend: Backend, part: Part) -> str:
+    by_header = header_of(backend.balance) is not None and part.service is None
+    hashed = backend.balance == Balance.SOURCE.value or by_header
+    return f" id {replica_number(replica_of(part.name))}" if hashed else ""
 
 
 def _check(backend: Backend, host: str) -> list[str]:
@@ -99,7 +123,3 @@ def _cookie(backend: Backend, key: str) -> list[str]:
     site = SameSite(backend.cookie_site).value.capitalize()
     attributes = f'httponly{" secure" * backend.cookie_secure} attr "SameSite={site}"{age}'
     return [f"  dynamic-cookie-key {word(key)}", f"  cookie {name} insert indirect nocache dynamic {attributes}"]
-
-
-def _server(pool: Pool, server: Server) -> str:
-    return f"  server {word(server.replica)} {server_words(pool, server)}"

@@ -5,47 +5,46 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
-from rota.adapters.balancer.haproxy.backends import server_words
 from rota.adapters.balancer.haproxy.connections import Connections
 from rota.adapters.balancer.haproxy.disk import Disk
 from rota.adapters.balancer.haproxy.launcher import Launcher
 from rota.adapters.balancer.haproxy.livemaps import LiveMaps
 from rota.adapters.balancer.haproxy.oldworkers import OldWorkers
+from rota.adapters.balancer.haproxy.parts import path_of, replica_of
 from rota.adapters.balancer.haproxy.reloads import Ended, Reloads
+from rota.adapters.balancer.haproxy.servers import Servers
 from rota.adapters.balancer.haproxy.settings import Settings, can_bind
 from rota.adapters.balancer.haproxy.shared import Shared
 from rota.adapters.balancer.haproxy.socket import NotAnswering
 from rota.adapters.balancer.haproxy.state import App, Server, State
-from rota.adapters.balancer.haproxy.stats import Entry, Reading, with_codes
+from rota.adapters.balancer.haproxy.stats import Reading, ServerReading, with_codes
+from rota.adapters.balancer.haproxy.tcp import frontend_name, frontend_names, not_bindable
 from rota.adapters.balancer.haproxy.view import View, app_of, gaps_of
 from rota.adapters.balancer.haproxy.watch import Watch
-from rota.adapters.balancer.haproxy.words import word
 from rota.adapters.balancer.haproxy.worker import Haproxy, process_id
 from rota.core import observation
 from rota.core.backend import Backend
-from rota.core.domains import taken
 from rota.core.errors import StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, Gap, ObservedBalancer, ServerState
+from rota.core.tcp import Listener
+from rota.ports.clock import Clock
 
 _START_DEADLINE = 5.0
-_REMOVE_DEADLINE = 5.0
-_POLL = 0.01
-_STATE_SAID = ("no need to change", "IP changed", "port changed")
-_GONE = ("No such server", "No such backend", "Can't find")
 
 
 class HaproxyBalancer:
     """``binary`` is the program's path. ``start`` comes before any other call."""
 
-    def __init__(self, settings: Settings, binary: str, launcher: Launcher) -> None:
+    def __init__(self, settings: Settings, binary: str, launcher: Launcher, clock: Clock) -> None:
         self._settings = settings
         self._argv = settings.argv()
         self._launcher = launcher
         self._haproxy = Haproxy(settings)
+        self._servers = Servers(self._haproxy)
         self._old = OldWorkers(settings)
         self._connections = Connections(self._haproxy, self._old)
         self._disk = Disk(settings, binary)
@@ -55,9 +54,10 @@ class HaproxyBalancer:
         self._lock = asyncio.Lock()
         self._looks = Shared(self._look)
         self._ended = Ended(self._wake_all)
-        self._reloads = Reloads(self._haproxy, settings.reload_interval, self._carry_out_reload, self._let_go)
+        interval = settings.reload_interval
+        self._reloads = Reloads(self._haproxy, interval, clock, self._carry_out_reload, self._let_go)
         self._wakes: list[Callable[[str], None]] = []
-        self._watch = Watch(self._haproxy, self._wake_all, self._wake, self._saw_old)
+        self._watch = Watch(self._haproxy, self._wake_all, self._wake, self._saw_old, self._absent)
         self._old_workers = True  # until the master has said that there are none; then not before the next reload
         self._watcher: asyncio.Task[None] | None = None
 
@@ -84,6 +84,9 @@ class HaproxyBalancer:
         await self._ended.close()
         await self._disk.close()
 
+    def reloads(self) -> observation.Reloads:
+        return self._reloads.seen
+
     def on_change(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)
 
@@ -102,17 +105,29 @@ class HaproxyBalancer:
         except NotAnswering:
             return None
 
-    async def prepare(self, backend: Backend, hosts: tuple[str, ...]) -> None:
+    async def refusal(self, app: str, listeners: Collection[Listener]) -> str:
+        try:
+            return not_bindable(listeners, await self._haproxy.frontends())
+        except NotAnswering:
+            return ""
+
+    async def prepare(self, backend: Backend, hosts: tuple[str, ...], listeners: tuple[Listener, ...] = ()) -> None:
         async with self._lock:
-            self._refuse_taken(backend.app, hosts)
-            app = self._state.apps.get(backend.app, App(backend.app)).prepared(backend, hosts)
-            state = self._state.with_app(app)
+            self._state.refuse_taken(backend.app, hosts, listeners)
+            app = self._state.apps.get(backend.app, App(backend.app)).prepared(backend, hosts, listeners)
+            state, frontends = self._state.with_app(app), await self._haproxy.frontends()
             there = backend.name in await self._haproxy.backends() and self._knows(backend)
+            there = there and frontends == frontend_names(state)
             if not there:
+                refusal = not_bindable(listeners, frontends)
+                if refusal:
+                    raise StepFailed(refusal)
                 await self._disk.check(state)
             await (self._change(state) if there else self._write(state))
         if not there:
             await self._reloads.reload()
+            if not set(listeners) <= set(self._app(backend.app).listeners):
+                raise StepFailed("another program has taken a port meanwhile")
 
     async def route(self, app: str, shares: Mapping[str, int]) -> None:
         async with self._lock:
@@ -126,17 +141,25 @@ class HaproxyBalancer:
         async with self._lock:
             await self._change(self._state.with_app(replace(self._app(app), maintenance=on)))
 
-    async def enable(self, replica: ReplicaId, app: str, backend: str, address: Address, weight: int = 100) -> None:
+    async def enable(
+        self,
+        replica: ReplicaId,
+        app: str,
+        backend: str,
+        address: Address,
+        weight: int = 100,
+        ports: tuple[tuple[int, int], ...] = (),
+    ) -> None:
         async with self._lock:
             known = self._app(app)
             if backend not in known.pools:
                 raise StepFailed(f"{app} has no backend {backend} yet")
             server = known.servers.get(replica)
-            if server is None or (server.backend, server.address) != (backend, address):
-                server = Server(replica, backend, address)
+            if server is None or (server.backend, server.address, server.ports) != (backend, address, ports):
+                server = Server(replica, backend, address, ports=ports)
             server = replace(server, weight=weight)
             await self._change(self._state.with_app(known.with_server(server)))
-            await self._put(known, server, await self._haproxy.entries(word(backend)))
+            await self._servers.put(known.pools[backend], server)
             if known.pools[backend].backend.cookie is not None:
                 await self._pin(replica, await self._haproxy.cookie(backend, replica))
 
@@ -145,55 +168,58 @@ class HaproxyBalancer:
             app = self._state.owner(replica)
             if app is not None:
                 await self._write(self._state.with_app(app.weighed(replica, weight)))
-                await self._haproxy.tell(f"set server {await self._path(replica)} weight {weight}", accept=_GONE)
+                await self._servers.weigh(await self._paths(replica), weight)
 
     async def drain(self, replica: ReplicaId) -> None:
         async with self._lock:
-            await self._set_state(await self._path(replica), "drain")
+            await self._servers.set_state(await self._paths(replica), "drain")
 
     async def disable(self, replica: ReplicaId) -> None:
         async with self._lock:
-            path = await self._path(replica)
+            paths = await self._paths(replica)
             try:
                 await self._pin(replica, "")  # first, so that no cookie leads to a backend with nobody else in it
-                await self._set_state(path, "maint")
+                await self._servers.set_state(paths, "maint")
             finally:
                 await self._forget(replica)
             # A HAProxy that was started again between the two read the file that still had the server.
-            await self._set_state(path, "maint")
+            await self._servers.set_state(paths, "maint")
 
     async def cut(self, replica: ReplicaId, leave: int = 0) -> None:
         async with self._lock:
-            path = await self._path(replica)
-            if path is not None and not leave:
-                await self._haproxy.tell(f"shutdown sessions server {path}", accept=_GONE)
-            if path is not None:
-                await self._connections.cut(path, leave)
+            paths = await self._paths(replica)
+            if not leave:
+                await self._servers.shut(paths)
+            if paths:
+                await self._connections.cut(paths, leave)
 
     async def remove(self, replica: ReplicaId) -> None:
         async with self._lock:
             reading = await self._haproxy.read()
-            server = reading.servers.get(replica)
-            if server is None:
+            own = [server for server in reading.servers.values() if replica_of(server.name) == replica]
+            for server in own:
+                if server.state is not ServerState.MAINT:
+                    why = f"it is {server.state.value}, not in maintenance"
+                    raise StepFailed(f"HAProxy does not let {replica} go: {why}")
+            await self._note_deleted(own, process_id(reading.pid))
+            if not own:
                 await self._forget(replica)
-                return
-            if server.state is not ServerState.MAINT:
-                raise StepFailed(f"HAProxy does not let {replica} go: it is {server.state.value}, not in maintenance")
-            await self._note_deleted(replica, reading)
-        await self._delete(replica, server.backend)
+        for server in own:
+            await self._servers.delete(path_of(server.backend, server.name))
 
     async def unroute(self, app: str) -> None:
         async with self._lock:
             if app in self._state.apps:
                 await self._change(self._state.without_app(app), maps_first=True)
             entries = (await self._haproxy.entries()).items()
-            left = {name: entry.backend for name, entry in entries if app_of(entry.backend) == app}
-            for name, backend in left.items():
-                path = f"{word(backend)}/{word(name)}"
-                await self._haproxy.tell(f"set server {path} state maint", accept=_GONE)
-                await self._haproxy.tell(f"shutdown sessions server {path}", accept=_GONE)
-        for name, backend in left.items():
-            await self._delete(ReplicaId(name), backend)
+            left = [path_of(entry.backend, name) for name, entry in entries if app_of(entry.backend) == app]
+            await self._servers.set_state(left, "maint")
+            await self._servers.shut(left)
+            listens = await self._haproxy.frontends() != frontend_names(self._state)
+        for path in left:
+            await self._servers.delete(path)
+        if listens:
+            await self._reloads.reload()
 
     async def pids(self) -> frozenset[int]:
         """Its processes that may hold connections, old ones too; none while it does not answer."""
@@ -232,12 +258,6 @@ class HaproxyBalancer:
         app = self._state.apps.get(backend.app)
         return app is not None and backend.name in app.pools
 
-    def _refuse_taken(self, name: str, hosts: tuple[str, ...]) -> None:
-        for app in self._state.apps.values():
-            found = taken(hosts, app.hosts) if app.name != name else None
-            if found is not None:
-                raise StepFailed(f"{found} already leads to {app.name}")
-
     async def _write(self, state: State) -> None:
         """The files alone: no map differs by it, or HAProxy is to read them at its next reload."""
         held = self._maps.take()
@@ -260,71 +280,51 @@ class HaproxyBalancer:
         if app is not None:
             await self._change(self._state.with_app(app.without_server(replica)))
 
-    async def _note_deleted(self, replica: ReplicaId, reading: Reading) -> None:
-        server, process = reading.servers[replica], process_id(reading.pid)
-        if server.errors and process is not None:
-            await self._write(self._state.with_deleted(process, server.backend, server.errors))
+    async def _note_deleted(self, servers: Collection[ServerReading], process: str | None) -> None:
+        for server in servers:
+            if server.errors and process is not None:
+                await self._write(self._state.with_deleted(process, server.backend, server.errors))
 
-    async def _put(self, app: App, server: Server, entries: Mapping[str, Entry]) -> None:
-        path = f"{word(server.backend)}/{word(server.replica)}"
-        present = entries.get(server.replica)
-        sticky = app.pools[server.backend].backend.cookie is not None
-        # Without it a server that is added gets no value, and its users an empty cookie (2.6, measured).
-        cookies = f";enable dynamic-cookie backend {word(server.backend)}" if sticky else ""
-        address = (server.address.host, server.address.port)
-        if present is None:
-            words = server_words(app.pools[server.backend], server)
-            enable = f"enable health {path};enable server {path}"
-            await self._haproxy.tell(f"add server {path} {words};{enable}{cookies}", accept=["New server registered"])
-        elif (present.state, present.address, present.weight) != (ServerState.READY, address, server.weight):
-            host, port = address
-            move = f"set server {path} addr {host} port {port};set server {path} weight {server.weight}"
-            await self._haproxy.tell(f"{move};set server {path} state ready{cookies}", accept=_STATE_SAID)
-
-    async def _set_state(self, path: str | None, state: str) -> None:
-        if path is not None:
-            await self._haproxy.tell(f"set server {path} state {state}", accept=_GONE)
-
-    async def _path(self, replica: ReplicaId) -> str | None:
-        """``backend/server`` by the file, else as the current worker has it; None when neither does."""
-        owner = self._state.owner(replica)
-        if owner is not None:
-            return f"{word(owner.servers[replica].backend)}/{word(replica)}"
-        entry = (await self._haproxy.entries()).get(replica)
-        return None if entry is None else f"{word(entry.backend)}/{word(replica)}"
-
-    async def _delete(self, replica: ReplicaId, backend: str) -> None:
-        command = f"del server {word(backend)}/{word(replica)}"
-        refused = ""
-        try:
-            async with asyncio.timeout(_REMOVE_DEADLINE):
-                while True:
-                    refused = (await self._haproxy.tell(command, accept=("",))).strip()
-                    if refused.startswith(("Server deleted", *_GONE)):
-                        return
-                    await asyncio.sleep(_POLL)
-        except TimeoutError as error:
-            raise StepFailed(f"HAProxy does not let {replica} go: {refused}") from error
+    async def _paths(self, replica: ReplicaId) -> list[str]:
+        return await self._servers.paths(self._state, replica)
 
     async def _until_started(self) -> None:
         try:
             await self._haproxy.until_answers(_START_DEADLINE)
         except StepFailed as error:
+            if await self._gave_way(()):
+                await self._until_started()
+                return
             taken = [bind for bind in self._settings.binds if not can_bind(bind)]
             reason = f"another program listens on {', '.join(taken)}; choose another address" if taken else str(error)
             raise StepFailed(f"HAProxy does not start: {reason}") from error
 
+    async def _gave_way(self, running: Collection[str]) -> bool:
+        """Takes the listeners out of the file whose ports others have, beside the frontends that run: one app's must
+        not keep all the others from being served by a HAProxy that does not start, or pauses before it gives up."""
+        state = self._state.listening(lambda listener: not not_bindable([listener], running))
+        changed = state != self._state
+        if changed:
+            await self._write(state)
+        return changed
+
+    async def _absent(self) -> None:
+        async with self._lock:
+            if await self.answering() is None:
+                with contextlib.suppress(StepFailed):  # a file that cannot be written; the next second tries again
+                    await self._gave_way(())
+
     async def _agree(self, reload: bool) -> None:
         """Brings a HAProxy found running to what the file says: a call may have been broken off half-way."""
         pools = {name for app in self._state.apps.values() for name in app.pools}
-        if reload or not pools <= await self._haproxy.backends():
+        listens = await self._haproxy.frontends() == frontend_names(self._state)
+        if reload or not listens or not pools <= await self._haproxy.backends():
             await self._reload_now()
         await self._change(self._state)
         entries = await self._haproxy.entries()
         for app in self._state.apps.values():
             for server in app.servers.values():
-                if server.replica not in entries:
-                    await self._put(app, server, entries)
+                await self._servers.complete(app.pools[server.backend], server, entries)
 
     async def _let_go(self, pid: int) -> None:
         await self._connections.let_go(pid, self._note_let_go)
@@ -339,23 +339,29 @@ class HaproxyBalancer:
             await self._reload_now()
 
     async def _reload_now(self) -> None:
+        await self._gave_way(await self._haproxy.frontends())
         state = await self._without_past(self._state.without_unused())
         await self._disk.check(state)
         self._maps.take()
         maps = await self._disk.write(state)
         before = await self._haproxy.read()
         self._old_workers = True
-        witness = await self._haproxy.reload()
+        try:
+            witness = await self._haproxy.reload()
+        except StepFailed:
+            await self._listen_as_before()
+            raise
         self._maps.started_on(maps)
         self._state = state
         self._ended.follow(witness, before.pid)
         await self._old.pass_on(before.pid)  # before a server goes, which it could still send to; each look tries again
-        for server in before.servers.values():
-            path = f"{word(server.backend)}/{word(server.name)}"
-            if server.state is ServerState.DRAIN:
-                await self._haproxy.tell(f"set server {path} state drain", accept=_GONE)
-            elif not server.up and server.state is ServerState.READY:
-                await self._haproxy.tell(f"set server {path} health down", accept=_GONE)
+        await self._servers.carry_over(before)
+
+    async def _listen_as_before(self) -> None:
+        """The file is to be one that HAProxy can be started from, also where somebody else took a port meanwhile."""
+        with contextlib.suppress(NotAnswering):
+            frontends = await self._haproxy.frontends()
+            await self._write(self._state.listening(lambda listener: frontend_name(listener) in frontends))
 
     async def _without_past(self, state: State) -> State:
         """Forgets what was noted of processes that are no more and whose last rows are not kept either."""
@@ -365,15 +371,11 @@ class HaproxyBalancer:
         return replace(state, deleted={name: kept for name, kept in state.deleted.items() if name in known})
 
     async def _read_old(self) -> dict[str, Reading]:
-        readings = {}
         workers = await self._haproxy.workers()
         self._old_workers = workers.current is None or bool(workers.old)
-        self._old.forget(workers.old)
-        for pid in workers.old:
-            process, reading = process_id(pid), await self._old.read(pid)
-            if process is not None and reading is not None:
-                self._ended.note(process, reading)
-                readings[process] = reading
+        readings = await self._old.read_all(workers.old)
+        for process, reading in readings.items():
+            self._ended.note(process, reading)
         return readings
 
     def _wake_all(self) -> None:
@@ -389,4 +391,5 @@ class HaproxyBalancer:
 
 
 def _unanswered(app: App, gaps: tuple[Gap, ...]) -> ObservedBalancer:
-    return ObservedBalancer(hosts=frozenset(app.hosts), routes=dict(app.shares), maintenance=app.maintenance, gaps=gaps)
+    seen = ObservedBalancer(hosts=frozenset(app.hosts), routes=dict(app.shares), maintenance=app.maintenance, gaps=gaps)
+    return replace(seen, listeners=frozenset(app.listeners))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from rota.adapters.balancer.haproxy.backends import backend_section
+from rota.adapters.balancer.haproxy.backends import backend_sections
 from rota.adapters.balancer.haproxy.closed import closed_sections
 from rota.adapters.balancer.haproxy.frontend import frontend_section
 from rota.adapters.balancer.haproxy.limits import CLIENT_TIMEOUT
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.state import App, State, line_of
 from rota.adapters.balancer.haproxy.succession import SUCCESSOR_SECTION
+from rota.adapters.balancer.haproxy.tcp import TCP_DEFAULTS, tcp_frontends
 from rota.adapters.balancer.haproxy.words import ms
 from rota.core.http import IDLE_TIMEOUT, LEAST_RESPONSE_TIMEOUT
 
@@ -24,8 +25,8 @@ class Sections:
         """Its line of the state, and its backends."""
         made = self._made.get(app.name)
         if made is None or made[0] is not app:
-            pools = (backend_section(app, pool, key) + "\n" for _, pool in sorted(app.pools.items()))
-            made = self._made[app.name] = (app, line_of(app), "".join(pools))
+            pools = (section for _, pool in sorted(app.pools.items()) for section in backend_sections(app, pool, key))
+            made = self._made[app.name] = (app, line_of(app), "".join(f"{section}\n" for section in pools))
         return made[1:]
 
 
@@ -35,7 +36,8 @@ def render(state: State, settings: Settings, key: str, sections: Sections | None
     made = sections or Sections()
     apps = [made.of(app, key) for _, app in sorted(state.apps.items())]
     head = ["# Written by rota; changes made by hand are lost.", *(line for line, _ in apps), *state.notes()]
-    common = [_head(settings), frontend_section(state, settings), SUCCESSOR_SECTION, *closed_sections(state), ""]
+    front = [frontend_section(state, settings), *tcp_frontends(state, settings)]
+    common = [_head(settings), *front, SUCCESSOR_SECTION, *closed_sections(state), ""]
     return "\n".join([*head, *common]) + "".join(pools for _, pools in apps)
 
 
@@ -46,6 +48,7 @@ global
   hard-stop-after {ms(settings.hard_stop)}
   stats socket unix@stats.sock mode 600 level admin expose-fd listeners
   stats timeout 24h
+{TCP_DEFAULTS}
 defaults
   mode http
   timeout connect 1s

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 from rota.adapters.balancer.haproxy.oldworkers import OldWorkers
+from rota.adapters.balancer.haproxy.parts import replica_of
 from rota.adapters.balancer.haproxy.sessions import Session
 from rota.adapters.balancer.haproxy.worker import Haproxy
 from rota.core.names import ReplicaId
@@ -30,16 +31,16 @@ class Connections:
             found += await self._old.sessions(pid)
         return _by_replica(session for session in found if session.server and not session.passed)
 
-    async def cut(self, path: str, leave: int) -> None:
-        """Ends what is open to a server, ``backend/server``, until ``leave`` are left; what old processes hold first,
-        which then may end."""
+    async def cut(self, paths: Collection[str], leave: int) -> None:
+        """Ends what is open to a replica's servers, ``backend/server``, until ``leave`` are left; what old processes
+        hold first, which then may end."""
         old = [
             (pid, session)
             for pid in (await self._haproxy.workers()).old
             for session in await self._old.sessions(pid)
-            if _is_at(session, path)
+            if _is_at(session, paths)
         ]
-        there = [session for session in await self._haproxy.sessions() if _is_at(session, path)] if leave else []
+        there = [session for session in await self._haproxy.sessions() if _is_at(session, paths)] if leave else []
         surplus = max(0, len(there) + len(old) - leave)
         for pid, session in old[:surplus]:
             await self._old.end(pid, session)
@@ -62,14 +63,14 @@ class Connections:
             await asyncio.sleep(_EVERY)
 
 
-def _is_at(session: Session, path: str) -> bool:
-    return f"{session.backend}/{session.server}" == path
+def _is_at(session: Session, paths: Collection[str]) -> bool:
+    return f"{session.backend}/{session.server}" in paths
 
 
 def _by_replica(sessions: Iterable[Session]) -> dict[ReplicaId, Open]:
     found: dict[ReplicaId, Open] = {}
     for session in sessions:
-        name = ReplicaId(session.server)
+        name = replica_of(session.server)
         found[name] = found.get(name, Open()) + _kind(session)
     return found
 

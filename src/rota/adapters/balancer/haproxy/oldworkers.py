@@ -9,7 +9,7 @@ has answered yet may be sent to another one of its backend; an answer under way,
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rota.adapters.balancer.haproxy.sessions import Session, in_full, listed
 from rota.adapters.balancer.haproxy.settings import Settings
@@ -54,6 +54,12 @@ class OldWorkers:
                 return Reading(servers, backends, pid=pid, sends=sends) if backends else None
         return None
 
+    async def read_all(self, pids: Sequence[int]) -> dict[str, Reading]:
+        """By process; nothing is remembered of any other."""
+        self.forget(pids)
+        found = {process_id(pid): await self.read(pid) for pid in pids}
+        return {process: reading for process, reading in found.items() if process is not None and reading is not None}
+
     async def sessions(self, pid: int) -> list[Session]:
         """All that is open in it; nothing once it has ended. Raises NotAnswering."""
         return whole(in_full, await self._ask(pid, "show sess all"))
@@ -73,7 +79,7 @@ class OldWorkers:
         own = [session for session in whole(listed, await self._ask(pid, "show sess")) if not session.passed]
         answered = self._answered.get(process, frozenset())
         if any(session.id not in answered for session in own):
-            answered = frozenset(session.id for session in await self.sessions(pid) if session.status)
+            answered = frozenset(session.id for session in await self.sessions(pid) if session.settled)
         # A new session may take the address, and so the id, of one that has ended, but never its backend any more.
         self._answered[process] = answered & {session.id for session in own}
         waiting = [session for session in own if session.id not in answered]

@@ -9,7 +9,7 @@ from rota.adapters.balancer.haproxy.view import app_of
 
 _ALERT = re.compile(r"^\[ALERT\]\s+\(\d+\) : config : (?:parsing )?(.*)$", re.MULTILINE)
 _LINE = re.compile(r"\[[^\]:]+:(\d+)\]")
-_NAMED = re.compile(r"(?:backend|proxy|server) '([a-z0-9-]+)\.[0-9a-f]{8}[/']", re.IGNORECASE)
+_NAMED = re.compile(r"(?:backend|proxy|server) '([a-z0-9-]+)\.[0-9a-f]{8}(?:\.[0-9]+)?[/']", re.IGNORECASE)
 _SUMMARY = ("Error(s) found", "Fatal errors found")
 _MOST_SHOWN = 3
 

@@ -12,14 +12,16 @@ from rota.adapters.balancer.haproxy.succession import NEXT
 _OWN = "GLOBAL"  # the frontend of HAProxy's own command line
 _AGE = re.compile(r"(\d+)([dhms])")
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-_PART = re.compile(r"\s+(frontend|backend|server|txn|task)=(\S*)(.*)")
+_PART = re.compile(r"\s+(frontend|backend|server|txn|task|csb|scb)=(\S*)(.*)")
+_ESTABLISHED = " state=EST"
 _STATUS = re.compile(r" status=(-?\d+)")
 
 
 @dataclass(frozen=True)
 class Session:
     """One request or connection under way. ``backend`` is None while that is not chosen yet. ``status`` is that of the
-    answer once one has begun, 0 before; ``http`` False for a plain TCP connection. ``age`` in seconds."""
+    answer once one has begun, 0 before; ``http`` False for a plain TCP connection, ``through`` whether that has reached
+    its server. ``age`` in seconds."""
 
     id: str
     backend: str | None
@@ -27,6 +29,12 @@ class Session:
     age: int = 0
     status: int = 0
     http: bool = False
+    through: bool = False
+
+    @property
+    def settled(self) -> bool:
+        """It stays with its server whatever happens."""
+        return bool(self.status) or (self.through and not self.http)
 
     @property
     def passed(self) -> bool:
@@ -74,6 +82,8 @@ def _in_full(block: list[str]) -> Session | None:
                 session = replace(session, server=value)
             case "task":
                 session = replace(session, age=_seconds(rest.partition("age=")[2]))
+            case "csb" | "scb":
+                session = replace(session, through=_ESTABLISHED in rest)
             case "txn" if status := _STATUS.search(rest):
                 session = replace(session, http=True, status=max(0, int(status[1])))
     return None if frontend == _OWN else session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import re
 import resource
@@ -29,15 +30,22 @@ def fitting_maxconn() -> int:
 
 def can_bind(bind: str) -> bool:
     """Whether nobody listens on an address now."""
+    return not bind_error(bind)
+
+
+def bind_error(bind: str) -> str:
+    """Why nobody else could listen on an address now, in a person's words; "" if somebody could."""
     host, _, port = bind.rpartition(":")
     family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host.strip("[]*"), int(port)))
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return f"another program listens on {bind}"
+            return f"nobody can listen on {bind}: {error.strerror}"
+    return ""
 
 
 RELOAD_INTERVAL = 10.0  # seconds (design.md, "HAProxy's file")

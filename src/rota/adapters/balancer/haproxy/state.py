@@ -4,14 +4,16 @@ of it can never differ. Changed by the adapter's calls, read back when the daemo
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from rota.core.backend import Backend
-from rota.core.domains import check_host
+from rota.core.domains import check_host, taken
+from rota.core.errors import StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import Address
+from rota.core.tcp import Listener, contested
 
 _APP = "# rota app "
 _DELETED = "# rota deleted "
@@ -30,13 +32,15 @@ class Pool:
 
 @dataclass(frozen=True)
 class Server:
-    """``pin`` is the cookie that leads a user back to it, "" while that is not known or its pool has none."""
+    """``pin`` is the cookie that leads a user back to it, "" while that is not known or its pool has none. ``ports``:
+    at the replica, by the port that a TCP service listens on."""
 
     replica: ReplicaId
     backend: str
     address: Address
     pin: str = ""
     weight: int = 100
+    ports: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,12 @@ class App:
     shares: Mapping[str, int] = field(default_factory=dict)
     servers: Mapping[ReplicaId, Server] = field(default_factory=dict)
     maintenance: bool = False
+    listeners: tuple[Listener, ...] = ()
 
-    def prepared(self, backend: Backend, hosts: tuple[str, ...]) -> App:
+    def prepared(self, backend: Backend, hosts: tuple[str, ...], listeners: tuple[Listener, ...] = ()) -> App:
         pools = dict(self.pools)
         pools.setdefault(backend.name, Pool(backend.name, backend, check_host(hosts)))
-        prepared = replace(self, hosts=hosts, pools=pools)
+        prepared = replace(self, hosts=hosts, listeners=listeners, pools=pools)
         return prepared if self.shares else prepared.routed({backend.name: 100})
 
     def routed(self, shares: Mapping[str, int]) -> App:
@@ -112,6 +117,23 @@ class State:
             let_go={key: count for key, count in self.let_go.items() if key != name},
         )
 
+    def refuse_taken(self, name: str, hosts: Sequence[str], listeners: Sequence[Listener]) -> None:
+        """Raises StepFailed for what another app than ``name`` has."""
+        for app in self.apps.values():
+            if app.name == name:
+                continue
+            found = next(filter(None, (contested(ours, app.listeners) for ours in listeners)), taken(hosts, app.hosts))
+            if found is not None:
+                raise StepFailed(f"{found} already leads to {app.name}")
+
+    def listening(self, where: Callable[[Listener], bool]) -> State:
+        """Without the listeners of which that does not hold."""
+        apps = dict(self.apps)
+        for name, app in self.apps.items():
+            kept = tuple(filter(where, app.listeners))
+            apps[name] = app if kept == app.listeners else replace(app, listeners=kept)
+        return replace(self, apps=apps)
+
     def without_unused(self) -> State:
         return replace(self, apps={name: app.without_unused() for name, app in self.apps.items()})
 
@@ -160,30 +182,46 @@ def _written(app: App) -> dict[str, Any]:
     """By hand for the servers, of which there may be hundreds: asdict copies everything."""
     servers = {name: _written_server(server) for name, server in app.servers.items()}
     pools = {name: asdict(pool) for name, pool in app.pools.items()}
-    written = {"name": app.name, "hosts": app.hosts, "pools": pools, "shares": app.shares, "servers": servers}
+    written: dict[str, Any] = {
+        "name": app.name,
+        "hosts": app.hosts,
+        "pools": pools,
+        "shares": app.shares,
+        "servers": servers,
+    }
+    if app.listeners:
+        written["listeners"] = [asdict(listener) for listener in app.listeners]
     return written | ({"maintenance": True} if app.maintenance else {})
 
 
 def _written_server(server: Server) -> dict[str, Any]:
     address = {"host": server.address.host, "port": server.address.port}
-    return {"backend": server.backend, "address": address, "pin": server.pin, "weight": server.weight}
+    written = {"backend": server.backend, "address": address, "pin": server.pin, "weight": server.weight}
+    return written | ({"ports": server.ports} if server.ports else {})
 
 
 def _backend(kept: Mapping[str, Any]) -> Backend:
     pages = tuple((int(status), str(text)) for status, text in kept.get("pages", ()))
-    return Backend(**{**kept, "pages": pages})
+    tcp = tuple((int(port), str(version), float(idle)) for port, version, idle in kept.get("tcp", ()))
+    return Backend(**{**kept, "pages": pages, "tcp": tcp})
+
+
+def _server(name: str, kept: Mapping[str, Any]) -> Server:
+    ports = tuple((int(service), int(port)) for service, port in kept.get("ports", ()))
+    address, pin = Address(**kept["address"]), kept.get("pin", "")
+    return Server(ReplicaId(name), kept["backend"], address, pin, kept.get("weight", 100), ports)
+
+
+def _listener(kept: Mapping[str, Any]) -> Listener:
+    return Listener(**{**kept, "names": tuple(kept["names"])})
 
 
 def _app(kept: Mapping[str, Any]) -> App:
     try:
         pools = {n: Pool(n, _backend(p["backend"]), p["host"], p["used"]) for n, p in kept["pools"].items()}
-        servers = {
-            ReplicaId(n): Server(
-                ReplicaId(n), s["backend"], Address(**s["address"]), s.get("pin", ""), s.get("weight", 100)
-            )
-            for n, s in kept["servers"].items()
-        }
+        servers = {ReplicaId(name): _server(name, server) for name, server in kept["servers"].items()}
+        listeners = tuple(map(_listener, kept.get("listeners", ())))
         closed = bool(kept.get("maintenance", False))
-        return App(kept["name"], tuple(kept["hosts"]), pools, dict(kept["shares"]), servers, closed)
+        return App(kept["name"], tuple(kept["hosts"]), pools, dict(kept["shares"]), servers, closed, listeners)
     except (KeyError, TypeError) as error:
         raise ValueError(f"a line of the state cannot be read: {error!r}") from error

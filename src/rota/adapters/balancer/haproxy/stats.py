@@ -11,12 +11,14 @@ from rota.adapters.balancer.haproxy.succession import NEXT
 from rota.core.observation import ServerState
 
 ROWS = "show stat -1 6 -1"  # any proxy, backends (2) and servers (4), any server
+FRONTENDS = "show stat -1 1 -1"
+ALL_ROWS = "show stat -1 7 -1"
 
 _MAINT = 0x01 | 0x02 | 0x04  # srv_admin_state: forced, inherited, by configuration
 _DRAIN = 0x08 | 0x10
 _STOPPED = "0"  # srv_op_state
 _NAMES, _COUNTS = ("pxname", "svname", "cookie"), ("scur", "qcur", "req_tot", "wretr", "wredis", "hrsp_5xx", "srv_abrt")
-_COLUMNS = (*_NAMES, *_COUNTS, "lastsess", "check_status", "check_code", "rtime")
+_COLUMNS = (*_NAMES, *_COUNTS, "stot", "econ", "mode", "lastsess", "check_status", "check_code", "rtime")
 _CHECKS = {
     "L4TOUT": "no connection within the check's timeout",
     "L4CON": "connection refused",
@@ -28,6 +30,9 @@ _CHECKS = {
 ANY_STATUS = "an HTTP status that is not 2xx or 3xx"
 _NO_FAILURES = frozenset({"", "UNK", "INI", "L4OK", "L6OK", "L7OK", "L7OKC"})
 _OF_BACKEND = slice(2, 7)
+_FRONTEND = "FRONTEND"
+PREFIX = "tcp:"
+"""The names of TCP services' frontends begin so."""
 _ENTRY_COLUMNS = ("be_name", "srv_name", "srv_admin_state", "srv_op_state", "srv_addr", "srv_port", "srv_uweight")
 
 
@@ -52,12 +57,14 @@ class ServerReading:
     cookie: str = ""
     weight: int = 100
     latency: int = 0
+    connections: int = 0
 
 
 @dataclass(frozen=True)
 class BackendReading:
     """One backend's own row, counted at each request's end. ``errors`` are all 5xx, the apps' and HAProxy's own;
-    ``broken`` the answers that a server broke off."""
+    ``broken`` the answers that a server broke off. Of a TCP service ``connections`` are all that came, counted at once,
+    and ``broken`` those that no server took or that one broke off."""
 
     name: str
     requests: int
@@ -65,18 +72,21 @@ class BackendReading:
     redispatched: int
     errors: int
     broken: int
+    connections: int = 0
 
 
 @dataclass(frozen=True)
 class Reading:
     """All that one process of HAProxy said at one moment; ``uptime`` in seconds. ``sends``: the backends to whose
-    servers an old one may still send requests that are not at them yet, None for all."""
+    servers an old one may still send requests that are not at them yet, None for all; ``frontends`` are those of TCP
+    services."""
 
     servers: Mapping[str, ServerReading] = field(default_factory=dict)
     backends: Mapping[str, BackendReading] = field(default_factory=dict)
     pid: int = 0
     uptime: int = 0
     sends: frozenset[str] | None = None
+    frontends: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -99,7 +109,7 @@ class Workers:
 
 
 def read_stat(text: str) -> tuple[dict[str, ServerReading], dict[str, BackendReading]]:
-    """``show stat -1 6 -1``: the rows of servers and backends; a server's state is told by read_entries."""
+    """``show stat``: the rows of servers and backends; a server's state is told by read_entries."""
     servers: dict[str, ServerReading] = {}
     backends: dict[str, BackendReading] = {}
     pick = None
@@ -109,12 +119,15 @@ def read_stat(text: str) -> tuple[dict[str, ServerReading], dict[str, BackendRea
             cells[0] = "pxname"
             pick = itemgetter(*(cells.index(name) for name in _COLUMNS))
         elif pick is not None and len(cells) > 1:
-            backend, name, cookie, *counts, last, check, code, latency = pick(cells)
-            if backend == NEXT:
+            backend, name, cookie, *counts, mode, last, check, code, latency = pick(cells)
+            if backend == NEXT or name == _FRONTEND:
                 continue
             numbers = [int(count or 0) for count in counts]
+            connections, refused = numbers[7:] if mode == "tcp" else (0, 0)
             if name == "BACKEND":
-                backends[backend] = BackendReading(backend, *numbers[_OF_BACKEND])
+                requests, retried, redispatched, errors, broken = numbers[_OF_BACKEND]
+                known = (requests, retried, redispatched, errors, broken + refused)
+                backends[backend] = BackendReading(backend, *known, connections)
             else:
                 answered, retried, redispatched, errors = numbers[2:6]
                 servers[name] = ServerReading(
@@ -131,8 +144,15 @@ def read_stat(text: str) -> tuple[dict[str, ServerReading], dict[str, BackendRea
                     idle=_at_least(int(last)) if last not in ("", "-1") else None,
                     cookie=cookie,
                     latency=int(latency or 0),
+                    connections=connections,
                 )
     return servers, backends
+
+
+def read_frontends(text: str) -> frozenset[str]:
+    """The names of the frontends of TCP services among ``show stat``'s rows."""
+    rows = (line.split(",", 2) for line in text.splitlines() if line.startswith(PREFIX))
+    return frozenset(row[0] for row in rows if row[1] == _FRONTEND)
 
 
 def _at_least(seconds: int) -> int:
@@ -182,7 +202,7 @@ def read_entries(text: str) -> dict[str, Entry]:
 
 
 def read_all(text: str) -> Reading:
-    """``show stat -1 6 -1;show servers state;show info`` in one answer."""
+    """``show stat -1 7 -1;show servers state;show info`` in one answer."""
     stat, _, rest = text.partition("\n# be_id")
     listed, _, info = ("# be_id" + rest).partition("\nName: ")
     servers, backends = read_stat(stat)
@@ -192,7 +212,8 @@ def read_all(text: str) -> Reading:
         for name, server in servers.items()
         if name in entries
     }
-    return Reading(joined, backends, number(info, "Pid"), _at_least(number(info, "Uptime_sec")))
+    seconds = _at_least(number(info, "Uptime_sec"))
+    return Reading(joined, backends, number(info, "Pid"), seconds, frontends=read_frontends(stat))
 
 
 def read_proc(text: str) -> Workers:

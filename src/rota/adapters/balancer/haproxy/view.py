@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rota.adapters.balancer.haproxy.launcher import Run
-from rota.adapters.balancer.haproxy.state import App, State
+from rota.adapters.balancer.haproxy.parts import pool_of, replica_of, service_of
+from rota.adapters.balancer.haproxy.state import App, Server, State
 from rota.adapters.balancer.haproxy.stats import BackendReading, Reading, ServerReading
+from rota.adapters.balancer.haproxy.tcp import frontend_name
 from rota.core.names import ReplicaId
-from rota.core.observation import Counters, Gap, ObservedBalancer, ObservedServer, Row
+from rota.core.observation import Counters, Gap, ObservedBalancer, ObservedServer, Row, ServerState
 
 
 @dataclass(frozen=True)
@@ -25,41 +27,47 @@ class View:
 
     def of_apps(self, state: State) -> dict[str, ObservedBalancer]:
         """Every app that the file has, and every one that HAProxy still has servers of."""
-        servers: dict[str, list[ServerReading]] = {name: [] for name in state.apps}
+        servers: dict[str, dict[ReplicaId, list[ServerReading]]] = {name: {} for name in state.apps}
         for server in self.current[1].servers.values():
-            servers.setdefault(app_of(server.backend), []).append(server)
+            servers.setdefault(app_of(server.backend), {}).setdefault(replica_of(server.name), []).append(server)
         rows = self._rows(state)
         return {
             name: self._of(state.apps.get(name, App(name)), own, tuple(rows.get(name, ())))
             for name, own in servers.items()
         }
 
-    def _of(self, app: App, servers: Sequence[ServerReading], rows: tuple[Row, ...]) -> ObservedBalancer:
+    def _of(
+        self, app: App, servers: Mapping[ReplicaId, Sequence[ServerReading]], rows: tuple[Row, ...]
+    ) -> ObservedBalancer:
+        frontends = self.current[1].frontends
         return ObservedBalancer(
             process=self.current[0],
-            servers={ReplicaId(server.name): self._server(server) for server in servers},
+            servers={name: self._replica(app.servers.get(name), name, parts) for name, parts in servers.items()},
             backends=frozenset(app.pools) & self.backends,
             hosts=frozenset(app.hosts),
+            listeners=frozenset(one for one in app.listeners if frontend_name(one) in frontends),
             routes=dict(app.shares),
             maintenance=app.maintenance,
             rows=rows,
             gaps=self.gaps,
         )
 
-    def _server(self, server: ServerReading) -> ObservedServer:
-        idle = self.current[1].uptime if server.idle is None else server.idle
-        held = [old.servers[server.name] for old in self.old.values() if server.name in old.servers]
+    def _replica(self, known: Server | None, name: ReplicaId, parts: Sequence[ServerReading]) -> ObservedServer:
+        """All its servers as one. ``known`` is what the file has of it."""
+        first = min(parts, key=lambda part: part.name)  # its own, unless that is missing
+        held = [old.servers[part.name] for old in self.old.values() for part in parts if part.name in old.servers]
+        own_idle = (self.current[1].uptime if part.idle is None else part.idle for part in parts)
         return ObservedServer(
-            replica=ReplicaId(server.name),
-            backend=server.backend,
-            state=server.state,
-            up=server.up,
-            open=server.open + sum(other.open for other in held),
-            old_holders=sum(self._may_get(server, old) for old in self.old.values()),
-            weight=server.weight,
-            latency=server.latency / 1000,
-            check="" if server.up else server.check,
-            idle=min([idle, *(other.idle for other in held if other.idle is not None)]),
+            replica=name,
+            backend=pool_of(first.backend),
+            state=_together(parts, known),
+            up=all(part.up for part in parts),
+            open=sum(part.open for part in (*parts, *held)),
+            old_holders=sum(any(self._may_get(part, old) for part in parts) for old in self.old.values()),
+            weight=first.weight,
+            latency=first.latency / 1000,
+            check=next((_said(part) for part in parts if not part.up), ""),
+            idle=min([*own_idle, *(other.idle for other in held if other.idle is not None)]),
         )
 
     @staticmethod
@@ -74,6 +82,21 @@ class View:
             for row in rows_of(process, reading, state.deleted.get(process, {})):
                 rows.setdefault(row.app, []).append(row)
         return rows
+
+
+def _together(parts: Sequence[ServerReading], known: Server | None) -> ServerState:
+    """A call that was broken off half-way leaves some of them behind: then it neither serves as it should, nor is it
+    certain that nobody is sent to it."""
+    states = {part.state for part in parts}
+    whole = known is None or len(parts) > len(known.ports)
+    if len(states) > 1 or (states == {ServerState.READY} and not whole):
+        return ServerState.DRAIN
+    return states.pop()
+
+
+def _said(part: ServerReading) -> str:
+    service = service_of(part.name)
+    return f"port {service}: {part.check}" if service and part.check else part.check
 
 
 def rows_of(process: str, reading: Reading, deleted: Mapping[str, int]) -> list[Row]:
@@ -107,13 +130,18 @@ def _backend_row(process: str, row: BackendReading, of_servers: int) -> Row:
         redispatched=row.redispatched,
         failed=max(0, row.errors - of_servers) + row.broken,  # an app's 5xx is at its server first: never below 0
         app_errors=of_servers,
+        connections=row.connections,
     )
     return Row(process, row.name, app_of(row.name), counters)
 
 
 def _server_row(process: str, server: ServerReading) -> Row:
     counters = Counters(
-        requests=server.answered, retried=server.retried, redispatched=server.redispatched, app_errors=server.errors
+        requests=server.answered,
+        retried=server.retried,
+        redispatched=server.redispatched,
+        app_errors=server.errors,
+        connections=server.connections,
     )
-    replica = ReplicaId(server.name)
-    return Row(process, f"{server.backend}/{server.name}", app_of(server.backend), counters, replica)
+    name = f"{server.backend}/{server.name}"
+    return Row(process, name, app_of(server.backend), counters, replica_of(server.name))

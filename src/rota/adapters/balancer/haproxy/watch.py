@@ -4,7 +4,7 @@ server begin to fail or pass again; run by balancer.py."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from rota.adapters.balancer.haproxy.socket import NotAnswering
 from rota.adapters.balancer.haproxy.stats import Workers
@@ -17,7 +17,8 @@ _EVERY_LOST = 0.05
 
 
 class Watch:
-    """``wake_all`` and ``wake`` (one app) are called from ``run``; ``saw`` is told of old workers that are there."""
+    """``wake_all`` and ``wake`` (one app) are called from ``run``; ``saw`` is told of old workers that are there;
+    ``absent`` is called every second in which HAProxy does not come back."""
 
     def __init__(
         self,
@@ -25,11 +26,14 @@ class Watch:
         wake_all: Callable[[], None],
         wake: Callable[[str], None],
         saw: Callable[[tuple[int, ...]], None],
+        absent: Callable[[], Awaitable[None]],
     ) -> None:
         self._haproxy = haproxy
         self._wake_all = wake_all
         self._wake = wake
         self._saw = saw
+        self._absent = absent
+        self._absent_rounds = 0
         self._lost = asyncio.Event()
 
     def lost(self) -> None:
@@ -53,7 +57,14 @@ class Watch:
             if lost or (before is not None and now != before):
                 self._wake_all()
             before = now
+            await self._count_absence(now.current is None)
             healthy = await self._tell_health(healthy)
+
+    async def _count_absence(self, absent: bool) -> None:
+        self._absent_rounds = self._absent_rounds + 1 if absent else 0
+        if self._absent_rounds * _EVERY_LOST >= _EVERY:
+            self._absent_rounds = 0
+            await self._absent()
 
     async def _tell_health(self, before: Mapping[str, bool]) -> dict[str, bool]:
         """Wakes the apps that have a server whose checks say something else than ``before``; returns what they say."""

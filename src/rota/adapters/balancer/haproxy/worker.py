@@ -12,13 +12,15 @@ from rota.adapters.balancer.haproxy.sessions import Session, in_full
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.socket import Conversation, NotAnswering, call
 from rota.adapters.balancer.haproxy.stats import (
-    ROWS,
+    ALL_ROWS,
+    FRONTENDS,
     Entry,
     Reading,
     Workers,
     number,
     read_all,
     read_entries,
+    read_frontends,
     read_proc,
     read_stat,
 )
@@ -55,7 +57,7 @@ class Haproxy:
 
     async def read(self) -> Reading:
         """The current worker, all apps, in one call. Raises NotAnswering."""
-        reading = whole(read_all, await call(self._settings.stats_socket, f"{ROWS};show servers state;show info"))
+        reading = whole(read_all, await call(self._settings.stats_socket, f"{ALL_ROWS};show servers state;show info"))
         if not reading.pid:
             raise NotAnswering(_CUT_SHORT)
         return reading
@@ -92,6 +94,10 @@ class Haproxy:
         """The backends that the current worker has. Raises NotAnswering."""
         answer = await call(self._settings.stats_socket, "show backend")
         return frozenset(line for line in answer.split() if not line.startswith("#") and line != "name")
+
+    async def frontends(self) -> frozenset[str]:
+        """Those of TCP services that the current worker has. Raises NotAnswering."""
+        return read_frontends(await call(self._settings.stats_socket, FRONTENDS))
 
     async def workers(self) -> Workers:
         """Raises NotAnswering."""

@@ -28,14 +28,14 @@ def creation(order: StartOrder, labels: Labels, image: Mapping[str, Any], names:
         "Env": [f"{name}={value}" for name, value in _environment(spec, labels).items()],
         "StopSignal": spec.stop_signal,
         "Healthcheck": {"Test": ["NONE"]},  # rota makes the image's checks itself, as often as its phase asks for
-        "ExposedPorts": {f"{labels.port}/tcp": {}},
+        "ExposedPorts": {f"{port}/tcp": {} for port in (labels.port, *labels.ports)},
         "HostConfig": _host_config(order, names, _needs_init(spec, image)),
         "NetworkingConfig": {
             "EndpointsConfig": {names.network: {"IPAMConfig": {"IPv4Address": labels.address}}},
         },
     }
     if spec.command:
-        body["Cmd"] = with_port(spec.command, labels.port)
+        body["Cmd"] = with_port(spec.command, labels.port, labels.as_named)
     if spec.user is not None:
         body["User"] = spec.user
     return body

@@ -45,7 +45,7 @@ class ContainerExec:
         output, mark, code, begun = Output(most_output), Mark(), None, False
         try:
             async with asyncio.timeout(timeout):
-                made = await self._create(entry, with_port(command, entry.labels.port), mark)
+                made = await self._create(entry, with_port(command, entry.labels.port, entry.labels.as_named), mark)
                 async with self._started(made) as pieces:
                     begun = True
                     async for _, content in frames(_paced(pieces)):

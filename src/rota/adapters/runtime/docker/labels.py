@@ -14,6 +14,7 @@ from rota.adapters.runtime.docker.names import SERVER
 from rota.core.container import DEFAULT_PORT
 from rota.core.names import ReplicaId
 from rota.core.spec import Limits
+from rota.core.tcp import targets, variables
 from rota.ports.runtime import StartOrder
 
 
@@ -34,6 +35,7 @@ class Labels:
     address: str
     port: int
     stop_signal: str
+    ports: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, order: StartOrder, address: str) -> Self:
@@ -45,12 +47,15 @@ class Labels:
             generation=order.generation,
             limits=order.limits,
             address=address,
-            port=order.spec.port or DEFAULT_PORT,
+            port=order.spec.main_port or DEFAULT_PORT,
             stop_signal=order.spec.stop_signal,
+            ports=targets(order.spec.ports),
         )
 
     def written(self, server_id: str) -> dict[str, str]:
-        values = {f"rota.{name}": str(value) for name, value in vars(self).items() if name != "limits"}
+        values = {f"rota.{name}": str(value) for name, value in vars(self).items() if name not in {"limits", "ports"}}
+        if self.ports:
+            values["rota.ports"] = " ".join(map(str, self.ports))
         return {SERVER: server_id, **values, "rota.limits": json.dumps(self.limits.model_dump())}
 
     @property
@@ -58,11 +63,17 @@ class Labels:
         """What the container finds in its environment (S2; design.md, "Ports of a replica")."""
         return {
             "PORT": str(self.port),
+            **variables(self.as_named),
             "ROTA_APP": self.app,
             "ROTA_RELEASE": str(self.release),
             "ROTA_SLOT": str(self.slot),
             "ROTA_REPLICA": self.replica,
         }
+
+    @property
+    def as_named(self) -> dict[int, int]:
+        """A container has its network to itself: each of its ports is the one that the file names."""
+        return {port: port for port in self.ports}
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> Self:
@@ -80,6 +91,7 @@ class Labels:
                 address=str(ipaddress.ip_address(written["rota.address"])),
                 port=int(written["rota.port"]),
                 stop_signal=_text(written["rota.stop_signal"]),
+                ports=tuple(map(int, written.get("rota.ports", "").split())),
             )
         except KeyError as missing:
             raise BrokenLabels(f"the label {missing} is missing") from None

@@ -8,12 +8,15 @@ from pathlib import Path
 
 from rota.core.errors import StartFailed
 from rota.core.spec import AppSpec
+from rota.core.tcp import variables
 from rota.ports.runtime import StartOrder
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def replica_environment(order: StartOrder, port: int, files: Path, path: str) -> dict[str, str]:
+def replica_environment(
+    order: StartOrder, port: int, ports: Mapping[int, int], files: Path, path: str
+) -> dict[str, str]:
     """The file's variables, PATH and ROTA's names, nothing else of the daemon's (design.md, "File"). The file may have
     its own PATH, HOME, LANG and TMPDIR; PORT and the ROTA_ names are not its to set."""
     return {
@@ -23,6 +26,7 @@ def replica_environment(order: StartOrder, port: int, files: Path, path: str) ->
         "TMPDIR": str(files / "tmp"),
         **_written(order.spec),
         "PORT": str(port),
+        **variables(ports),
         "ROTA_APP": order.app,
         "ROTA_RELEASE": str(order.release),
         "ROTA_SLOT": str(order.slot),

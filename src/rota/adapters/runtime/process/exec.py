@@ -18,6 +18,7 @@ from rota.adapters.keeper.client import Child, ChildOrder, Children
 from rota.adapters.runtime.command import with_port
 from rota.adapters.runtime.marked import Mark, end
 from rota.adapters.runtime.output import Output
+from rota.adapters.runtime.process.labels import ports_in
 from rota.adapters.runtime.process.layout import account
 from rota.adapters.runtime.process.tree import processes, tree_of
 from rota.core.errors import StepFailed
@@ -41,7 +42,7 @@ class ProcessExec:
         if child is None or not child.alive or "rota.port" not in child.meta:
             raise StepFailed(f"{replica} does not run")
         order = await asyncio.to_thread(self._children.order_of, replica)
-        run = _Run(child, order, with_port(command, int(child.meta["rota.port"])), most_output)
+        run = _Run(child, order, with_port(command, int(child.meta["rota.port"]), ports_in(child.meta)), most_output)
         code: int | None = None
         try:
             async with asyncio.timeout(timeout):

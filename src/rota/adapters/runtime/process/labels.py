@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from pydantic import ValidationError
 
 from rota.adapters.clock import SystemClock
 from rota.adapters.keeper.client import Child
+from rota.adapters.runtime.leases import of
 from rota.adapters.runtime.process.cgroups import enforced, limits_in_force
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, Exit, ObservedReplica, RunState
@@ -35,15 +36,24 @@ class Labels:
     limits: Limits
     port: int
     stop_signal: str
+    ports: Mapping[int, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, order: StartOrder, port: int) -> Self:
+    def of(cls, order: StartOrder, port: int, ports: Mapping[int, int]) -> Self:
         stop = order.spec.stop_signal.removeprefix("SIG")
-        return cls(order.replica, order.app, order.slot, order.release, order.generation, order.limits, port, stop)
+        of_order = order.replica, order.app, order.slot, order.release, order.generation, order.limits
+        return cls(*of_order, port, stop, ports)
 
     def written(self) -> dict[str, Any]:
-        values = {f"rota.{name}": value for name, value in vars(self).items() if name != "limits"}
+        values = {f"rota.{name}": value for name, value in vars(self).items() if name not in {"limits", "ports"}}
+        if self.ports:
+            values["rota.ports"] = {str(named): port for named, port in self.ports.items()}
         return {**values, "rota.limits": self.limits.model_dump()}
+
+    def leased(self) -> Iterator[tuple[str, int]]:
+        """Its ports, each with the holder of its lease."""
+        yield self.replica, self.port
+        yield from ((of(self.replica, named), port) for named, port in self.ports.items() if port != self.port)
 
     @classmethod
     def read(cls, meta: Mapping[str, Any]) -> Self | None:
@@ -60,9 +70,15 @@ class Labels:
                 limits=Limits.model_validate(meta["rota.limits"]),
                 port=int(meta["rota.port"]),
                 stop_signal=_text(meta["rota.stop_signal"]),
+                ports=ports_in(meta),
             )
-        except (KeyError, TypeError, ValueError, ValidationError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, ValidationError) as error:
             raise BrokenLabels(f"{type(error).__name__}: {error}") from None
+
+
+def ports_in(meta: Mapping[str, Any]) -> dict[int, int]:
+    """Its ports by those that the file names."""
+    return {int(named): int(port) for named, port in meta.get("rota.ports", {}).items()}
 
 
 def observed(child: Child, labels: Labels, clock: SystemClock) -> ObservedReplica:
@@ -82,6 +98,7 @@ def observed(child: Child, labels: Labels, clock: SystemClock) -> ObservedReplic
         limits_enforced=enforced(child.cgroups, labels.limits),
         restarts=child.restarts,
         told_to_stop=child.signalled is not None,
+        ports=labels.ports,
     )
 
 

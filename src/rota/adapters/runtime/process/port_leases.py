@@ -8,7 +8,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from rota.adapters.runtime.leases import Leases
+from rota.adapters.runtime.leases import Leases, of
+from rota.core.errors import StartFailed
+from rota.core.names import ReplicaId
+from rota.core.spec import AppSpec
+from rota.core.tcp import targets
 
 
 class PortLeases(Leases):
@@ -22,6 +26,16 @@ class PortLeases(Leases):
             return _binds(socket.AF_INET, host, port) and _binds(socket.AF_INET6, "::", port)
 
         super().__init__(path, now, ports, "port", free)
+
+    def lease_all(self, replica: ReplicaId, spec: AppSpec) -> tuple[int, dict[int, int]]:
+        """Its ``PORT``, and those for the ones that the file names. Raises StartFailed."""
+        try:
+            main = self.lease(replica)
+            named = targets(spec.ports)
+            return main, {port: main if port == spec.main_port else self.lease(of(replica, port)) for port in named}
+        except StartFailed:
+            self.give_back(replica)
+            raise
 
 
 def _binds(family: socket.AddressFamily, host: str, port: int) -> bool:

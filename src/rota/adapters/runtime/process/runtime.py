@@ -96,7 +96,7 @@ class ProcessRuntime:
         self._layout.close_to_others()
         self._artefacts.load()
         await self._artefacts.end_strays()
-        self._leases.agree({labels.replica: labels.port for _, labels in self._replicas()})
+        self._leases.agree({holder: port for _, labels in self._replicas() for holder, port in labels.leased()})
         self._children.on_change(self._child_changed)
         return self
 
@@ -132,9 +132,9 @@ class ProcessRuntime:
     async def start(self, order: StartOrder) -> None:
         if order.replica in self._children.known:
             return
-        port = await asyncio.to_thread(self._leases.lease, order.replica)
+        port, ports = await asyncio.to_thread(self._leases.lease_all, order.replica, order.spec)
         try:
-            await self._children.start(self._child_order(order, port))
+            await self._children.start(self._child_order(order, port, ports))
         except StartFailed:
             await self._discard(order.replica, self._groups_of(order.replica))
             raise
@@ -150,9 +150,9 @@ class ProcessRuntime:
             raise StartFailed(f"{order.replica} is gone: there is nothing to start again in place")
         if child.alive:
             return
-        port = await asyncio.to_thread(self._leases.lease, order.replica)
+        port, ports = await asyncio.to_thread(self._leases.lease_all, order.replica, order.spec)
         try:
-            again = self._child_order(order, port)
+            again = self._child_order(order, port, ports)
             await self._children.restart(
                 order.replica,
                 argv=list(again.argv),
@@ -197,9 +197,10 @@ class ProcessRuntime:
             raise StepFailed(written_disk_error(error, self._layout.data_dir)) from error
 
     async def size(self) -> Amount:
-        # Replicas are in or below the groups that can be made, else in the daemon's own.
-        groups = self._cgroups.roots or map(Path, directories(_OWN_CGROUPS, self._cgroup_mount))
-        return LocalMachine(tuple(groups), mount=self._cgroup_mount).size()
+        return self._machine().size()
+
+    async def available(self) -> int | None:
+        return self._machine().available()
 
     @property
     def bridge(self) -> None:
@@ -222,6 +223,11 @@ class ProcessRuntime:
             return None
         return tree_of(child.pid, child.cgroups) if child is not None and child.pid is not None else None
 
+    def _machine(self) -> LocalMachine:
+        # Replicas are in or below the groups that can be made, else in the daemon's own.
+        groups = self._cgroups.roots or map(Path, directories(_OWN_CGROUPS, self._cgroup_mount))
+        return LocalMachine(tuple(groups), mount=self._cgroup_mount)
+
     def _read_usage(self, children: Mapping[ReplicaId, Child]) -> dict[ReplicaId, Reading]:
         readings = {}
         look = functools.cache(processes)  # one for all of them
@@ -232,25 +238,25 @@ class ProcessRuntime:
                 readings[replica] = Reading(self._clock.now(), found.memory, found.cpu_seconds)
         return readings
 
-    def _child_order(self, order: StartOrder, port: int) -> ChildOrder:
+    def _child_order(self, order: StartOrder, port: int, ports: Mapping[int, int]) -> ChildOrder:
         """Makes what the replica needs, anew or as it is, and says what is to run. Raises StartFailed, OSError."""
         owner = account(order.spec.user or self._process_user)
         files = self._make_files(order, owner)
         directory = self._layout.release(order.app, order.release)
         if not directory.is_dir():
             raise StartFailed(f"the files of release {order.release} of {order.app} are not there; deploy again")
-        environment = replica_environment(order, port, files, self._path)
+        environment = replica_environment(order, port, ports, files, self._path)
         groups = self._cgroups.create(order.replica)
         cgroups.apply(groups, order.limits)
         return ChildOrder(
             name=order.replica,
-            argv=with_port(executable(order.spec.command, directory, environment), port),
+            argv=with_port(executable(order.spec.command, directory, environment), port, ports),
             env=environment,
             cwd=str(directory),
             user=owner.name if owner else None,
             log=str(self._layout.log(order.replica)),
             cgroups=groups,
-            meta=Labels.of(order, port).written(),
+            meta=Labels.of(order, port, ports).written(),
         )
 
     def _make_files(self, order: StartOrder, owner: Account | None) -> Path:
