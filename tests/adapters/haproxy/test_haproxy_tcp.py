@@ -334,10 +334,8 @@ async def _another(service: Service, process: str | None) -> bool:
     return (await service.rig.see()).process not in (None, process)
 
 
-async def test_haproxy_starts_without_the_port_that_somebody_took_meanwhile(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(adapter, "_START_DEADLINE", 0.5)
+@pytest.mark.full
+async def test_haproxy_starts_without_the_port_that_somebody_took_meanwhile(service: Service) -> None:
     await service.add(A, EchoServer(A))
     await service.rig.balancer.close()
     await service.rig.launcher.close()
