@@ -297,6 +297,7 @@ async def test_a_port_that_is_taken_just_then_leaves_a_file_to_start_from(
         assert await who_answers(service) == A
         os.kill(service.rig.launcher.pid, signal.SIGKILL)
         await until(lambda: _another(service, seen.process), 5)
+        await until(service.rig.balancer.pids, 5)  # its master answers a little later
     await service.prepare(service.listener, other)
     assert (await service.rig.see()).listeners == {service.listener, other}
 
