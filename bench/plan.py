@@ -1,9 +1,9 @@
 """What a plan predicts beside what then happens: .venv/bin/python bench/plan.py [--runtime docker]
 
 Each round plans and then carries out every change: of an app with nothing open at it, of one whose replicas are drained
-of slow requests, and of one that goes blue-green. The first round has nothing but the first deploy, of all replicas at
-once, to reckon from, and is shown by itself. Limit: the prediction is within 20 % of what happens, median of the rounds
-after the first."""
+of slow requests, and of one that goes blue-green, for which HAProxy has to be reloaded. The first round has nothing but
+the first deploy, of all replicas at once, to reckon from, and is shown by itself. Limit: the prediction is within 20 %
+of what happens, median of the rounds after the first."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def main() -> int:
 
 async def _measure(given: argparse.Namespace, keys: Mapping[str, Any], *options: str) -> Found:
     found: Found = {}
-    async with RunningServer(None, *options) as server:
+    async with RunningServer(None, "--reload-interval", "10s", *options) as server:
         for subject in SUBJECTS:
             source = server.directory / subject.name
             shutil.copytree(EXAMPLE, source)

@@ -1,8 +1,9 @@
 """A thousand apps of ten servers behind one HAProxy: .venv/bin/python bench/scale.py
 
-Writes and checks the whole file, then gives one server other weights over the socket, and sends one app's
-servers 10,000 requests. Limits: 3 s for the file, 5 ms for a change by the socket (what the file on disk adds to it
-is shown beside), shares equal within 2 %."""
+Writes and checks the whole file, then gives one server other weights over the socket, has all apps looked at, and sends
+one app's servers 10,000 requests. Limits: 3 s for the file, 5 ms for a change by the socket, shares equal within 2 %.
+Beside them: what the file on disk adds to a change, and for how long that holds up all else in the daemon; one look at
+HAProxy, and the looks of all apps at the same moment."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 from rota.adapters.balancer.haproxy.disk import Disk
 from rota.adapters.balancer.haproxy.settings import Settings
@@ -49,6 +52,7 @@ async def _measure(apps: int, servers: int, requests: int, binary: str) -> dict[
             found = {"file_s": await _write(rig, state)}
             await rig.balancer.start()
             found |= await _change(rig)
+            found |= await _looks(rig, apps)
             return found | {"spread": await _spread(rig, webs, requests)}
         finally:
             await rig.close()
@@ -69,26 +73,50 @@ def _state(apps: int, servers: int, webs: list[WebServer]) -> State:
 
 async def _write(rig: Rig, state: State) -> float:
     disk = Disk(Settings(rig.settings.directory, rig.settings.binds, maxconn=500), rig.binary)
-    disk.read()
+    await disk.read()
     began = time.perf_counter()
     await disk.check(state)
-    disk.write(state)
-    return time.perf_counter() - began
+    await disk.write(state)
+    took = time.perf_counter() - began
+    await disk.close()
+    return took
 
 
 async def _change(rig: Rig) -> dict[str, float]:
     """By the socket alone, and by the adapter, which writes the file before; medians of 20, in milliseconds."""
     haproxy = Haproxy(rig.settings)
     replica, backend = ReplicaId("app1-0"), pool(None, app="app1", interval=3600).name
-    alone, whole = [], []
+    alone, whole, held_up = [], [], []
     for number in range(20):
         began = time.perf_counter()
         await haproxy.tell(f"set server {backend}/{replica} weight {50 + number}")
         alone.append(time.perf_counter() - began)
         began = time.perf_counter()
-        await rig.balancer.weigh(replica, 10 + number)
+        held_up.append(await _held_up(rig.balancer.weigh(replica, 10 + number)))
         whole.append(time.perf_counter() - began)
-    return {"change_ms": 1000 * statistics.median(alone), "change_with_file_ms": 1000 * statistics.median(whole)}
+    found = {"change_ms": alone, "change_with_file_ms": whole, "change_holds_up_ms": held_up}
+    return {name: 1000 * statistics.median(values) for name, values in found.items()}
+
+
+async def _looks(rig: Rig, apps: int) -> dict[str, float]:
+    """In milliseconds."""
+    began = time.perf_counter()
+    await rig.balancer.observe()
+    one = time.perf_counter() - began
+    began = time.perf_counter()
+    await asyncio.gather(*(rig.balancer.observe() for _ in range(apps)))
+    return {"look_ms": 1000 * one, "all_apps_look_ms": 1000 * (time.perf_counter() - began)}
+
+
+async def _held_up(work: Coroutine[Any, Any, None]) -> float:
+    """The longest time in which nothing else ran."""
+    task, longest, last = asyncio.ensure_future(work), 0.0, time.perf_counter()
+    while not task.done():
+        await asyncio.sleep(0)
+        now = time.perf_counter()
+        longest, last = max(longest, now - last), now
+    await task
+    return longest
 
 
 async def _spread(rig: Rig, webs: list[WebServer], requests: int) -> float:

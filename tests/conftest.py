@@ -79,6 +79,16 @@ def _cgroups() -> Path | None:
     return None
 
 
+def _cgroup2() -> Path | None:
+    """Where version 2's hierarchy is mounted and can be written to, with whichever controllers."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        place = before.split()[4]
+        if after.split()[0] == "cgroup2" and os.access(place, os.W_OK):
+            return Path(place)
+    return None
+
+
 COMPONENTS: dict[str, tuple[Callable[[], Path | None], str]] = {
     "haproxy": (lambda: _program("haproxy") or _bundled_haproxy(), "apt-get install haproxy"),
     "system-haproxy": (lambda: _program("haproxy"), "apt-get install haproxy"),
@@ -90,6 +100,8 @@ COMPONENTS: dict[str, tuple[Callable[[], Path | None], str]] = {
     ),
     "bind": (lambda: _program("named"), "apt-get install bind9"),
     "knot": (lambda: _program("knotd"), "apt-get install knot"),
+    "user-mode-linux": (lambda: _program("linux.uml"), "apt-get install user-mode-linux"),
+    "sshd": (lambda: _program("sshd"), "apt-get install openssh-server"),
     "openssl": (lambda: _program("openssl"), "apt-get install openssl"),
     "git": (lambda: _program("git"), "apt-get install git"),
 }
@@ -99,6 +111,7 @@ CONDITIONS: dict[str, tuple[Callable[[], Path | None], str]] = {
     "root": (_root, "run as root"),
     "mounts": (_mounts, "run as root that may mount file systems"),
     "cgroups": (_cgroups, "a machine whose cgroups are writable"),
+    "cgroup2": (_cgroup2, "a machine that mounts cgroup2, and root"),
 }
 """What the machine itself gives or not: missing it is listed, never a failure."""
 

@@ -158,7 +158,7 @@ class _Server:
         self._runtime = _runtime(options, children, self._sources, clock)
         self._haproxy = KeptHaproxy(children, clock, settings.directory)
         self._notifier = AppriseNotifier()
-        self._balancer = HaproxyBalancer(settings, program.path, self._haproxy)
+        self._balancer = HaproxyBalancer(settings, program.path, self._haproxy, clock)
         names = options.data_dir / "nameserver"
         self._dns = DnsViews(children, names, options.dns, options.dns_networks, options.dns_zones, options.dns_ttl)
 
@@ -269,7 +269,8 @@ class _Server:
 
     def _examine(self) -> Sequence[Finding]:
         given = self._options
-        docker = given.runtime is RuntimeKind.DOCKER and given.docker_host is None  # the local engine's socket
+        elsewhere = given.docker_host or os.environ.get("DOCKER_HOST")
+        docker = given.runtime is RuntimeKind.DOCKER and not elsewhere  # the local engine's socket
         return doctor.examine(given.data_dir, given.ports, given.process_user, self._runtime.contains, docker)
 
     def _about(self) -> View:

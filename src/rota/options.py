@@ -51,7 +51,8 @@ def read_options(argv: Sequence[str]) -> Options:
     add("--http", default="0.0.0.0:8080", help="where users come in (default: %(default)s)")
     kinds = [kind.value for kind in RuntimeKind]
     add("--runtime", choices=kinds, default="process", help="what replicas are (default: %(default)s)")
-    add("--docker-host", help="the Docker engine's address (default: DOCKER_HOST, else the local engine's socket)")
+    engine = "the Docker engine's address, unix://, tcp:// or ssh:// (default: DOCKER_HOST, else the local socket)"
+    add("--docker-host", metavar="ADDRESS", help=engine)
     add("--process-user", help="the user that apps run as when their file names none (as root only)")
     add("--ports", default="20000-29999", help="ports for replicas (default: %(default)s)")
     add("--dns", metavar="ADDRESS", help="answer for rota.internal there, e.g. 127.0.0.1:5353 (default: no DNS)")

@@ -122,7 +122,7 @@ class TestSize:
     @pytest.fixture
     def meminfo(self, tmp_path: Path) -> Path:
         file = tmp_path / "meminfo"
-        file.write_text("MemTotal:       4194304 kB\nMemFree:         100 kB\n")
+        file.write_text("MemTotal:       4194304 kB\nMemFree:         100 kB\nMemAvailable:    2097152 kB\n")
         return file
 
     def test_of_a_machine_without_limits(self, tmp_path: Path, meminfo: Path) -> None:
@@ -151,12 +151,36 @@ class TestSize:
         machine = LocalMachine([mount / "unit/rota"], mount=mount, meminfo=meminfo)
         assert machine.size().memory == 2000 * MIB
 
+    def test_what_is_left_is_what_the_kernel_can_give_with_its_file_cache(self, tmp_path: Path, meminfo: Path) -> None:
+        assert LocalMachine(mount=tmp_path / "fs", meminfo=meminfo).available() == 2048 * MIB
+
+    @pytest.mark.parametrize(
+        "files",
+        [
+            {
+                "memory/memory.limit_in_bytes": str(1000 * MIB),
+                "memory/memory.usage_in_bytes": str(900 * MIB),
+                "memory/memory.stat": f"cache 1\ntotal_inactive_file {500 * MIB}\n",
+            },
+            {
+                "cgroup.controllers": "",
+                "memory.max": str(1000 * MIB),
+                "memory.current": str(900 * MIB),
+                "memory.stat": f"file 1\ninactive_file {500 * MIB}\n",
+            },
+        ],
+    )
+    def test_what_is_left_in_a_container(self, tmp_path: Path, meminfo: Path, files: dict[str, str]) -> None:
+        written(tmp_path / "fs", files)
+        assert LocalMachine(mount=tmp_path / "fs", meminfo=meminfo).available() == 600 * MIB
+
     def test_of_this_one(self) -> None:
         size = LocalMachine().size()
         assert 64 * MIB < size.memory <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         assert 0 < size.cpus <= self.CORES
+        assert 0 < LocalMachine().available() <= size.memory
 
     def test_a_machine_that_does_not_say_so(self, tmp_path: Path) -> None:
         (tmp_path / "meminfo").write_text("MemFree: 1 kB\n")
-        with pytest.raises(ValueError, match="does not say how much memory there is"):
+        with pytest.raises(ValueError, match="does not say MemTotal"):
             LocalMachine(mount=tmp_path, meminfo=tmp_path / "meminfo").size()

@@ -71,6 +71,7 @@ class ScriptedEngine:
         self.cancelled = 0
         self.came_of_it: View = {"exit_code": 0, "timed_out": False, "output": "", "cut": False}
         self.planned: list[tuple[str, Order]] = []
+        self.endless = False
         self.ending: View = {"phase": "succeeded", "reason": "", "receipt": RECEIPT}
         self.held = False
         self.failure: BaseException | None = None
@@ -183,7 +184,7 @@ class ScriptedEngine:
         if self.failure:
             raise self.failure
         self.planned.append((app, order))
-        return plan_view(app, order)
+        return plan_view(app, order) | ({"ends": None} if self.endless else {})
 
     def finish(self, id: str) -> None:
         view = self._rollouts[id]
@@ -404,7 +405,7 @@ def plan_view(app: str, order: Order) -> View:
         "durations": {name: {"seconds": 0.5, "of": 0} for name in ("drain", "prepare", "reload", "enable", "call")}
         | {
             "boot": {"1": {"seconds": 1.4, "of": 3}, "2": {"seconds": 2.0, "of": 2}},
-            "stop": {"seconds": 0.5, "of": 0},
+            "stop": {"1": {"seconds": 0.5, "of": 0}},
         },
         "steps": [
             {"after": at, "step": step, "replica": replica, "reason": "", "words": f"{step} {replica or ''}".strip()}

@@ -54,6 +54,13 @@ def test_a_person_is_told_what_happens_when(rota: RotaCommand) -> None:
     ]
 
 
+def test_a_person_is_told_that_there_is_no_end(rota: RotaCommand, engine: ScriptedEngine) -> None:
+    engine.endless = True
+    told = rota("plan", "restart", "hello").out.splitlines()
+    assert told[0] == "hello restart, release 1 to 2: rolling, no end in sight"
+    assert "    2.50 s  no end in sight" in told
+
+
 def test_a_person_is_told_how_long_caches_are_waited_for(rota: RotaCommand) -> None:
     assert "each replica leaves DNS 30 s before" in rota("plan", "restart", "hello", "--remove-from-dns").out
 
@@ -86,7 +93,7 @@ def test_a_saved_plan_goes_with_the_order_and_brings_its_policy(
     (_, same), (_, other) = engine.orders
     assert same.plan is not None
     assert same.plan.steps == ("BeginRollout", "StartReplica hello-4", "EnableServer hello-4", "StopReplica hello-1")
-    assert (same.plan.basis, same.plan.durations.stop.seconds) == ({"app": "hello", "kind": "restart"}, 0.5)
+    assert (same.plan.basis, same.plan.durations.stop_of(1).seconds) == ({"app": "hello", "kind": "restart"}, 0.5)
     assert (same.policy.delay, other.policy.delay) == (7.0, 1.0)  # type: ignore[union-attr]
 
 

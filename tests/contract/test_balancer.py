@@ -105,6 +105,15 @@ async def test_a_second_backend_moves_no_traffic_until_it_is_routed(subject: Sub
     assert (await subject.balancer.observe())[APP].routes == {OTHER.name: 100}
 
 
+async def test_each_new_backend_shows_how_long_a_reload_takes(subject: Subject) -> None:
+    assert subject.balancer.reloads().of == 0
+    await subject.ready()
+    await subject.balancer.prepare(POOL, (HOST, "more.example"))
+    assert subject.balancer.reloads().of == 1
+    await subject.balancer.prepare(OTHER, (HOST,))
+    assert subject.balancer.reloads().of == 2
+
+
 async def test_a_server_goes_through_its_life(subject: Subject) -> None:
     await subject.ready(A, B)
     assert await subject.states() == {A: ServerState.READY, B: ServerState.READY}

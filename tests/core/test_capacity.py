@@ -10,7 +10,7 @@ from tests.core.scenario import deployed, empty, options
 
 from rota.core import order as o
 from rota.core.admission import admit, capacity
-from rota.core.capacity import KEPT_BACK, Amount, Demand, Room, demand_of
+from rota.core.capacity import KEPT_BACK, Amount, Demand, Room, Use, demand_of, used_by_others
 from rota.core.errors import CapacityError, UsageError
 from rota.core.state import AppState
 from rota.testing.simulation import Simulation
@@ -120,6 +120,32 @@ def test_free_is_what_others_and_the_system_leave() -> None:
     assert Room(Amount(100 * MIB, 1.0), Amount(1, 3.0)).free == Amount()
 
 
+@pytest.mark.parametrize(
+    ("available", "replicas", "others"),
+    [
+        (None, [], 256),  # nobody can tell: what is kept back
+        (4000, [], 256),  # less than that is used
+        (1000, [], 3096),
+        (1000, [Use(2000 * MIB, 2500 * MIB)], 1096),  # promised already: not counted twice
+        (1000, [Use(2000 * MIB, 1500 * MIB)], 1596),  # a limit that holds only soon: what is above it is not promised
+        (1000, [Use(2000 * MIB, None)], 3096),  # nothing is promised to it, and it uses that
+        (3000, [Use(2000 * MIB, 2500 * MIB)], 256),  # file cache of replicas may count on both sides
+    ],
+)
+def test_what_others_use_of_the_memory(available: int | None, replicas: list[Use], others: int) -> None:
+    left = None if available is None else available * MIB
+    assert used_by_others(4096 * MIB, left, replicas) == others * MIB
+
+
+def test_what_others_use_is_not_free_and_the_refusal_says_so() -> None:
+    space = Room(Amount(4096 * MIB, 4.0), Amount(1000 * MIB, 0.0), others=2800 * MIB)
+    assert space.free.memory == 296 * MIB
+    with pytest.raises(CapacityError, match=r"2 fit;") as refused:
+        ordered(empty(), o.Deploy(spec=spec_of(replicas=3, **SMALL)), space)
+    said = "296 of 4,096 MiB free, 2,800 MiB used by others and 1,000 MiB promised to other apps"
+    assert said in str(refused.value)
+
+
 def test_what_just_fits_is_taken_and_one_more_refused() -> None:
     spec = spec_of(replicas=4, **SMALL)
     ordered(empty(), o.Deploy(spec=spec), room(400, 1.6))
@@ -138,6 +164,7 @@ def test_what_just_fits_is_taken_and_one_more_refused() -> None:
         "machine": 1655 * MIB,
         "promised": 1000 * MIB,
         "kept_back": 256 * MIB,
+        "others": 256 * MIB,
     }
     assert numbers["cpus"] == {"needed": 1.6, "free": 1.6, "machine": 1.6, "promised": 0.0}
     assert (numbers["replicas"], numbers["surge"], numbers["largest"], numbers["fits"]) == (4, 0, 3, False)

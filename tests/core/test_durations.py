@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from rota.core.durations import NEWEST, Durations, Length, measured
+from rota.core.durations import NEWEST, Durations, Length, Measured, measured, open_now
 from rota.core.events import Event, EventKind
+from rota.core.names import ReplicaId
+from rota.core.observation import ObservedBalancer, ObservedServer, Reloads, ServerState
 from rota.core.state import Release
 from rota.testing.simulation_history import spec_of
 
@@ -32,34 +36,71 @@ def life(number: int, at: float, *, boot: float = 2.0, drain: float = 0.0, stop:
     )
 
 
+def known_of(events: list[Event], releases: dict[int, Release]) -> Durations:
+    return measured(events, releases).durations(Reloads(), Durations())
+
+
+def first_deploy(*, told: bool) -> list[Event]:
+    """Its replicas are up after two seconds, and wait for a reload of HAProxy that takes nine."""
+    begun = events((1.0, "PrepareRelease", None), (1.0, "PrepareBackend", None), rollout="web.1")
+    start = events((1.5, "StartReplica", "web-1"), (10.0, "TakeSlot", None), rollout="web.1")
+    healthy_for = 10.25 - 3.5 if told else None
+    enabled = Event(10.25, "web", EventKind.STEP, "web.1", "EnableServer", "web-1", healthy_for=healthy_for)
+    return [*begun, *start, enabled]
+
+
 def test_nothing_known_is_all_guesses() -> None:
-    known = measured([], {})
+    known = known_of([], {})
     assert known == Durations()
     assert known.boot_of(7).of == 0
 
 
 def test_boot_drain_and_stop_are_medians() -> None:
     lives = [life(n, 100.0 * n, boot=boot, drain=3.0) for n, boot in enumerate([1.0, 2.0, 9.0])]
-    known = measured([event for one in lives for event in one], releases())
+    known = known_of([event for one in lives for event in one], releases())
     assert (known.boot_of(1).seconds, known.boot_of(1).of) == (pytest.approx(2.0), 3)
     assert (known.drain.seconds, known.drain.of) == (pytest.approx(3.0), 3)
-    assert (known.stop.seconds, known.stop.of) == (pytest.approx(1.0), 3)
+    assert (known.stop_of(1).seconds, known.stop_of(1).of) == (pytest.approx(1.0), 3)
     assert known.call.seconds == pytest.approx(0.25)
 
 
 def test_only_the_newest_count() -> None:
     lives = [life(n, 100.0 * n, boot=1.0 if n < NEWEST else 5.0) for n in range(2 * NEWEST)]
-    assert measured([event for one in lives for event in one], releases()).boot_of(1).seconds == pytest.approx(5.0)
+    assert known_of([event for one in lives for event in one], releases()).boot_of(1).seconds == pytest.approx(5.0)
 
 
 def test_boots_are_told_apart_by_how_many_there_were_at_once() -> None:
     beside = [(100.0, "StartReplica", "web-1"), (100.0, "StartReplica", "web-2"), (101.0, "StartReplica", "web-3")]
     ready = [(103.1, "EnableServer", "web-1"), (104.1, "EnableServer", "web-2"), (104.1, "EnableServer", "web-3")]
-    known = measured([*events(*beside, *ready), *life(4, 200.0, boot=1.5)], releases())
-    assert {number: length.of for number, length in known.boot.items()} == {2: 2, 3: 1, 1: 1}
+    known = known_of([*events(*beside, *ready), *life(4, 200.0, boot=1.5)], releases())
+    assert {number: length.of for number, length in known.boot.items()} == {3: 3, 1: 1}
     assert known.boot_of(1).seconds == pytest.approx(1.5)
-    assert known.boot_of(2).seconds == pytest.approx(3.5)
+    assert known.boot_of(3).seconds == pytest.approx(3.5)
     assert known.boot_of(9) == known.boot_of(3)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "together", "seconds"),
+    [
+        (0.0, 1, 3.0),  # it waits for something: as long alone as with others
+        (1.0, 1, 2.0),  # of its three seconds it computed for one, and another had the core for one
+        (1.0, 6, 4.0),
+        (9.0, 1, 1.5),  # all that it did was to compute, and it has done more since
+        (9.0, 2, 1.5),  # each has a core of its own
+        (9.0, 4, 3.0),
+    ],
+)
+def test_boots_of_so_many_at_once_as_were_never_seen_share_the_cores(cpu: float, together: int, seconds: float) -> None:
+    known = Durations(boot={4: Length(seconds=3.0, of=4)}, boot_cpu=cpu, cores=2.0).boot_of(together)
+    assert known == Length(seconds=seconds, of=4)
+
+
+def test_a_boot_in_a_first_deploy_is_told_from_the_wait_for_a_reload() -> None:
+    known = known_of(first_deploy(told=True), releases())
+    assert (known.boot_of(1).seconds, known.prepare.seconds) == (2.0, 0.5)
+    assert known_of(first_deploy(told=False), releases()).boot_of(1).seconds == pytest.approx(8.65)
+    warmed = known_of(first_deploy(told=True), releases(warm_up={"requests": 9}))
+    assert warmed.boot_of(1).seconds == pytest.approx(8.65)
 
 
 def test_of_two_as_near_the_longer_boot_is_taken() -> None:
@@ -67,36 +108,94 @@ def test_of_two_as_near_the_longer_boot_is_taken() -> None:
     assert known.boot_of(2).seconds == 5.0
 
 
+def test_stops_too() -> None:
+    stopped = [(100.0, "StopReplica", "web-1"), (100.01, "StopReplica", "web-2"), (200.0, "StopReplica", "web-3")]
+    gone = [(103.0, "RemoveServer", "web-1"), (104.0, "RemoveServer", "web-2"), (201.0, "RemoveServer", "web-3")]
+    known = known_of(events(*sorted(stopped + gone)), releases())
+    assert {number: length.of for number, length in known.stop.items()} == {1: 1, 2: 2}
+    assert (known.stop_of(1).seconds, known.stop_of(9).seconds) == (pytest.approx(1.0), pytest.approx(3.66))
+
+
+def test_a_wave_takes_what_its_last_one_does() -> None:
+    """Of three at once half are up before the middle one, and the last of three is the longest of four."""
+    rounds = [
+        events(*((at, "StartReplica", f"web-{at + n}") for n in range(3)))
+        + events(*((at + 2.1 + n, "EnableServer", f"web-{at + n}") for n in range(3)))
+        for at in (100, 200, 300, 400, 500)
+    ]
+    known = known_of([event for wave in rounds for event in wave], releases())
+    assert (known.boot_of(3).of, known.boot_of(3).seconds) == (NEWEST, pytest.approx(4.0))
+
+
+def test_before_any_drain_was_seen_what_is_open_goes_on_for_as_long_as_answers_take() -> None:
+    def server(name: str, **seen: Any) -> ObservedServer:
+        return ObservedServer(ReplicaId(name), "web.1", ServerState.READY, up=True, **seen)
+
+    servers = [server("web-1", open=1, latency=1.5), server("web-2", open=2, latency=0.5), server("web-3", latency=9.0)]
+    seen = ObservedBalancer("1", {one.replica: one for one in servers})
+    assert open_now(seen) == Length(seconds=1.5)
+    assert open_now(ObservedBalancer()) == Length(seconds=0.0)
+
+
+def test_those_of_one_moment_count_as_begun_at_once() -> None:
+    begun = [(100.0, "StartReplica", "web-1"), (100.1, "StartReplica", "web-2"), (100.2, "StartReplica", "web-3")]
+    ready = [(102.1, "EnableServer", name) for name in ("web-1", "web-2", "web-3")]
+    assert known_of(events(*begun, *ready), releases()).boot.keys() == {3}
+
+
+def test_a_boot_beside_a_reload_counts_only_where_there_is_no_other() -> None:
+    later = life(2, 100.0, boot=3.0)
+    assert known_of([*first_deploy(told=True), *later], releases()).boot_of(1) == known_of(later, releases()).boot_of(1)
+
+
 def test_the_time_that_the_file_asks_for_is_no_boot() -> None:
-    known = measured(life(1, 100.0, boot=31.9), releases(min_ready_seconds=30))
+    known = known_of(life(1, 100.0, boot=31.9), releases(min_ready_seconds=30))
     assert known.boot_of(1).seconds == pytest.approx(2.0)
 
 
 def test_each_arrival_is_held_against_the_file_of_its_time() -> None:
     later = {**releases(min_ready_seconds=30), 2: Release(2, spec_of(), None, 0.0, "web.3")}
-    assert measured(life(1, 100.0, boot=31.9), later).boot_of(1).seconds == pytest.approx(2.0)
+    assert known_of(life(1, 100.0, boot=31.9), later).boot_of(1).seconds == pytest.approx(2.0)
     unknown = {2: Release(2, spec_of(), None, 0.0, "web.3")}
-    assert measured(life(1, 100.0, boot=31.9), unknown).boot_of(1).seconds == pytest.approx(32.0)
+    assert known_of(life(1, 100.0, boot=31.9), unknown).boot_of(1).seconds == pytest.approx(32.0)
 
 
 def test_a_start_that_failed_tells_nothing() -> None:
     failed = events((1.0, "StartReplica", "web-1"), (60.0, "FailReplica", "web-1"))
     again = events((100.0, "RestartReplica", "web-1"), (102.1, "EnableServer", "web-1"))
-    known = measured([*failed, *again], releases())
+    known = known_of([*failed, *again], releases())
     assert (known.boot_of(1).seconds, known.boot_of(1).of) == (pytest.approx(2.0), 1)
 
 
 def test_a_refused_step_tells_nothing() -> None:
     refused = Event(101.0, "web", EventKind.STEP_FAILED, "web.2", "StopReplica", "web-1")
-    assert measured([refused, *events((109.0, "RemoveServer", "web-1"))], releases()).stop.of == 0
+    assert known_of([refused, *events((109.0, "RemoveServer", "web-1"))], releases()).stop_of(1).of == 0
 
 
 def test_a_release_is_made_ready_beside_a_reload_only_where_nothing_better_is_known() -> None:
     first = events(
         (1.0, "PrepareRelease", None), (1.0, "PrepareBackend", None), (9.0, "TakeSlot", None), rollout="web.1"
     )
-    both = measured(first, releases())
-    assert (both.prepare.seconds, both.reload.seconds) == (8.0, 8.0)
+    assert known_of(first, releases()).prepare.seconds == 8.0
     second = events((20.0, "PrepareRelease", None), (22.0, "TakeSlot", None))
-    better = measured([*first, *second], releases())
-    assert (better.prepare.seconds, better.reload.seconds) == (2.0, 8.0)
+    assert known_of([*first, *second], releases()).prepare.seconds == 2.0
+
+
+def test_a_reload_takes_what_the_balancer_says() -> None:
+    assert Measured().durations(Reloads(), Durations()).reload == Durations().reload
+    seen = Reloads(not_before=1e9, apart=10.0, seconds=0.08, of=3)
+    assert Measured().durations(seen, Durations()).reload == Length(seconds=0.08, of=3)
+
+
+def test_what_an_app_has_not_shown_is_guessed_by_the_server_s_other_apps() -> None:
+    """Not how long its users' requests take; and a guess condemns nobody (core.world)."""
+    others = measured(life(1, 100.0, boot=4.0, drain=9.0, stop=3.0), releases())
+    others += measured(life(1, 100.0, boot=6.0, drain=9.0, stop=5.0), releases())
+    guess = others.as_guess()
+    assert (guess.boot_of(1).seconds, guess.boot_of(1).of) == (pytest.approx(5.0), 0)
+    assert (guess.stop_of(1).seconds, guess.drain) == (pytest.approx(4.0), Durations().drain)
+    own = measured(events((1.0, "StartReplica", "web-1"), (3.1, "EnableServer", "web-1")), releases())
+    known = own.durations(Reloads(), guess)
+    assert (known.boot_of(1).seconds, known.boot_of(1).of) == (pytest.approx(2.0), 1)
+    assert known.stop == guess.stop
+    assert Measured().as_guess() == Durations()

@@ -15,12 +15,14 @@ from tests.core.test_histories import options as policies
 from rota.core import order as o
 from rota.core import steering
 from rota.core import steps as s
+from rota.core.backend import backend_of
 from rota.core.begin import begin
 from rota.core.durations import Durations, Length
 from rota.core.errors import RotaError
 from rota.core.forecast import Forecast, forecast, seconds_left
-from rota.core.observation import Observation, ObservedBalancer
+from rota.core.observation import Observation, ObservedBalancer, Reloads
 from rota.core.rollout import Phase
+from rota.core.world import World
 from rota.testing.runtime import Faults
 from rota.testing.simulation import Simulation
 from rota.testing.simulation_history import MOODS, mood_of, spec_of
@@ -57,7 +59,7 @@ def carried_out(simulation: Simulation, order: o.Order) -> Sequences:
 def lengths(boot: float, stop: float, drain: float = 0.0, of: int = 5) -> Durations:
     return Durations(
         boot={1: Length(seconds=boot, of=of)},
-        stop=Length(seconds=stop, of=of),
+        stop={1: Length(seconds=stop, of=of)},
         drain=Length(seconds=drain, of=of),
         prepare=Length(seconds=0.0),
         reload=Length(seconds=0.0),
@@ -158,6 +160,25 @@ def test_the_boot_is_that_of_as_many_at_once() -> None:
     assert together.seconds == pytest.approx(3.1)
 
 
+def test_the_stop_is_that_of_as_many_at_once() -> None:
+    known = lengths(boot=1.0, stop=0.2).model_copy(
+        update={"stop": {1: Length(seconds=0.2, of=3), 3: Length(seconds=0.4, of=3)}}
+    )
+    together = foreseen(deployed(3), o.Restart(policy=options(mode="simultaneous")), known)
+    assert after(together, "StartReplica", "web-4") == pytest.approx(0.4)
+    alone = foreseen(deployed(3), o.Restart(policy=options(order="stop-first")), known)
+    assert after(alone, "StartReplica", "web-4") == pytest.approx(0.2)
+
+
+def test_haproxy_is_told_one_thing_after_the_other() -> None:
+    known = lengths(boot=1.0, stop=0.0).model_copy(update={"call": Length(seconds=0.1), "enable": Length(seconds=0.2)})
+    seen = foreseen(deployed(3), o.Restart(policy=options(mode="simultaneous")), known)
+    stopped = [after(seen, "StopReplica", f"web-{number}") for number in (1, 2, 3)]
+    assert stopped == pytest.approx([0.1, 0.2, 0.3])
+    up = max(after(seen, "EnableServer", f"web-{number}") for number in (4, 5, 6))
+    assert seen.seconds >= up + 0.2
+
+
 def test_delays_are_in_it() -> None:
     seen = foreseen(deployed(3), o.Restart(policy=options(delay=30)), lengths(boot=1.0, stop=0.0))
     assert seen.seconds == pytest.approx(60.0 + 3.3)
@@ -193,7 +214,7 @@ def test_a_first_deploy_waits_for_release_and_reload() -> None:
     seen = forecast(state, Observation(balancer=ObservedBalancer(process="1")), Durations(), 1000.0)
     assert seen.phase is Phase.SUCCEEDED
     assert after(seen, "StartReplica", "web-1") == Durations().prepare.seconds
-    assert seen.seconds == pytest.approx(0.5 + 1.0 + 0.1 + 0.006)
+    assert seen.seconds == pytest.approx(0.5 + 1.0 + 0.1 + 2 * 0.006)
     assert seen.curve[0].serving == 0
 
 
@@ -244,16 +265,95 @@ def test_a_release_with_another_health_check_moves_to_a_pool_of_its_own() -> Non
     assert (seen.least, seen.most) == (2, 3)
 
 
+def changes_pool(**fields: Any) -> o.Deploy:
+    return o.Deploy(spec=spec_of(replicas=2, health_check={"fall": 2}, **fields))
+
+
+@pytest.mark.parametrize("wait", [0.0, 7.0])
+def test_a_new_pool_waits_for_the_next_reload_as_the_balancer_says(wait: float) -> None:
+    app = deployed(2)
+    behaves(app, boot=1.0, stop=0.0)
+    app.takes = lambda step: wait + 0.2 if isinstance(step, s.PrepareBackend) else 0.0
+    app.balancer.pace = Reloads(not_before=app.now + wait, apart=10.0)
+    known = lengths(boot=1.0, stop=0.0).model_copy(update={"reload": Length(seconds=0.2, of=1)})
+    seen = foreseen(app, changes_pool(), known)
+    began = app.now
+    carried_out(app, changes_pool())
+    assert seen.seconds == pytest.approx(app.now - began, abs=0.02)
+    assert after(seen, "StartReplica", "web-3") == pytest.approx(wait + 0.2, abs=0.02)
+
+
+def test_a_reload_is_not_soon_after_another() -> None:
+    app = deployed(2)
+    app.balancer.pace = Reloads(not_before=app.now + 3.0, apart=10.0)
+    assert app.state is not None
+    world = World(app.state, app.observe(), lengths(0.0, 0.0), app.now)
+    first, second = (s.PrepareBackend("", backend_of(changes_pool().spec, colour), ()) for colour in (1, 2))
+    world.begin([first], app.now)
+    assert first.backend.name not in world.observe(app.now + 2.9).balancer.backends
+    assert first.backend.name in world.observe(app.now + 3.0).balancer.backends
+    world.begin([second], app.now + 3.0)
+    assert second.backend.name not in world.observe(app.now + 12.9).balancer.backends
+    assert second.backend.name in world.observe(app.now + 13.0).balancer.backends
+
+
+def test_other_hosts_wait_for_no_reload() -> None:
+    app = deployed(2)
+    app.balancer.pace = Reloads(not_before=app.now + 60.0, apart=10.0)
+    order = o.Deploy(spec=spec_of(replicas=2, domains=[{"domain": "example.org"}]))
+    seen = foreseen(app, order, lengths(boot=1.0, stop=0.1))
+    assert s.PrepareBackend in [type(planned.step) for planned in seen.steps]
+    assert seen.seconds < 10.0
+
+
 def test_a_suspended_app_s_rollout_waits_without_end() -> None:
     simulation = deployed(2)
     simulation.suspend()
     assert foreseen(simulation, o.Restart()).phase is Phase.PENDING
 
 
-def test_going_round_without_an_end_is_a_bug_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_goes_round_without_an_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = deployed(2)
+    whole = foreseen(app, o.Restart())
+    assert not whole.cut
+    monkeypatch.setattr("rota.core.forecast.MOST_TURNS", 20)
+    part = foreseen(app, o.Restart())
+    assert part.cut
+    assert not part.phase.ended
+    assert part.steps == whole.steps[: len(part.steps)]
+    assert 0 < part.seconds < whole.seconds
+
+
+def test_of_what_has_no_end_nobody_says_how_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = deployed(2)
+    app.order(o.Restart(policy=options(delay=5)))
+    assert left(app, Durations()) is not None
     monkeypatch.setattr("rota.core.forecast.MOST_TURNS", 3)
-    with pytest.raises(AssertionError, match=r"web\.2 goes round"):
-        foreseen(deployed(2), o.Restart())
+    assert left(app, Durations()) is None
+
+
+SLOW = {"warm_up": {"requests": 5, "slow_start": 9}, "drain": {"timeout": 1}}
+TRIED = {"boot_timeout": 1.0, "restart": {"attempts": 20, "delay": 1, "max_delay": 300}}
+
+
+@pytest.mark.parametrize("replicas", [2, 5])
+@pytest.mark.parametrize(
+    ("file", "policy", "known"),
+    [
+        (SLOW, {"delay": 5}, lengths(boot=1.0, stop=0.1, drain=3600.0)),
+        (TRIED, {"failure_action": "pause"}, lengths(boot=5.0, stop=0.1)),
+        (TRIED, {"failure_action": "continue"}, lengths(boot=5.0, stop=0.1)),
+    ],
+)
+def test_what_a_slot_needs_is_never_cut(
+    file: dict[str, Any], policy: dict[str, Any], known: Durations, replicas: int
+) -> None:
+    """A slow start, a drain that is cut, and a replica that is tried as often as a restart tries it."""
+    seen = foreseen(deployed(replicas, **file), o.Restart(policy=options(**policy)), known)
+    assert not seen.cut
+    assert seen.phase is {"pause": Phase.PAUSED, "continue": Phase.FAILED}.get(
+        policy.get("failure_action", ""), Phase.SUCCEEDED
+    )
 
 
 def test_a_sticky_apps_users_are_taken_to_come_no_more() -> None:

@@ -11,8 +11,8 @@ from rota.core import order as o
 from rota.core import steering
 from rota.core.errors import UsageError
 from rota.core.names import ReplicaId
-from rota.core.rollout import Cause, Phase
-from rota.core.spec import AppSpec
+from rota.core.rollout import Cause, Phase, SlotTarget
+from rota.core.spec import AppSpec, Limits
 from rota.testing.runtime import Faults
 from rota.testing.simulation import Crash, Simulation
 from rota.testing.simulation_history import spec_of
@@ -237,3 +237,65 @@ def test_a_release_that_gives_way_is_not_overlapped_either() -> None:
     assert app.rollout.policy.barrier
     assert releases(app) == [3, 3]
     settled(app)
+
+
+@pytest.mark.parametrize("scaled", ["before the stop", "after the start", "not at all"])
+def test_slots_of_a_deploy_that_gave_way_to_a_stop_start_again_as_all_others(scaled: str) -> None:
+    """Else those of the release that has not succeeded, and those that the scale added, would run at once, or wait for
+    each other for ever."""
+    app = working()
+    app.order(o.Deploy(spec=worker(min_ready_seconds=1)))
+    app.run(60.0, lambda: "TakeSlot 3" in app.kinds())
+    if scaled == "before the stop":
+        app.order(o.Scale(replicas=5))
+    app.order(o.Stop(supersede=True))
+    app.run(60.0)
+    app.order(o.Start())
+    app.run(60.0)
+    if scaled == "after the start":
+        app.order(o.Scale(replicas=5))
+        app.run(60.0)
+    assert app.rollout.phase is Phase.SUCCEEDED
+    assert releases(app) == [1] * (3 if scaled == "not at all" else 5)
+    settled(app)
+
+
+def test_a_stop_before_all_old_ones_have_gone_keeps_them_apart_too() -> None:
+    app = slow_to_stop(3, 5.0)
+    app.order(o.Deploy(spec=worker(min_ready_seconds=1, stop_grace_period=30)))
+    app.run(60.0, lambda: "StopReplica web-1" in app.kinds())
+    app.order(o.Scale(replicas=4))
+    app.order(o.Stop(supersede=True))
+    app.order(o.Start(supersede=True))
+    app.run(120.0)
+    assert app.rollout.phase is Phase.SUCCEEDED
+    assert releases(app) == [1] * 4
+    settled(app)
+
+
+def test_a_slot_that_is_added_to_a_restart_that_gave_way_runs_the_generation_of_the_others() -> None:
+    """The release of the deploy that took its place is not ready yet."""
+    app = working()
+    app.order(o.Restart())
+    app.run(60.0, lambda: "EnableServer web-6" in app.kinds())
+    app.runtime.prepare_takes = 5.0
+    app.order(o.Deploy(spec=worker(replicas=5, min_ready_seconds=1), supersede=True))
+    app.run(2.0)
+    assert running(app) == ["web-4", "web-5", "web-6", "web-7", "web-8"]
+    app.run(60.0)
+    assert releases(app) == [2] * 5
+    settled(app)
+
+
+def test_two_releases_do_not_even_begin_in_the_same_moment() -> None:
+    """However it came about that the slots are to run both."""
+    app = working()
+    app.order(o.Deploy(spec=worker(min_ready_seconds=1)))
+    app.run(60.0)
+    app.order(o.Rollback())
+    app.run(60.0)
+    app.desire(slots={2: SlotTarget(2, 1, Limits())})
+    for name in list(app.seen()):
+        app.runtime.vanish(name)
+    app.run(60.0)
+    assert releases(app) == [1, 1]

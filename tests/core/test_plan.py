@@ -16,6 +16,7 @@ from rota.core.names import ReplicaId
 from rota.core.observation import Observation, ObservedBalancer
 from rota.core.plan import Change, Plan, plan
 from rota.core.promise import check, deviations
+from rota.core.quantities import written_seconds
 from rota.testing.simulation import Simulation
 from rota.testing.simulation_history import spec_of
 
@@ -196,3 +197,10 @@ def test_what_came_otherwise_is_listed() -> None:
         "not done: StopReplica web-1",
     )
     assert deviations(promised, [("StopReplica", "web-1"), ("StartReplica", "web-4"), ("EnableServer", "web-4")]) == ()
+
+
+def test_a_plan_says_where_it_was_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rota.core.forecast.MOST_TURNS", 20)
+    made = planned(deployed(2), o.Restart())
+    after = written_seconds(made.forecast.seconds)
+    assert made.meaning == f"no end in sight after {after}: it would be tried again and again"

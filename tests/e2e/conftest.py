@@ -13,13 +13,13 @@ import pytest
 from _pytest.runner import runtestprotocol
 from tests.e2e.running import Hello, Server
 from tests.e2e.site import RUNTIMES, Containers, Processes, Site
+from tests.e2e.warm import WarmCommands
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from rota.testing.docker import DockerEngine
 from rota.testing.docker import docker_engine as engine_of_its_own
 from rota.testing.server import RunningServer
-from rota.testing.warm import WarmCommands
 
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parents[1] / "examples/hello"

@@ -61,9 +61,10 @@ class Containers:
     name = "docker"
     variables = frozenset({"PATH", "HOME", "HOSTNAME", "HOST"})  # the last is of hello's image
 
-    def __init__(self, engine: DockerEngine) -> None:
+    def __init__(self, engine: DockerEngine, host: str | None = None) -> None:
+        """``host``: another way to the same engine."""
         self._engine = engine
-        self.options = ("--runtime", "docker", "--docker-host", engine.host)
+        self.options = ("--runtime", "docker", "--docker-host", host or engine.host)
 
     def keys(self) -> dict[str, Any]:
         return {"image": HELLO}

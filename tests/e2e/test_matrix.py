@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,8 +24,10 @@ ORDERS = {
     "scale up": ("",),
     "scale down": ("",),
 }
-ROUNDS = 20 if FULL else 1
-WIDE_ROUNDS = 3 if FULL else 1
+GIVEN = os.environ.get("ROTA_ROUNDS")
+"""So many rounds of every cell, for who has no night to spend on them."""
+ROUNDS = int(GIVEN) if GIVEN else 20 if FULL else 1
+WIDE_ROUNDS = int(GIVEN) if GIVEN else 3 if FULL else 1
 WIDE = {"2": 5, "50%": 6}
 """Parallelism, and with how many replicas: two at once, and three."""
 SHORT = {("restart", "stop-first", "2"), ("deploy", "start-first", "50%")}  # the others: --full

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -29,9 +30,9 @@ def data_dir() -> Iterator[Path]:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def serve(*options: str, **environment: str) -> Answer:
-    """``rota serve`` to its end: it is expected not to start."""
-    command = [sys.executable, "-m", "rota", "serve", *options]
+def serve(*options: str, by: Sequence[str] = (), **environment: str) -> Answer:
+    """``rota serve`` to its end, started ``by`` another program: it is expected not to start."""
+    command = [*by, sys.executable, "-m", "rota", "serve", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment})
     assert "Traceback" not in done.stderr, done.stderr
     assert done.stdout == ""
@@ -104,6 +105,28 @@ def test_without_an_engine_the_way_to_one_is_told(data_dir: Path, component: Cal
     answer = serve("--data-dir", str(data_dir), *free, "--runtime", "docker", "--docker-host", "unix:///nowhere.sock")
     assert answer.code == 1, answer
     assert "the Docker engine at unix:///nowhere.sock does not run; start it (systemctl start docker)" in answer.err
+
+
+def test_a_socket_that_lets_nobody_in_is_told_with_the_way_out(
+    data_dir: Path, component: Callable[[str], Path]
+) -> None:
+    """As another user has it: root without the right to pass permissions by, and a socket that is somebody else's."""
+    component("haproxy")
+    component("root")
+    place = data_dir.with_name(f"{data_dir.name}.sock")
+    free = ["--api", f"127.0.0.1:{free_port()}", "--http", f"127.0.0.1:{free_port()}"]
+    with contextlib.ExitStack() as stack:
+        engine = stack.enter_context(socket.socket(socket.AF_UNIX))
+        engine.bind(str(place))
+        stack.callback(place.unlink)
+        os.chown(place, 65534, 65534)
+        place.chmod(0o600)
+        engine.listen()
+        options = ["--data-dir", str(data_dir), *free, "--runtime", "docker", "--docker-host", f"unix://{place}"]
+        answer = serve(*options, by=["setpriv", "--bounding-set=-dac_override,-dac_read_search"])
+    assert answer.code == 1, answer
+    said = "does not let this user in (permission denied on its socket); run rota as root or in its group"
+    assert answer.err.splitlines()[-1] == f"rota serve: the Docker engine at unix://{place} {said}"
 
 
 @contextlib.contextmanager

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 import pytest_asyncio
-from tests.e2e.scenario import Hello, nothing_lost
-from tests.e2e.site import Processes, ServerAt
+from tests.e2e.scenario import Hello, nothing_lost, same_on_both
+from tests.e2e.site import ServerAt, Site
 
 from rota.testing.web import Client
 
@@ -59,15 +59,16 @@ class User:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def app() -> AsyncIterator[Hello]:
-    async with ServerAt(Processes()) as server:
+async def app(site: Site) -> AsyncIterator[Hello]:
+    async with ServerAt(site) as server:
         hello = Hello(server, replicas=2, **STICKY)
         await hello.deploy_ok()
         yield hello
 
 
 async def users_of_each(app: Hello) -> dict[str, User]:
-    """One user for each replica."""
+    """One user for each replica, once what a run before this one has left under way is over."""
+    await app.rollout_ended()
     found: dict[str, User] = {}
     ready = await app.ready()
     while set(found) != set(ready):
@@ -91,6 +92,7 @@ async def gone(app: Hello, replica: str) -> None:
     await app.server.until(holds, 60.0)
 
 
+@same_on_both
 @pytest.mark.feature("W4", "J2", "H3")
 async def test_nobody_is_moved_by_a_rolling_restart_while_still_coming(app: Hello) -> None:
     users = await users_of_each(app)

@@ -13,10 +13,11 @@ from rota.adapters.source import ArchiveDirectory
 from rota.core import order as o
 from rota.core.capacity import KEPT_BACK, Amount
 from rota.core.diagnosis import Finding, Level
+from rota.core.durations import Durations
 from rota.core.errand import Errand
 from rota.core.errors import CapacityError, Conflict, Missing, NotFound, PortTaken, SpecError, StalePlan
 from rota.core.names import ReplicaId
-from rota.core.observation import Counters
+from rota.core.observation import Counters, Reloads
 from rota.core.rollout import Phase
 from rota.core.spec import RolloutOptions
 from rota.engine import statistics, time_left
@@ -27,6 +28,7 @@ from rota.testing.access import FakeAccessLog
 from rota.testing.balancer import FakeBalancer
 from rota.testing.exec import FakeExec
 from rota.testing.notifier import FakeNotifier
+from rota.testing.runtime import Faults
 
 
 @pytest.fixture
@@ -162,6 +164,19 @@ async def test_what_does_not_fit_beside_the_other_apps_changes_nothing(world: Wo
     await world.until(lambda: len(world.running()) == 3)
 
 
+async def test_memory_that_others_use_is_not_to_be_had(world: World, engine: Engine) -> None:
+    """Each of the two replicas uses 32 MiB of its 300: what is left of the 600 is not counted twice."""
+    world.runtime.machine = Amount(2000 * MIB, 4.0)
+    await engine.begin("web", o.Deploy(spec=quick(resources={"memory": "300MiB"})))
+    await world.until_over()
+    world.runtime.left = 900 * MIB
+    with pytest.raises(CapacityError, match=r"964 of 2,000 MiB free, 1,036 MiB used by others\); 3 fit;"):
+        await engine.begin("web", o.Scale(replicas=4))
+    world.runtime.left = 1200 * MIB
+    await engine.begin("web", o.Scale(replicas=4))
+    await world.until(lambda: len(world.running()) == 4)
+
+
 async def test_statistics_are_measured_between_two_readings(
     world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +255,29 @@ async def test_a_plan_is_reckoned_from_what_was_and_changes_nothing(world: World
     assert plan["durations"]["boot"]["2"]["of"] == 2
     assert (plan["capacity"]["least"], plan["capacity"]["most"], plan["ends"]) == (2, 3, "succeeded")
     assert (await engine.rollouts("web", 10))[0]["id"] == "web.1"
+
+
+async def test_what_an_app_has_never_done_is_reckoned_from_the_server_s_other_apps(
+    world: World, engine: Engine
+) -> None:
+    world.runtime.faults = lambda order: Faults(listens_after=0.2, healthy_after=0.2)
+    await engine.begin("web", o.Deploy(spec=quick()))
+    await world.until_over()
+    plan = await engine.plan("other", o.Deploy(spec=quick(name="other")))
+    boot = plan["durations"]["boot"]["2"]
+    assert boot["of"] == 0
+    assert 0.2 <= boot["seconds"] < 1.0
+    assert plan["durations"]["stop"] == {"1": {"seconds": Durations().stop_of(1).seconds, "of": 0}}
+
+
+async def test_a_plan_waits_for_the_balancer_s_next_reload(world: World, engine: Engine) -> None:
+    world.balancer.pace = Reloads(not_before=world.clock.now() + 60.0, apart=10.0, seconds=0.5, of=3)
+    plan = await engine.plan("web", o.Deploy(spec=quick()))
+    assert 55.0 < plan["predicted_seconds"] < 65.0
+    assert plan["durations"]["reload"] == {"seconds": 0.5, "of": 3}
+    await engine.begin("web", o.Deploy(spec=quick()))
+    await world.until_over()
+    assert (await engine.plan("web", o.Restart()))["predicted_seconds"] < 55.0
 
 
 async def test_a_saved_plan_is_carried_out_once(world: World, engine: Engine) -> None:

@@ -103,12 +103,27 @@ def members(directories: Sequence[str]) -> frozenset[int] | None:
 def limits_above(groups: Iterable[Path], mount: Path = MOUNT) -> tuple[list[int], list[float]]:
     """Every limit of memory (bytes) and CPU (cores) that these groups are under: their own, those of the groups above
     them, and those of the mount's top, which in a container is the container's own group."""
+    places = _above(groups, mount)
+    cpus = [_limit(cpu_limit, directory, name) for directory in places for name in CPU_LIMIT]
+    return [*memory_limits(groups, mount).values()], [one for one in cpus if one is not None]
+
+
+def memory_limits(groups: Iterable[Path], mount: Path = MOUNT) -> dict[str, int]:
+    """The same limits of memory, by the directory of the group that has each."""
+    found = {}
+    for directory in _above(groups, mount):
+        for name in MEMORY_LIMIT:
+            limit = _limit(memory_limit, directory, name)
+            if limit is not None:
+                found[directory] = limit
+    return found
+
+
+def _above(groups: Iterable[Path], mount: Path) -> list[str]:
+    """The directories of these groups, of those above them and of the mount's top."""
     tops = [mount] if is_v2(mount) else [mount / one for one in _V1_CONTROLLERS]
     lines = {above for group in groups for above in (group, *group.parents) if mount in above.parents}
-    directories = sorted({*map(str, tops), *map(str, lines)})
-    memory = [_limit(memory_limit, directory, name) for directory in directories for name in MEMORY_LIMIT]
-    cpus = [_limit(cpu_limit, directory, name) for directory in directories for name in CPU_LIMIT]
-    return [one for one in memory if one is not None], [one for one in cpus if one is not None]
+    return sorted({*map(str, tops), *map(str, lines)})
 
 
 def _limit(ask: Callable[[str], Number | None], directory: str, name: str) -> Number | None:

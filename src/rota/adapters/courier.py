@@ -6,22 +6,19 @@ cannot, and what its log says is of this letter. Addresses are secret, so they c
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
-import os
 import re
-import signal
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from rota.adapters.tied import end_with
 from rota.core.redaction import shown
 
 if TYPE_CHECKING:
     from apprise import NotifyBase
 
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 _LINE = re.compile(r"^\S+ \S+ - (WARNING|ERROR|DEBUG) - (.*)$")
 _CAUSE = "Socket Exception: "  # the one line for debugging that says why, and holds no secret
 _HOOKS = frozenset({"jsons", "xmls", "forms"})  # plain web hooks: these take headers of ours
@@ -29,17 +26,10 @@ _HOOKS = frozenset({"jsons", "xmls", "forms"})  # plain web hooks: these take he
 
 def main() -> int:
     order = json.load(sys.stdin)
-    _end_with(order["parent"])
+    end_with(order["parent"])  # what it was to send is sent by the next daemon; this one had better not arrive as well
     answer = _check(order["urls"]) if "urls" in order else _send(order)
     sys.stdout.write("\n" + json.dumps(answer) + "\n")
     return 0
-
-
-def _end_with(parent: int) -> None:
-    """A letter whose daemon was killed is sent by the next one; this one had better not arrive as well."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)
 
 
 def _check(urls: list[str]) -> dict[str, str]:

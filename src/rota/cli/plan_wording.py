@@ -7,6 +7,7 @@ from typing import Any
 from rota.cli import wording
 
 _WIDEST = 60  # of a bar
+_ENDLESS = "no end in sight"
 _PASSING = 0.05  # seconds: while an old replica goes, the new one serves already
 
 _NEEDS = {  # the durations that are an app's own; those of the server's calls are milliseconds
@@ -26,14 +27,15 @@ def plan(view: dict[str, Any]) -> list[str]:
 def _headline(view: dict[str, Any]) -> str:
     before, after = view["from_release"], view["to_release"]
     release = f"release {after}" if before in (None, after) else f"release {before} to {after}"
-    seconds = wording.duration(view["predicted_seconds"])
-    return f"{view['app']} {view['kind']}, {release}: {view['change']}, about {seconds}"
+    length = f"about {wording.duration(view['predicted_seconds'])}" if view["ends"] else _ENDLESS
+    return f"{view['app']} {view['kind']}, {release}: {view['change']}, {length}"
 
 
 def _steps(view: dict[str, Any]) -> list[str]:
     said = [(step["after"], wording.planned(step)) for step in view["steps"]]
     lines = [_at(after, words) for after, words in said if words is not None]
-    return [*lines, _at(view["predicted_seconds"], str(view["ends"]).replace("_", " "))]
+    end = str(view["ends"] or _ENDLESS).replace("_", " ")
+    return [*lines, _at(view["predicted_seconds"], end)]
 
 
 def _at(after: float, text: str) -> str:
@@ -97,6 +99,6 @@ def _durations(view: dict[str, Any]) -> list[str]:
 
 def _lengths(view: dict[str, Any], name: str) -> list[tuple[str, dict[str, Any]]]:
     found = view["durations"][name]
-    if name != "boot":
+    if "seconds" in found:
         return [(name, found)]
-    return [("boot" if number == "1" else f"boot of {number} at once", one) for number, one in found.items()]
+    return [(name if number == "1" else f"{name} of {number} at once", one) for number, one in found.items()]

@@ -111,5 +111,7 @@ def _told(app: str, found: Capacity, largest: int, stop_first: bool) -> str:
 
 def _memory_free(room: Room) -> str:
     free, machine, promised = (one // _MIB for one in (room.free.memory, room.machine.memory, room.promised.memory))
-    others = f" and {promised:,} MiB promised to other apps" if promised else ""
-    return f"{free:,} of {machine:,} MiB free, {KEPT_BACK // _MIB} MiB kept back{others}"
+    apps = f" and {promised:,} MiB promised to other apps" if promised else ""
+    used = room.others > KEPT_BACK
+    others = f"{room.others // _MIB:,} MiB used by others" if used else f"{KEPT_BACK // _MIB} MiB kept back"
+    return f"{free:,} of {machine:,} MiB free, {others}{apps}"

@@ -95,8 +95,16 @@ def _enable(here: Situation, member: Member, reason: str) -> None:
     backend = backend_of(spec, member.record.colour).name
     if backend in here.observed.balancer.backends:
         ports = tuple((entry.listener.port, seen.port_of(entry.target)) for entry in spec.ports)
-        weight = first_weight(here, member)
-        here.draft.add(EnableServer(member.id, reason, backend, member.seen.address, weight, ports))
+        weight, since = first_weight(here, member), _healthy_since(here, member)
+        healthy_for = here.now - since if since is not None else None
+        here.draft.add(
+            EnableServer(member.id, reason, backend, member.seen.address, weight, ports, healthy_for=healthy_for)
+        )
+
+
+def _healthy_since(here: Situation, member: Member) -> float | None:
+    history = here.observed.probes.get(member.id)
+    return history.healthy_since if history is not None else None
 
 
 def note_exit(here: Situation, member: Member) -> None:
@@ -129,8 +137,17 @@ def _generation(here: Situation, slot: int, target: SlotTarget) -> int:
     """Where all slots change together, what is made for one that is not taken up yet belongs to those that go."""
     rollout = here.rollout
     if rollout is None or (rollout.policy.whole and slot not in rollout.taken):
-        return target.min_generation
+        return _least_generation(here, target)
     return max(target.min_generation, rollout.generation)
+
+
+def _least_generation(here: Situation, target: SlotTarget) -> int:
+    """Where only one generation may run, it is that of the others: a rollout that gave way may have taken them up, and
+    not the slot that was added since."""
+    if not here.one_at_a_time(target):
+        return target.min_generation
+    fellows = (other for other in here.desired.slots.values() if other.release == target.release)
+    return max(target.min_generation, *(fellow.min_generation for fellow in fellows), 0)
 
 
 def fail(here: Situation, member: Member, cause: Cause, detail: str) -> None:

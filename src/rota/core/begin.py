@@ -66,7 +66,7 @@ def begin(
         case o.Scale():
             return _scale(state, order, now)
         case o.Stop():
-            desired = replace(state.desired, running=False, remove_stopped=order.remove)
+            desired = replace(_together(state), running=False, remove_stopped=order.remove)
             return _uncounted(replace(state, desired=desired), Kind.STOP, now)
         case o.Start():
             if state.desired.running:
@@ -258,9 +258,7 @@ def rolling(state: AppState, change: Change, now: float) -> AppState:
 
 def _policies(state: AppState, change: Change) -> tuple[Policy, Policy | None]:
     """Of the way there and, where that differs, of the way back."""
-    numbers = {state.desired.current.release, change.target.release}
-    numbers |= {slot.release for slot in state.desired.slots.values()}  # of a rollout that gives way to this one
-    one = any(state.releases[number].spec.overlap is Overlap.FORBID for number in numbers if number in state.releases)
+    one = _one_generation(state, change.target.release)
     policy = resolve(
         change.spec,
         change.replicas,
@@ -285,6 +283,19 @@ def _policies(state: AppState, change: Change) -> tuple[Policy, Policy | None]:
         one_generation=one,
     )
     return policy, back if back != policy else None
+
+
+def _one_generation(state: AppState, *further: int) -> bool:
+    """Whether any release that a slot is to run, or one of these, forbids another beside it; the slots' may be those of
+    a rollout that gives way."""
+    numbers = {state.desired.current.release, *(slot.release for slot in state.desired.slots.values()), *further}
+    return any(state.releases[number].spec.overlap is Overlap.FORBID for number in numbers if number in state.releases)
+
+
+def _together(state: AppState) -> Desired:
+    """Where two generations may not run at once, slots that a rollout had taken up before it gave way to a stop are to
+    be started again as all others, those that are added later as well: else one would wait for the other for ever."""
+    return replace(state.desired, slots={}) if _one_generation(state) else state.desired
 
 
 def _colour(desired: Desired, policy: Policy) -> int:

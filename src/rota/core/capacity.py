@@ -1,7 +1,8 @@
 """Capacity: what an app takes at the peak of an order against what its machine has free (H9).
 
 Pure arithmetic over limits; asked by core.admission before an order changes anything, shown by plans. Limits are what
-replicas may use, so they are added up as if all did; where no limit is set nothing is known and nothing is added."""
+replicas may use, so they are added up as if all did; where no limit is set nothing is known and nothing is added. What
+others use of the memory is measured, and is not free."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ from rota.core.spec import Limits, Order
 from rota.core.state import AppState
 
 KEPT_BACK = 256 * 2**20
-"""Bytes of memory that no replica is promised: for the system, and for daemon (55 MiB resident after the first apps),
-keeper (20 MiB) and HAProxy (25 MiB, more with many connections)."""
+"""Bytes of memory that no replica is promised, however little others use: for the system, and for daemon (55 MiB
+resident after the first apps), keeper (20 MiB) and HAProxy (25 MiB, more with many connections)."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,25 @@ class Amount:
 
 
 @dataclass(frozen=True)
+class Use:
+    """The memory that a running replica uses, and its limit."""
+
+    memory: int
+    limit: int | None
+
+
+@dataclass(frozen=True)
 class Room:
-    """What ``machine`` has beside what is ``promised`` to the replicas of all other apps."""
+    """What ``machine`` has beside what is ``promised`` to the replicas of all other apps, and beside ``others``: the
+    bytes of memory that ``used_by_others`` tells."""
 
     machine: Amount
     promised: Amount = Amount()
+    others: int = KEPT_BACK
 
     @property
     def free(self) -> Amount:
-        memory = self.machine.memory - KEPT_BACK - self.promised.memory
+        memory = self.machine.memory - self.others - self.promised.memory
         return Amount(max(0, memory), max(0.0, round(self.machine.cpus - self.promised.cpus, 6)))
 
 
@@ -79,7 +90,8 @@ class Capacity:
         return self.memory_fits and self.cpus_fit
 
     def shown(self) -> dict[str, object]:
-        """JSON-ready: bytes and cores; ``free`` is ``machine`` less ``promised`` and what is kept back."""
+        """JSON-ready: bytes and cores; ``free`` is ``machine`` less ``promised`` and, of memory, ``others``: what they
+        use, at least what is kept back."""
         needed, free, room = self.demand.amount, self.room.free, self.room
         return {
             "replicas": self.demand.replicas,
@@ -90,6 +102,7 @@ class Capacity:
                 "machine": room.machine.memory,
                 "promised": room.promised.memory,
                 "kept_back": KEPT_BACK,
+                "others": room.others,
             },
             "cpus": {
                 "needed": needed.cpus,
@@ -99,6 +112,16 @@ class Capacity:
             },
             "fits": self.fits,
         }
+
+
+def used_by_others(machine: int, available: int | None, replicas: Iterable[Use]) -> int:
+    """The memory of a ``machine`` that no replica under a limit has: the system's, other programs', and what replicas
+    without a limit use, since nothing is promised to those. ``available`` is what the kernel could still give, file
+    cache that it would drop for it included; None: nobody can tell, and KEPT_BACK stands for it."""
+    if available is None:
+        return KEPT_BACK
+    promised = sum(min(one.memory, one.limit) for one in replicas if one.limit is not None)
+    return max(KEPT_BACK, machine - available - promised)
 
 
 def demand_of(state: AppState | None) -> Demand:

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from rota.core import arrival, handoff, lateness, publication, repair, rolling, routes, slowstart
 from rota.core.names import ReplicaId
 from rota.core.observation import Observation
-from rota.core.rollout import Phase, Rollout
+from rota.core.rollout import Phase, Rollout, SlotTarget
 from rota.core.situation import Draft, Member, Situation
-from rota.core.spec import Order
+from rota.core.spec import Order, Overlap
 from rota.core.state import AppState
 from rota.core.steps import (
     AdoptReplica,
     DeleteReleases,
     ForgetApp,
     PauseRollout,
+    StartReplica,
     Step,
     TurnBack,
 )
@@ -224,10 +225,16 @@ def _fill(here: Situation, slot: int, staying: frozenset[ReplicaId]) -> None:
     if rollout is not None and slot in rollout.in_hand and _given_up(here, rollout, slot):
         return
     target = here.desired.target(slot)
-    if any(here.overlaps(member, slot, target) for member in here.members.values()):
+    if any(here.overlaps(member, slot, target) for member in here.members.values()) or _begins_another(here, target):
         return
     if not here.draft.about(f"slot {slot}") and not any(_unexplained(member) for member in members):
         arrival.start(here, slot, _need(members))
+
+
+def _begins_another(here: Situation, target: SlotTarget) -> bool:
+    """This very decision starts a release beside which the slot's may not run."""
+    others = {step.release for step in here.draft.steps if isinstance(step, StartReplica)} - {target.release}
+    return bool(others) and any(here.spec(number).overlap is Overlap.FORBID for number in (*others, target.release))
 
 
 def _given_up(here: Situation, rollout: Rollout, slot: int) -> bool:

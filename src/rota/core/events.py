@@ -23,7 +23,8 @@ class EventKind(enum.Enum):
 
 @dataclass(frozen=True)
 class Event:
-    """``seq`` is given by the store: it counts up for ever. ``at`` in seconds of rota's clock."""
+    """``seq`` is given by the store: it counts up for ever. ``at`` in seconds of rota's clock. ``healthy_for`` is the
+    step's (EnableServer), and tells a boot from a wait."""
 
     at: float
     app: str
@@ -34,6 +35,7 @@ class Event:
     phase: str | None = None
     reason: str | None = None
     detail: str | None = None
+    healthy_for: float | None = None
     seq: int = 0
 
 
@@ -53,6 +55,7 @@ def step_event(state: AppState, step: s.Step, now: float) -> Event:
         replica=replica,
         reason=step.reason,
         detail=detail,
+        healthy_for=step.healthy_for if isinstance(step, s.EnableServer) else None,
     )
 
 

@@ -24,7 +24,9 @@ _Number = TypeVar("_Number", int, float)
 
 WITHOUT_EVENT = 86400.0  # seconds in which a loop that polls is to come to a deadline
 MANY = 20  # replicas, up to which a forecast takes some tenths of a second at most
-MOST_TURNS = 100_000  # of one forecast; 1000 replicas, one after the other, take a tenth of it
+TURNS_OF_SLOT = 200  # a dozen as a rule; thirty with a slow start; 160 where every one of twenty tries is in vain
+FEW = 10  # slots, which any app may take as many turns as
+MOST_TURNS = 20_000  # of one forecast: 1000 replicas one after the other, or a hundred whose every try is in vain
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,14 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Forecast:
-    """``phase`` is the one in which the rollout ends, or waits for a person. ``curve`` has an entry for each change,
-    the first at 0."""
+    """``phase`` is the one in which the rollout ends, or waits for a person; ``cut``: it did not in as many turns as a
+    rollout may take, and nobody knows whether it ever would. ``curve`` has an entry for each change, the first at 0."""
 
     steps: tuple[Planned, ...]
     curve: tuple[CurvePoint, ...]
     seconds: float
     phase: Phase
+    cut: bool = False
 
     @property
     def least(self) -> int:
@@ -89,12 +92,10 @@ class Forecast:
 def forecast(state: AppState, observed: Observation, durations: Durations, now: float) -> Forecast:
     """Of the rollout that an order has left in ``state`` (core.begin), to its end or its pause."""
     run = _Run(state, World(state, observed, durations, now), now)
-    turns = 0
-    while not run.over and run.turn():
-        turns += 1
-        if turns > MOST_TURNS:
-            raise AssertionError(f"the forecast of {run.rollout.id} goes round without an end")
-    return Forecast(tuple(run.steps), tuple(run.curve), run.now - now, run.rollout.phase)
+    left = min(MOST_TURNS, TURNS_OF_SLOT * max(FEW, state.desired.replicas))
+    while left and not run.over and run.turn():
+        left -= 1
+    return Forecast(tuple(run.steps), tuple(run.curve), run.now - now, run.rollout.phase, not (left or run.over))
 
 
 def seconds_left(state: AppState, observed: Observation, durations: Durations, now: float) -> float | None:

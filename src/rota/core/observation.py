@@ -93,7 +93,8 @@ class ObservedReplica:
 
 @dataclass(frozen=True)
 class Stranger:
-    """What says that it is this server's and is not, and is left alone; ``app`` is the one that it names, if any."""
+    """What says that it is this server's and is no replica: a copy, which is left alone, or what is left of one that
+    has ended; ``app`` is the one that it names, if any."""
 
     app: str
     said: str
@@ -260,10 +261,21 @@ class Gap:
 
 
 @dataclass(frozen=True)
+class Reloads:
+    """HAProxy gets new backends by a reload: none before ``not_before`` (rota's clock), nor within ``apart`` seconds
+    after another. ``seconds`` is what the newest ones took, the median of ``of``."""
+
+    not_before: float = 0.0
+    apart: float = 0.0
+    seconds: float = 0.0
+    of: int = 0
+
+
+@dataclass(frozen=True)
 class ObservedBalancer:
     """One app's part of HAProxy. ``process`` is None while HAProxy does not answer. ``routes`` maps each of the
     app's backends to its share of new requests. ``hosts`` are its sites (core.domains), ``listeners`` those of its TCP
-    services that the process has. ``gaps`` are HAProxy's own outages, newest last."""
+    services that the process has. ``gaps`` are HAProxy's own outages, newest last. ``reloads`` are all apps'."""
 
     process: str | None = None
     servers: Mapping[ReplicaId, ObservedServer] = field(default_factory=dict)
@@ -274,6 +286,7 @@ class ObservedBalancer:
     maintenance: bool = False
     rows: tuple[Row, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    reloads: Reloads = Reloads()
 
 
 @dataclass(frozen=True)

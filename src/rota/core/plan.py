@@ -81,6 +81,8 @@ class Plan:
     @property
     def meaning(self) -> str:
         """What the users notice, in a sentence or two."""
+        if self.forecast.cut:
+            return f"no end in sight after {written_seconds(self.forecast.seconds)}: it would be tried again and again"
         if self.forecast.phase is not Phase.SUCCEEDED:
             return f"as things stand it would end as {self.forecast.phase.value.replace('_', ' ')}"
         least, wanted = self.forecast.least, self.forecast.curve[0].serving

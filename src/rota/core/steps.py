@@ -102,12 +102,14 @@ class SetMaintenance(AppStep):
 
 @dataclass(frozen=True)
 class EnableServer(ReplicaStep):
-    """``ports``: at the replica, by the port that its TCP service listens on."""
+    """``ports``: at the replica, by the port that its TCP service listens on. ``healthy_for``: seconds since its first
+    health check that passed, where that was seen."""
 
     backend: str
     address: Address
     weight: int = 100
     ports: tuple[tuple[int, int], ...] = ()
+    healthy_for: float | None = None
 
 
 @dataclass(frozen=True)

@@ -46,12 +46,14 @@ class World:
         self._replicas: dict[ReplicaId, ObservedReplica] = dict(observed.replicas)
         self._artefacts = dict(observed.artefacts)
         self._balancer = observed.balancer
+        self._no_reload_before = observed.balancer.reloads.not_before
         self._dns = dict(observed.dns)
         self._servers = {
             name: replace(server, open=0, old_holders=0) for name, server in observed.balancer.servers.items()
         }
         self._calls: dict[str, tuple[float, Effect]] = {}
         self._later: list[tuple[float, Effect]] = []
+        self._haproxy_free_at = now
         self._open_until: dict[ReplicaId, float] = {}
         self._idle_since: dict[ReplicaId, float] = {}
         self._healthy_at: dict[ReplicaId, float] = {}
@@ -59,7 +61,7 @@ class World:
             if seen.state is RunState.RUNNING:
                 self._healthy_at[name] = self._first_pass(seen, observed.probes.get(name), now)
                 if seen.told_to_stop:
-                    self._end_later(seen, now)
+                    self._end_later(seen, now, 1)
         for number, artefact in observed.artefacts.items():
             if artefact.state is ArtefactState.PREPARING:
                 self._prepare(number, now)
@@ -97,24 +99,28 @@ class World:
         """The steps of one decision are carried out from now on."""
         starting = sum(at > now for at in self._healthy_at.values())
         starting += sum(isinstance(step, s.StartReplica | s.RestartReplica) for step in steps)
+        stopping = sum(seen.told_to_stop and seen.state is RunState.RUNNING for seen in self._replicas.values())
+        stopping += sum(isinstance(step, s.StopReplica) for step in steps)
         for step in steps:
-            self._begin(step, now, starting)
+            self._begin(step, now, starting, stopping)
 
-    def _begin(self, step: s.Step, now: float, starting: int) -> None:
+    def _begin(self, step: s.Step, now: float, starting: int, stopping: int) -> None:
         """A fact (core.record) changes nothing here."""
         match step:
             case s.StartReplica() | s.RestartReplica():
                 self._start(step, now, starting)
             case s.StopReplica():
-                self._stop(step, now)
+                self._stop(step, now, stopping)
             case s.KillReplica():
                 self._exit(step.replica, self._replicas[step.replica].run, now)
             case s.PrepareRelease():
                 self._prepare(step.release, now)
-            case s.EnableServer():
-                self._call(step, now + self._durations.enable.seconds)
             case s.PrepareBackend():
-                self._call(step, now + self._durations.reload.seconds)
+                self._call(step, self._reloaded(step, now))
+            case s.EnableServer():
+                self._call(step, self._told(now, self._durations.enable))
+            case s.DrainServer() | s.DisableServer() | s.RemoveServer():
+                self._call(step, self._told(now, self._durations.call))
             case _ if not isinstance(step, s.StoreStep):
                 self._call(step, now + self._durations.call.seconds)
 
@@ -140,12 +146,12 @@ class World:
         self._replicas[step.replica] = seen
         self._healthy_at[step.replica] = now + self._boot(seen, starting)
 
-    def _stop(self, step: s.StopReplica, now: float) -> None:
+    def _stop(self, step: s.StopReplica, now: float, stopping: int) -> None:
         self._replicas[step.replica] = replace(self._replicas[step.replica], told_to_stop=True)
-        self._end_later(self._replicas[step.replica], now)
+        self._end_later(self._replicas[step.replica], now, stopping)
 
-    def _end_later(self, seen: ObservedReplica, now: float) -> None:
-        at = now + self._stopping(seen)
+    def _end_later(self, seen: ObservedReplica, now: float, stopping: int) -> None:
+        at = now + _believed(self._durations.stop_of(stopping), self._spec(seen).stop_grace_period)
         self._later.append((at, lambda: self._exit(seen.id, seen.run, at)))
 
     def _exit(self, replica: ReplicaId, run: str, at: float) -> None:
@@ -161,6 +167,19 @@ class World:
         self._later.append((at, lambda: self._artefacts.update({release: done})))
 
     # The calls
+
+    def _told(self, now: float, length: Length) -> float:
+        """HAProxy is told one thing after the other."""
+        self._haproxy_free_at = max(now, self._haproxy_free_at) + length.seconds
+        return self._haproxy_free_at
+
+    def _reloaded(self, step: s.PrepareBackend, now: float) -> float:
+        """Other hosts are known without a reload."""
+        if step.backend.name in self._balancer.backends:
+            return now + self._durations.call.seconds
+        due = max(now, self._no_reload_before)
+        self._no_reload_before = due + self._balancer.reloads.apart
+        return due + self._durations.reload.seconds
 
     def _call(self, step: s.Step, until: float) -> None:
         self._calls[s.subject(step)] = (until, lambda: self._take_effect(step, until))
@@ -188,7 +207,7 @@ class World:
             case s.RemoveServer():
                 self._servers.pop(step.replica, None)
             case s.PublishRecords() | s.WithdrawRecords():
-                self._dns[step.view] = _told(self._dns[step.view], step)
+                self._dns[step.view] = _published(self._dns[step.view], step)
             case _:
                 self._take_effect_on_app(step)
 
@@ -248,15 +267,12 @@ class World:
     def _boot(self, seen: ObservedReplica, starting: int) -> float:
         return _believed(self._durations.boot_of(starting), self._spec(seen).boot_timeout)
 
-    def _stopping(self, seen: ObservedReplica) -> float:
-        return _believed(self._durations.stop, self._spec(seen).stop_grace_period)
-
     def _spec(self, seen: ObservedReplica) -> AppSpec:
         release = self._state.releases.get(seen.release) or self._state.releases[self._state.desired.current.release]
         return release.spec
 
 
-def _told(view: ObservedDns, step: s.PublishRecords | s.WithdrawRecords) -> ObservedDns:
+def _published(view: ObservedDns, step: s.PublishRecords | s.WithdrawRecords) -> ObservedDns:
     published = {name: shown for name, shown in view.published.items() if name != step.replica}
     if isinstance(step, s.PublishRecords):
         published[step.replica] = Published(step.entry.address, step.entry.hosts & (view.hosts or frozenset()))

@@ -10,7 +10,7 @@ from typing import Any
 
 from rota.core import diagnosis, steering
 from rota.core.admission import admit
-from rota.core.capacity import Amount, Room, demand_of
+from rota.core.capacity import Room
 from rota.core.diagnosis import Finding
 from rota.core.errand import Errand
 from rota.core.errors import Conflict, Missing, NotFound
@@ -21,9 +21,11 @@ from rota.core.state import AppState
 from rota.engine import views
 from rota.engine.dns_view import dns_view
 from rota.engine.errands import Errands
+from rota.engine.measuring import Measuring
 from rota.engine.plan_view import plan_view
 from rota.engine.planner import Planner, promised
 from rota.engine.reconciler import Reconciler
+from rota.engine.rooms import Rooms
 from rota.engine.sites import listeners, owners, urls_of
 from rota.engine.statistics import Statistics
 from rota.engine.supervisor import Supervisor
@@ -77,7 +79,7 @@ class Engine:
         self._supervisor = supervisor
         self._store = store
         self._runtime = runtime
-        self._machine = machine
+        self._rooms = Rooms(machine, runtime, usage)
         self._statistics = Statistics(usage, balancer, clock)
         self._balancer = balancer
         self._logs = logs
@@ -90,8 +92,8 @@ class Engine:
         self._http = http
         self._on_shutdown = on_shutdown
         self._ordering = asyncio.Lock()
-        self._planner = Planner(store, balancer, clock)
-        self._time_left = TimeLeft(store, clock)
+        self._planner = Planner(Measuring(store, supervisor, usage, machine), balancer, clock)
+        self._time_left = TimeLeft(Measuring(store, supervisor, usage, machine), clock)
 
     # What it shows
 
@@ -319,10 +321,7 @@ class Engine:
         return kept
 
     async def _room(self, app: str) -> Room:
-        """What the machine has beside what the other apps were promised."""
-        others = (other.state for name, other in self._supervisor.apps.items() if name != app)
-        promised = sum((demand_of(state).amount for state in others), Amount())
-        return Room(await self._machine.size(), promised)
+        return await self._rooms.beside(other.state for name, other in self._supervisor.apps.items() if name != app)
 
     async def _begun(self, app: str, order: Order) -> Callable[[AppState | None], AppState]:
         """From the app's state to the one that the order leaves. Raises SpecError and Conflict."""

@@ -5,6 +5,7 @@ Called by each app's reconciler before it decides, and by the status."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from rota.core import handoff, repair
 from rota.core.names import ReplicaId
@@ -65,7 +66,7 @@ class Observer:
         return Observation(
             replicas=ours,
             artefacts=made,
-            balancer=balancer,
+            balancer=replace(balancer, reloads=self._balancer.reloads()),
             dns=await look_at_dns(self._dns, state),
             direct=await self._connections.direct(to_watch(state, ours)),
             probes=self._histories(ours),

@@ -26,7 +26,7 @@ def plan_view(plan: Plan, order: Order, free: Amount) -> View:
         "policy": policy_view(rollout),
         "change": plan.change.value,
         "meaning": plan.meaning,
-        "ends": forecast.phase.value,
+        "ends": None if forecast.cut else forecast.phase.value,
         "predicted_seconds": _seconds(forecast.seconds),
         "outage_seconds": _seconds(forecast.outage),
         "capacity": {

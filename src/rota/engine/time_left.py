@@ -10,16 +10,15 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from rota.core import durations
+from rota.core.durations import Durations
 from rota.core.forecast import seconds_left
 from rota.core.names import RolloutId
 from rota.core.observation import Observation
 from rota.core.rollout import Phase, Rollout
 from rota.core.state import AppState
-from rota.engine.planner import EVENTS_READ
+from rota.engine.measuring import Measuring
 from rota.engine.reconciler import Reconciler
 from rota.ports.clock import Clock
-from rota.ports.store import Store
 
 _AGAIN_AFTER = 1.0  # seconds
 _REST = 20.0  # times what a reckoning took
@@ -32,15 +31,15 @@ class _Reckoned:
     rollout: RolloutId
     phase: Phase
     done: int
-    lengths: durations.Durations
+    lengths: Durations
     at: float
     again_at: float
     seconds: float | None
 
 
 class TimeLeft:
-    def __init__(self, store: Store, clock: Clock) -> None:
-        self._store = store
+    def __init__(self, measuring: Measuring, clock: Clock) -> None:
+        self._measuring = measuring
         self._clock = clock
         self._last: dict[str, _Reckoned] = {}
         self._reckoning: set[str] = set()
@@ -71,8 +70,7 @@ class TimeLeft:
         lengths = last.lengths if last is not None and (last.rollout, last.done) == (rollout.id, done) else None
         began = time.perf_counter()
         if lengths is None:
-            events = await self._store.events(app=state.name, after=-1, limit=EVENTS_READ)
-            lengths = durations.measured(events, state.releases)
+            lengths = await self._measuring.of(state, observed.balancer)
         now = self._clock.now()
         # Beside the loops: a forecast of many replicas takes its time.
         seconds = await asyncio.to_thread(seconds_left, state, observed, lengths, now)

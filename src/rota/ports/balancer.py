@@ -7,7 +7,7 @@ from typing import Protocol
 
 from rota.core.backend import Backend
 from rota.core.names import ReplicaId
-from rota.core.observation import Address, Connections, ObservedBalancer
+from rota.core.observation import Address, Connections, ObservedBalancer, Reloads
 from rota.core.tcp import Listener
 
 
@@ -26,6 +26,10 @@ class Balancer(Protocol):
 
     async def answering(self) -> str | None:
         """The identity of the HAProxy process that answers now; None when none does."""
+        ...
+
+    def reloads(self) -> Reloads:
+        """When the next reload may come, and how long one takes, as far as is known without asking HAProxy."""
         ...
 
     def on_change(self, wake: Callable[[str], None]) -> None:

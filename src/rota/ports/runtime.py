@@ -55,7 +55,7 @@ class Runtime(Protocol):
         ...
 
     def strangers(self) -> tuple[Stranger, ...]:
-        """What only looks like one of its replicas."""
+        """What only looks like one of its replicas, or was one and cannot be removed."""
         ...
 
     def on_change(self, wake: Callable[[str], None]) -> None:

@@ -19,6 +19,7 @@ from rota.core.observation import (
     ObservedBalancer,
     ObservedServer,
     Open,
+    Reloads,
     Row,
     ServerState,
 )
@@ -45,6 +46,7 @@ class FakeBalancer:
         self.calls: list[tuple[str, str]] = []
         self.apps: dict[str, FakeApp] = {}
         self.gaps: list[Gap] = []
+        self.pace = Reloads()
         self._rows: dict[str, Row] = {}
         self._faults: Counter[str] = Counter()
         self._messages: dict[str, str] = {}
@@ -121,6 +123,9 @@ class FakeBalancer:
     async def answering(self) -> str | None:
         return self.process_name if self._answers else None
 
+    def reloads(self) -> Reloads:
+        return self.pace
+
     def on_change(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)
 
@@ -137,6 +142,8 @@ class FakeBalancer:
         if found is not None:
             raise StepFailed(f"{found} already leads to another app")
         app = self.apps.setdefault(backend.app, FakeApp())
+        if backend.name not in app.backends:
+            self.pace = replace(self.pace, of=self.pace.of + 1)
         app.hosts = frozenset(hosts)
         app.listeners = frozenset(listeners)
         app.backends.add(backend.name)

@@ -25,14 +25,15 @@ from rota.testing.machine import app_spec, start_order
 class Dock:
     """A runtime is opened, and may be closed and opened again as a daemon does that starts anew."""
 
-    def __init__(self, engine: DockerEngine, data_dir: Path) -> None:
+    def __init__(self, engine: DockerEngine, data_dir: Path, host: str) -> None:
         self.engine = engine
+        self.host = host
         self.data_dir = data_dir
         self.server_id = secrets.token_hex(16)
         self.woken: list[str] = []
 
     async def open(self) -> Self:
-        self.runtime = DockerRuntime(self.data_dir, self.server_id, SystemClock(self.data_dir), host=self.engine.host)
+        self.runtime = DockerRuntime(self.data_dir, self.server_id, SystemClock(self.data_dir), host=self.host)
         self.runtime.on_change(self.woken.append)
         await self.runtime.open()
         return self
@@ -78,8 +79,9 @@ class Dock:
 
 
 @asynccontextmanager
-async def dock(engine: DockerEngine) -> AsyncIterator[Dock]:
-    made = Dock(engine, Path(tempfile.mkdtemp(prefix="rota-")))
+async def dock(engine: DockerEngine, host: str | None = None) -> AsyncIterator[Dock]:
+    """``host``: another way to the same engine."""
+    made = Dock(engine, Path(tempfile.mkdtemp(prefix="rota-")), host or engine.host)
     await made.open()
     try:
         yield made

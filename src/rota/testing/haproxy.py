@@ -16,6 +16,7 @@ from typing import Any
 from rota.adapters.balancer.haproxy import HaproxyBalancer, Run, Settings
 from rota.adapters.balancer.haproxy.access import LOG
 from rota.adapters.balancer.haproxy.binary import bundled
+from rota.adapters.clock import SystemClock
 from rota.core.backend import Backend
 from rota.core.errors import Missing
 from rota.core.names import ReplicaId
@@ -118,7 +119,8 @@ class Rig:
         usual = {"reload_interval": 0.2, "hard_stop": 20, "maxconn": 500}
         self.settings = Settings(directory, (f"127.0.0.1:{self.port}",), **(usual | settings))
         self.launcher = LocalLauncher(directory / LOG)
-        self.balancer = HaproxyBalancer(self.settings, binary, self.launcher)
+        self.clock = SystemClock(directory)
+        self.balancer = HaproxyBalancer(self.settings, binary, self.launcher, self.clock)
         self.servers: list[WebServer] = []
 
     async def web(self, name: str) -> WebServer:
@@ -171,7 +173,7 @@ class Rig:
     async def another_daemon(self) -> HaproxyBalancer:
         """The daemon gone and started again, with HAProxy running on."""
         await self.balancer.close()
-        self.balancer = HaproxyBalancer(self.settings, self.binary, self.launcher)
+        self.balancer = HaproxyBalancer(self.settings, self.binary, self.launcher, self.clock)
         await self.balancer.start()
         return self.balancer
 

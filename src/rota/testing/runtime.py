@@ -74,6 +74,8 @@ class FakeRuntime:
         self.strange: tuple[Stranger, ...] = ()
         self.machine = Amount(2**50, 100_000.0)
         """How large the machine is; by default whatever fits."""
+        self.left: int | None = None
+        """Bytes of its memory that nobody uses; by default it cannot tell."""
         self.memory = 32 * 2**20
         """Bytes that each replica uses once it runs; no limit below that can be had live."""
         self.load = 0.5
@@ -194,6 +196,10 @@ class FakeRuntime:
     async def size(self) -> Amount:
         self._ask("")
         return self.machine
+
+    async def available(self) -> int | None:
+        self._ask("")
+        return self.left
 
     # What tests do to it
 

@@ -48,7 +48,7 @@ class RunningServer:
     """``async with RunningServer() as server: …``; several may run at once, each with ports of its own."""
 
     rota: tuple[str, ...] = (sys.executable, "-m", "rota")
-    """What runs a command; the end-to-end tests have one that is loaded already (rota.testing.warm)."""
+    """What runs a command; the end-to-end tests have one that is loaded already."""
 
     def __init__(self, directory: Path | None = None, *options: str) -> None:
         self._own = directory is None

@@ -183,7 +183,7 @@ class Simulation:
         return Observation(
             replicas=replicas,
             artefacts=made,
-            balancer=balancer,
+            balancer=replace(balancer, reloads=self.balancer.reloads()),
             dns=at_once(look_at_dns(self.dns, self.state)),
             direct=users_past_haproxy(self.state, replicas, self.stays, self.now),
             probes=self._probes.look(

@@ -26,7 +26,8 @@ class WebServer:
     """One replica's stand-in on 127.0.0.1. What a path does: ``/slow/S`` answers after S seconds, ``/trickle/S``
     begins its answer and ends it then, ``/status/N`` with
     that code, ``/empty`` closes without an answer, ``/half`` breaks its answer off, ``/socket`` upgrades, echoes and
-    ends at ``bye``; ``/health`` is what ``healthy`` says, byte by byte while it ``trickles``."""
+    ends at ``bye``; ``/health`` is what ``healthy`` says, byte by byte while it ``trickles``. ``lines`` are the other
+    ends of the connections that brought a request."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -35,6 +36,7 @@ class WebServer:
         self.trickles = False
         self.asked: Counter[str] = Counter()
         self.heads: list[str] = []
+        self.lines: set[tuple[str, int]] = set()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -75,6 +77,7 @@ class WebServer:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        self.lines.add(writer.get_extra_info("peername"))
         path = head.split()[1]
         self.asked[path.split("/")[1]] += 1
         await _read_body(reader, head.lower())

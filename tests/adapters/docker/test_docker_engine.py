@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from rota.adapters.clock import SystemClock
-from rota.adapters.runtime.docker import DockerRuntime
+from rota.adapters.runtime.docker import DockerRuntime, remnants
 from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
 from rota.adapters.runtime.docker.images import Images
 from rota.adapters.runtime.docker.labels import Labels
@@ -32,6 +32,8 @@ from rota.core.observation import RunState
 from rota.testing.dock import Dock, box_spec, dock
 from rota.testing.docker import DockerEngine, docker_engine
 from rota.testing.machine import start_order, until
+
+NOWHERE = Path("/nonexistent")  # where a tunnel would have its socket
 
 
 @pytest.fixture(params=["live-restore", "plain"])
@@ -159,11 +161,11 @@ async def test_a_socket_that_lets_nobody_in_is_told(docker_engine: DockerEngine,
 
 
 @pytest.mark.parametrize(
-    "host", ["ssh://user@host", "npipe:////./pipe/docker_engine", "/var/run/docker.sock", "unix://"]
+    "host", ["npipe:////./pipe/docker_engine", "/var/run/docker.sock", "unix://", "SSH://host", "fd://"]
 )
 def test_an_engine_that_cannot_be_used_from_here_is_refused(host: str) -> None:
-    with pytest.raises(UsageError, match="write unix:///path or tcp://address:port"):
-        Client(host)
+    with pytest.raises(UsageError, match="write unix:///path, tcp://address:port or ssh://user@host"):
+        Client(host, NOWHERE)
 
 
 class FakeEngine:
@@ -207,7 +209,7 @@ async def serving(
 
 @asynccontextmanager
 async def client(host: str) -> AsyncIterator[Client]:
-    made = Client(host)
+    made = Client(host, NOWHERE)
     try:
         await made.open()
         yield made
@@ -245,7 +247,7 @@ async def test_a_refusal_and_a_loss_are_two_things() -> None:
 
 @asynccontextmanager
 async def client_of_the_lost(host: str) -> AsyncIterator[Client]:
-    made = Client(host)
+    made = Client(host, NOWHERE)
     try:
         with pytest.raises(Missing):
             await made.open()
@@ -289,7 +291,7 @@ def test_certificates_that_are_not_there_are_told(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
     monkeypatch.setenv("DOCKER_CERT_PATH", str(tmp_path))
     with pytest.raises(UsageError, match=r"ca\.pem, cert\.pem and key\.pem in .* cannot be used"):
-        Client("tcp://127.0.0.1:2376")
+        Client("tcp://127.0.0.1:2376", NOWHERE)
 
 
 class Babbling:
@@ -350,43 +352,102 @@ async def test_a_watch_outlives_what_it_cannot_read(tmp_path: Path, events: list
             await watch.close()
 
 
-async def test_what_the_engine_cannot_remove_is_gone_all_the_same(tmp_path: Path) -> None:
-    """It is Dead then, and every further try is refused."""
-    names, gone = Names("0" * 32), list[str]()
-    labels = Labels.of(start_order(1, box_spec()), "10.0.0.2")
-    state = {"Status": "exited", "Running": False, "Paused": False, "Pid": 0, "ExitCode": 0, "OOMKilled": False}
-    moments = {"StartedAt": "2026-11-01T00:00:00Z", "FinishedAt": "2026-11-01T00:00:01Z"}
-    container = {
-        "Id": "1",
-        "Name": f"/{names.container(labels.replica)}",
-        "Created": "2026-11-01T00:00:00Z",
-        "Config": {
-            "Labels": labels.written(names.server_id),
-            "Env": [f"{name}={value}" for name, value in labels.variables.items()],
-        },
-        "HostConfig": {},
-        "NetworkSettings": {"Networks": {}},
-        "State": {**state, **moments, "Dead": False},
-    }
+class Clinging:
+    """An engine with one container, which it fails to remove ``refusals`` times: it is Dead from the first time on, as
+    Docker leaves it when its files are still mounted somewhere."""
 
-    async def answer(request: web.Request) -> web.Response:
+    def __init__(self, names: Names, refusals: int) -> None:
+        labels = Labels.of(start_order(1, box_spec()), "10.0.0.2")
+        self.replica = labels.replica
+        self.refusals = refusals
+        self.asked = 0
+        self._state = {
+            "Status": "exited",
+            "Running": False,
+            "Paused": False,
+            "Dead": False,
+            "Pid": 0,
+            "ExitCode": 0,
+            "OOMKilled": False,
+            "StartedAt": "2026-11-01T00:00:00Z",
+            "FinishedAt": "2026-11-01T00:00:01Z",
+        }
+        self._container = {
+            "Id": "1",
+            "Name": f"/{names.container(labels.replica)}",
+            "Created": "2026-11-01T00:00:00Z",
+            "Config": {
+                "Labels": labels.written(names.server_id),
+                "Env": [f"{name}={value}" for name, value in labels.variables.items()],
+            },
+            "HostConfig": {},
+            "NetworkSettings": {"Networks": {}},
+        }
+
+    async def answer(self, request: web.Request) -> web.Response:
         if request.path.endswith("/version"):
             return web.json_response({"ApiVersion": "1.41"})
+        if self.asked > self.refusals:
+            return web.json_response({"message": "No such container: 1"}, status=404)
         if request.method == "DELETE":
-            container["State"] = {**state, **moments, "Status": "dead", "Dead": True}
-            return web.json_response({"message": "device or resource busy"}, status=500)
-        return web.json_response(container)
+            self.asked += 1
+            self._state |= {"Status": "dead", "Dead": True}
+            if self.asked > self.refusals:
+                return web.Response(status=204)
+            return web.json_response({"message": "unlinkat /x/merged: device or resource busy"}, status=500)
+        if request.path.endswith("/containers/json"):
+            return web.json_response([{"Id": "1"}])
+        return web.json_response({**self._container, "State": self._state})
 
-    async with serving(answer) as host, client(host) as asked:
+
+async def test_what_the_engine_cannot_remove_is_gone_all_the_same_and_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The replica has ended, and its slot waits for nothing; what is left is named until it is gone."""
+    monkeypatch.setattr(remnants, "_FIRST_WAIT", 0.01)
+    names, gone = Names("0" * 32), list[str]()
+    engine = Clinging(names, refusals=4)
+    async with serving(engine.answer) as host, client(host) as asked:
         reruns = Reruns(tmp_path / "r.json")
         table = Table(asked, names, SystemClock(tmp_path), reruns, lambda app: None, gone.append)
         await table.refresh("1")
-        assert table.entry(labels.replica) is not None
+        assert table.entry(engine.replica) is not None
         network = OwnNetwork(asked, names, tmp_path / "a.json", lambda: 0.0)
         images = Images(asked, names, Pins(tmp_path / "i.json"), lambda app: None)
         await Starts(asked, names, network, images, table).discard("1")
-        assert table.entry(labels.replica) is None
-        assert gone == [labels.replica]
+        assert table.entry(engine.replica) is None
+        assert gone == [engine.replica]
+        assert table.strangers == (), "every container is Dead for a moment while it is removed"
+        await table.list_all()
+        await until(lambda: table.strangers)
+        (said,) = table.strangers
+        assert said.app == "web"
+        assert "has ended, and the engine cannot remove what is left of it" in said.said
+        assert "device or resource busy" in said.said
+        await until(lambda: not table.strangers)
+        assert engine.asked == 5
+        assert gone == [engine.replica]
+        await table.close()
+
+
+async def test_what_is_left_is_let_go_when_somebody_else_removes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remnants, "_FIRST_WAIT", 0.01)
+    names = Names("0" * 32)
+    engine = Clinging(names, refusals=10**6)
+    async with serving(engine.answer) as host, client(host) as asked:
+        table = Table(
+            asked, names, SystemClock(tmp_path), Reruns(tmp_path / "r.json"), lambda app: None, lambda replica: None
+        )
+        with pytest.raises(Refused, match="busy"):
+            await asked.delete("containers/1")
+        await table.refresh("1")
+        await until(lambda: table.strangers)
+        engine.refusals = 0
+        await table.refresh("1")
+        assert table.strangers == ()
+        await table.close()
 
 
 async def test_an_answer_that_is_no_json_is_not_taken_for_a_no() -> None:

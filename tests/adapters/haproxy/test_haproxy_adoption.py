@@ -21,6 +21,9 @@ from rota.testing.web import Load, WebServer
 A, B = ReplicaId("hello-1"), ReplicaId("hello-2")
 
 
+CLOCKS = 0.01
+"""Seconds by which a timer of the loop may be early by rota's clock."""
+
 ACTIONS = 36
 """Writes and commands that `change` consists of."""
 
@@ -157,14 +160,24 @@ async def test_backends_that_nobody_uses_go_at_the_next_reload(rig: Rig) -> None
     assert (await rig.see()).backends == {new.name, pool("/health/3").name}
 
 
+async def test_a_reload_is_not_before_the_time_that_was_told(rig: Rig) -> None:
+    await rig.ready(0, pool())
+    first = rig.balancer.reloads()
+    assert first.apart == rig.settings.reload_interval
+    await rig.balancer.prepare(pool("/health/2"), (HOST,))
+    assert rig.clock.now() >= first.not_before - CLOCKS
+    second = rig.balancer.reloads()
+    assert second.not_before >= first.not_before + first.apart - CLOCKS
+    assert second.seconds > 0
+
+
 async def test_an_address_that_is_taken_is_named(rig: Rig) -> None:
     second = Rig(rig.settings.directory / "second", rig.binary)
-    (rig.settings.directory / "second").mkdir()
     await rig.ready(0, pool())
     port = free_port()
     blocker = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port)
     second.settings = type(second.settings)(second.settings.directory, (f"127.0.0.1:{port}",), maxconn=100)
-    second.balancer = HaproxyBalancer(second.settings, rig.binary, second.launcher)
+    second.balancer = HaproxyBalancer(second.settings, rig.binary, second.launcher, second.clock)
     try:
         with pytest.raises(StepFailed, match=f"another program listens on 127.0.0.1:{port}"):
             await second.balancer.start()

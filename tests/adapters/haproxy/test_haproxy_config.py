@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rota.adapters.balancer.haproxy import Settings
 from rota.adapters.balancer.haproxy.config import render
-from rota.adapters.balancer.haproxy.maps import draws, hosts_map, maps_of, paths_map
+from rota.adapters.balancer.haproxy.maps import draws, hosts_map, maps_of, paths_map, routes_map
 from rota.adapters.balancer.haproxy.pages import DIRECTORY, page_files
 from rota.adapters.balancer.haproxy.state import App, Server, State, read_state
 from rota.adapters.balancer.haproxy.succession import PASSED_MAP
@@ -109,6 +109,26 @@ def test_a_wildcard_has_what_a_host_leaves() -> None:
         "www.x.org/doc/ b",
         "www.x.org/img/ a",
     ]
+
+
+def test_an_app_is_led_the_short_way_while_all_its_requests_go_one_way() -> None:
+    """``web/`` is there whatever the app does: a request may come between two look-ups of a change."""
+    one, other = Backend("web", "/1", 1, 1, 1, 1, 1, "SID"), Backend("web", "/2", 1, 1, 1, 1, 1, "SID")
+    app = App("web").prepared(one, ("web.localhost",)).prepared(other, ("web.localhost",))
+    assert routes(app) == {"web": one.name, "web/": one.name}
+    spread = routes(app.routed({one.name: 30, other.name: 70}))
+    assert spread.pop("web/") == other.name
+    assert spread.keys() == {f"web/{number}" for number in range(100)}
+    pinned = app.with_server(Server(replica_id("web", 1), one.name, Address("127.0.0.1", 8001), "pin1"))
+    assert routes(pinned) == {"web": one.name, "web/": one.name}
+    assert routes(pinned.routed({other.name: 1})) == {"web/": other.name, "web=pin1": one.name}
+    closed = routes(replace(pinned.routed({other.name: 1}), maintenance=True))
+    assert closed == {"web": "_maintenance", "web/": "_maintenance"}
+    assert routes(App("web")) == {}
+
+
+def routes(app: App) -> dict[str, str]:
+    return dict(line.split() for line in routes_map(State().with_app(app)).splitlines())
 
 
 @given(st.dictionaries(st.sampled_from(["a", "b", "c"]), st.integers(1, 100), min_size=1))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from rota.adapters.balancer.haproxy import Settings
 from rota.adapters.balancer.haproxy.disk import Disk
-from rota.adapters.balancer.haproxy.state import State
+from rota.adapters.balancer.haproxy.state import App, State, read_state
 from rota.core.errors import StepFailed
 from rota.core.spec import MAX_DRAIN
+from rota.testing.haproxy import pool
 
 
 async def test_a_trial_file_does_not_stay_behind(tmp_path: Path) -> None:
@@ -24,14 +28,39 @@ def test_an_old_process_outlives_the_longest_drain(tmp_path: Path) -> None:
     assert Settings(tmp_path).hard_stop > 2 * MAX_DRAIN
 
 
-def test_the_key_of_the_cookies_is_made_once_and_is_its_owners(tmp_path: Path) -> None:
+async def test_the_key_of_the_cookies_is_made_once_and_is_its_owners(tmp_path: Path) -> None:
     keys = []
     for _ in range(2):
-        Disk(Settings(tmp_path), "true").read()
+        await Disk(Settings(tmp_path), "true").read()
         keys.append((tmp_path / "cookie.key").read_text())
     assert keys[0] == keys[1]
     assert len(keys[0]) == 32
     (tmp_path / "cookie.key").write_text("not\na key")
-    Disk(Settings(tmp_path), "true").read()
+    await Disk(Settings(tmp_path), "true").read()
     assert len((tmp_path / "cookie.key").read_text()) == 32
     assert (tmp_path / "cookie.key").stat().st_mode & 0o777 == 0o600
+
+
+async def test_writes_keep_their_order_whoever_stops_waiting(tmp_path: Path) -> None:
+    """The first is given up before its file is written; the last one's is what stays."""
+    disk = Disk(Settings(tmp_path), "true")
+    await disk.read()
+    states = [State().with_app(App("a").prepared(pool(None, "a"), (f"{name}.localhost",))) for name in "xyz"]
+    tasks = [asyncio.create_task(disk.write(state)) for state in states]
+    await asyncio.sleep(0)
+    tasks[0].cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await disk.close()
+    assert read_state((tmp_path / "haproxy.cfg").read_text()) == states[-1]
+    assert (tmp_path / "hosts.map").read_text() == "z.localhost a\n"
+
+
+async def test_the_loop_goes_on_while_the_file_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The write waits for what only the loop can do."""
+    went_on = threading.Event()
+    monkeypatch.setattr(os, "fsync", lambda _: went_on.wait(10) or pytest.fail("the loop stood still"))
+    disk = Disk(Settings(tmp_path), "true")
+    asyncio.get_running_loop().call_soon(went_on.set)
+    await disk.read()
+    await disk.write(State())
+    await disk.close()

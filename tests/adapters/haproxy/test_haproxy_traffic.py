@@ -15,7 +15,7 @@ from rota.testing.haproxy import APP, HOST, Rig, pool, until
 from rota.testing.web import Load, web_socket
 
 A, B = ReplicaId("hello-1"), ReplicaId("hello-2")
-TIMES = 100 if os.environ.get("ROTA_FULL") else 10
+TIMES = 3  # many through the daemon: tests/e2e/test_many_rollouts.py
 
 
 async def hand_off(rig: Rig, replica: ReplicaId) -> None:
@@ -40,6 +40,15 @@ async def test_requests_are_spread_evenly(rig: Rig) -> None:
     answers = [(await client.ask(keep=True))[1] for _ in range(90)]
     client.close()
     assert {answers.count(f"hello-{n}") for n in (1, 2, 3)} == {30}
+
+
+async def test_connections_to_a_server_added_at_runtime_are_used_again(rig: Rig) -> None:
+    (server,) = await rig.ready(1, pool(None))
+    client = rig.client()
+    for _ in range(10):
+        await client.ask(keep=True)
+    client.close()
+    assert len(server.lines) == 1
 
 
 @pytest.mark.parametrize("balance", ["leastconn", "random", "source"])

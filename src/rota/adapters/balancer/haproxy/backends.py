@@ -75,6 +75,9 @@ def server_words(backend: Backend, part: Part, weight: int) -> str:
 
     ``weight``: a dynamic server's own default is 1 (measured).
 
+    ``pool-…``: HAProxy's own defaults, which 2.6 does not give a server that is added at runtime: it keeps no
+    connection to it, and each request makes one, at twice the CPU (measured; bench/balancer.py).
+
     ``observe layer4``: after 3 refused connections in a row the server counts as failing its last but one check and
     is checked at once, so a dead one is out after one fast check. ``mark-down`` would be faster by that check, but
     a full accept queue under overload would then take out every server together."""
@@ -82,7 +85,7 @@ def server_words(backend: Backend, part: Part, weight: int) -> str:
     return (
         f"{written(part.address)}{_place(backend, part)} weight {weight}{told} check inter {ms(backend.interval)}"
         f" fastinter {ms(backend.fast_interval)} fall {backend.fall} rise {backend.rise}"
-        " observe layer4 error-limit 3 on-error sudden-death"
+        " pool-max-conn -1 pool-purge-delay 5s observe layer4 error-limit 3 on-error sudden-death"
     )
 
 

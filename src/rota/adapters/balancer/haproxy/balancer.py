@@ -11,12 +11,13 @@ from dataclasses import replace
 from rota.adapters.balancer.haproxy.connections import Connections
 from rota.adapters.balancer.haproxy.disk import Disk
 from rota.adapters.balancer.haproxy.launcher import Launcher
-from rota.adapters.balancer.haproxy.maps import maps_of
+from rota.adapters.balancer.haproxy.livemaps import LiveMaps
 from rota.adapters.balancer.haproxy.oldworkers import OldWorkers
 from rota.adapters.balancer.haproxy.parts import path_of, replica_of
 from rota.adapters.balancer.haproxy.reloads import Ended, Reloads
 from rota.adapters.balancer.haproxy.servers import Servers
 from rota.adapters.balancer.haproxy.settings import Settings, can_bind
+from rota.adapters.balancer.haproxy.shared import Shared
 from rota.adapters.balancer.haproxy.socket import NotAnswering
 from rota.adapters.balancer.haproxy.state import App, Server, State
 from rota.adapters.balancer.haproxy.stats import Reading, ServerReading, with_codes
@@ -26,11 +27,11 @@ from rota.adapters.balancer.haproxy.watch import Watch
 from rota.adapters.balancer.haproxy.worker import Haproxy, process_id
 from rota.core import observation
 from rota.core.backend import Backend
-from rota.core.domains import taken
 from rota.core.errors import StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, Gap, ObservedBalancer, ServerState
-from rota.core.tcp import Listener, contested
+from rota.core.tcp import Listener
+from rota.ports.clock import Clock
 
 _START_DEADLINE = 5.0
 
@@ -38,7 +39,7 @@ _START_DEADLINE = 5.0
 class HaproxyBalancer:
     """``binary`` is the program's path. ``start`` comes before any other call."""
 
-    def __init__(self, settings: Settings, binary: str, launcher: Launcher) -> None:
+    def __init__(self, settings: Settings, binary: str, launcher: Launcher, clock: Clock) -> None:
         self._settings = settings
         self._argv = settings.argv()
         self._launcher = launcher
@@ -47,11 +48,14 @@ class HaproxyBalancer:
         self._old = OldWorkers(settings)
         self._connections = Connections(self._haproxy, self._old)
         self._disk = Disk(settings, binary)
+        self._maps = LiveMaps(self._haproxy)
         self._state = State()
         self._known_gaps: tuple[Gap, ...] = ()
         self._lock = asyncio.Lock()
+        self._looks = Shared(self._look)
         self._ended = Ended(self._wake_all)
-        self._reloads = Reloads(self._haproxy, settings.reload_interval, self._carry_out_reload, self._let_go)
+        interval = settings.reload_interval
+        self._reloads = Reloads(self._haproxy, interval, clock, self._carry_out_reload, self._let_go)
         self._wakes: list[Callable[[str], None]] = []
         self._watch = Watch(self._haproxy, self._wake_all, self._wake, self._saw_old, self._absent)
         self._old_workers = True  # until the master has said that there are none; then not before the next reload
@@ -60,12 +64,12 @@ class HaproxyBalancer:
     async def start(self) -> None:
         """Takes over the HAProxy that runs, or has one started, and makes it agree with the file. Raises StepFailed."""
         async with self._lock:
-            self._state = self._disk.read()
+            self._state = await self._disk.read()
             await self._disk.check(self._state)
             running = await self._haproxy.version() if await self.answering() is not None else ""
-            renewed = await asyncio.to_thread(self._disk.choose_program, running)
-            outdated = bool(running) and (renewed or self._disk.differs(self._state))
-            self._disk.write(self._state)
+            renewed = await self._disk.choose_program(running)
+            outdated = bool(running) and (renewed or await self._disk.differs(self._state))
+            await self._disk.write(self._state)
             self._launcher.on_exit(self._watch.lost)
             await self._launcher.ensure(self._argv)
             await self._until_started()
@@ -78,13 +82,17 @@ class HaproxyBalancer:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
         await self._ended.close()
+        await self._disk.close()
+
+    def reloads(self) -> observation.Reloads:
+        return self._reloads.seen
 
     def on_change(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)
 
     async def observe(self) -> Mapping[str, ObservedBalancer]:
-        async with self._lock:  # not in the middle of a reload, when two workers answer
-            return await self._observe(await self._gaps())
+        """One look serves all apps that ask before it begins."""
+        return await self._looks.next()
 
     async def connections(self) -> observation.Connections:
         counted = await self._connections.counted()
@@ -105,7 +113,7 @@ class HaproxyBalancer:
 
     async def prepare(self, backend: Backend, hosts: tuple[str, ...], listeners: tuple[Listener, ...] = ()) -> None:
         async with self._lock:
-            self._refuse_taken(backend.app, hosts, listeners)
+            self._state.refuse_taken(backend.app, hosts, listeners)
             app = self._state.apps.get(backend.app, App(backend.app)).prepared(backend, hosts, listeners)
             state, frontends = self._state.with_app(app), await self._haproxy.frontends()
             there = backend.name in await self._haproxy.backends() and self._knows(backend)
@@ -115,8 +123,7 @@ class HaproxyBalancer:
                 if refusal:
                     raise StepFailed(refusal)
                 await self._disk.check(state)
-            if self._write(state) and there:
-                await self._send_maps()
+            await (self._change(state) if there else self._write(state))
         if not there:
             await self._reloads.reload()
             if not set(listeners) <= set(self._app(backend.app).listeners):
@@ -128,8 +135,7 @@ class HaproxyBalancer:
             missing = sorted(set(shares) - set(known.pools))
             if missing or not any(shares.values()):
                 raise StepFailed(f"{app} cannot be routed to {', '.join(missing) or 'nothing'}")
-            if self._write(self._state.with_app(known.routed(shares))):
-                await self._send_maps()
+            await self._change(self._state.with_app(known.routed(shares)))
 
     async def maintain(self, app: str, on: bool) -> None:
         async with self._lock:
@@ -161,7 +167,7 @@ class HaproxyBalancer:
         async with self._lock:
             app = self._state.owner(replica)
             if app is not None:
-                self._write(self._state.with_app(app.weighed(replica, weight)))
+                await self._write(self._state.with_app(app.weighed(replica, weight)))
                 await self._servers.weigh(await self._paths(replica), weight)
 
     async def drain(self, replica: ReplicaId) -> None:
@@ -175,7 +181,7 @@ class HaproxyBalancer:
                 await self._pin(replica, "")  # first, so that no cookie leads to a backend with nobody else in it
                 await self._servers.set_state(paths, "maint")
             finally:
-                self._forget(replica)
+                await self._forget(replica)
             # A HAProxy that was started again between the two read the file that still had the server.
             await self._servers.set_state(paths, "maint")
 
@@ -195,19 +201,16 @@ class HaproxyBalancer:
                 if server.state is not ServerState.MAINT:
                     why = f"it is {server.state.value}, not in maintenance"
                     raise StepFailed(f"HAProxy does not let {replica} go: {why}")
-            self._note_deleted(own, process_id(reading.pid))
+            await self._note_deleted(own, process_id(reading.pid))
             if not own:
-                self._forget(replica)
+                await self._forget(replica)
         for server in own:
             await self._servers.delete(path_of(server.backend, server.name))
 
     async def unroute(self, app: str) -> None:
         async with self._lock:
             if app in self._state.apps:
-                without = self._state.without_app(app)
-                self._disk.write(without, maps_first=True)
-                self._state = without
-                await self._send_maps()
+                await self._change(self._state.without_app(app), maps_first=True)
             entries = (await self._haproxy.entries()).items()
             left = [path_of(entry.backend, name) for name, entry in entries if app_of(entry.backend) == app]
             await self._servers.set_state(left, "maint")
@@ -222,6 +225,11 @@ class HaproxyBalancer:
         """Its processes that may hold connections, old ones too; none while it does not answer."""
         workers = await self._haproxy.living()
         return frozenset(pid for pid in (workers.current, *workers.old) if pid is not None)
+
+    async def _look(self, begin: Callable[[], None]) -> Mapping[str, ObservedBalancer]:
+        async with self._lock:  # not in the middle of a reload, when two workers answer
+            begin()
+            return await self._observe(await self._gaps())
 
     async def _gaps(self) -> tuple[Gap, ...]:
         with contextlib.suppress(StepFailed):  # HAProxy serves on without its parent; what is known of gaps stands
@@ -250,70 +258,61 @@ class HaproxyBalancer:
         app = self._state.apps.get(backend.app)
         return app is not None and backend.name in app.pools
 
-    def _refuse_taken(self, name: str, hosts: tuple[str, ...], listeners: tuple[Listener, ...]) -> None:
-        for app in self._state.apps.values():
-            if app.name == name:
-                continue
-            found = next(filter(None, (contested(ours, app.listeners) for ours in listeners)), taken(hosts, app.hosts))
-            if found is not None:
-                raise StepFailed(f"{found} already leads to {app.name}")
-
-    def _write(self, state: State) -> bool:
-        changed = self._disk.write(state)
+    async def _write(self, state: State) -> None:
+        """The files alone: no map differs by it, or HAProxy is to read them at its next reload."""
+        held = self._maps.take()
+        self._maps.keep(held, await self._disk.write(state))
         self._state = state
-        return changed
 
-    async def _change(self, state: State) -> None:
-        if self._write(state):
-            await self._send_maps()
+    async def _change(self, state: State, *, maps_first: bool = False) -> None:
+        held = self._maps.take()
+        maps = await self._disk.write(state, maps_first=maps_first)
+        self._state = state
+        await self._maps.send(held, maps)
 
     async def _pin(self, replica: ReplicaId, pin: str) -> None:
         app = self._state.owner(replica)
         if app is not None and app.servers[replica].pin != pin:
             await self._change(self._state.with_app(app.pinned(replica, pin)))
 
-    def _forget(self, replica: ReplicaId) -> None:
+    async def _forget(self, replica: ReplicaId) -> None:
         app = self._state.owner(replica)
         if app is not None:
-            self._write(self._state.with_app(app.without_server(replica)))
+            await self._change(self._state.with_app(app.without_server(replica)))
 
-    def _note_deleted(self, servers: Collection[ServerReading], process: str | None) -> None:
+    async def _note_deleted(self, servers: Collection[ServerReading], process: str | None) -> None:
         for server in servers:
             if server.errors and process is not None:
-                self._write(self._state.with_deleted(process, server.backend, server.errors))
+                await self._write(self._state.with_deleted(process, server.backend, server.errors))
 
     async def _paths(self, replica: ReplicaId) -> list[str]:
         return await self._servers.paths(self._state, replica)
-
-    async def _send_maps(self) -> None:
-        for name, text in maps_of(self._state).items():
-            await self._haproxy.replace_map(name, text)
 
     async def _until_started(self) -> None:
         try:
             await self._haproxy.until_answers(_START_DEADLINE)
         except StepFailed as error:
-            if self._gave_way(()):
+            if await self._gave_way(()):
                 await self._until_started()
                 return
             taken = [bind for bind in self._settings.binds if not can_bind(bind)]
             reason = f"another program listens on {', '.join(taken)}; choose another address" if taken else str(error)
             raise StepFailed(f"HAProxy does not start: {reason}") from error
 
-    def _gave_way(self, running: Collection[str]) -> bool:
+    async def _gave_way(self, running: Collection[str]) -> bool:
         """Takes the listeners out of the file whose ports others have, beside the frontends that run: one app's must
         not keep all the others from being served by a HAProxy that does not start, or pauses before it gives up."""
         state = self._state.listening(lambda listener: not not_bindable([listener], running))
         changed = state != self._state
         if changed:
-            self._write(state)
+            await self._write(state)
         return changed
 
     async def _absent(self) -> None:
         async with self._lock:
             if await self.answering() is None:
                 with contextlib.suppress(StepFailed):  # a file that cannot be written; the next second tries again
-                    self._gave_way(())
+                    await self._gave_way(())
 
     async def _agree(self, reload: bool) -> None:
         """Brings a HAProxy found running to what the file says: a call may have been broken off half-way."""
@@ -321,7 +320,7 @@ class HaproxyBalancer:
         listens = await self._haproxy.frontends() == frontend_names(self._state)
         if reload or not listens or not pools <= await self._haproxy.backends():
             await self._reload_now()
-        await self._send_maps()
+        await self._change(self._state)
         entries = await self._haproxy.entries()
         for app in self._state.apps.values():
             for server in app.servers.values():
@@ -332,18 +331,19 @@ class HaproxyBalancer:
 
     async def _note_let_go(self, ended: Mapping[str, int]) -> None:
         async with self._lock:
-            self._write(self._state.with_let_go({app_of(backend): count for backend, count in ended.items()}))
+            await self._write(self._state.with_let_go({app_of(backend): count for backend, count in ended.items()}))
 
-    async def _carry_out_reload(self) -> None:
+    async def _carry_out_reload(self, begin: Callable[[], None]) -> None:
         async with self._lock:
-            self._reloads.begin()
+            begin()
             await self._reload_now()
 
     async def _reload_now(self) -> None:
-        self._gave_way(await self._haproxy.frontends())
+        await self._gave_way(await self._haproxy.frontends())
         state = await self._without_past(self._state.without_unused())
         await self._disk.check(state)
-        self._disk.write(state)
+        self._maps.take()
+        maps = await self._disk.write(state)
         before = await self._haproxy.read()
         self._old_workers = True
         try:
@@ -351,6 +351,7 @@ class HaproxyBalancer:
         except StepFailed:
             await self._listen_as_before()
             raise
+        self._maps.started_on(maps)
         self._state = state
         self._ended.follow(witness, before.pid)
         await self._old.pass_on(before.pid)  # before a server goes, which it could still send to; each look tries again
@@ -360,7 +361,7 @@ class HaproxyBalancer:
         """The file is to be one that HAProxy can be started from, also where somebody else took a port meanwhile."""
         with contextlib.suppress(NotAnswering):
             frontends = await self._haproxy.frontends()
-            self._write(self._state.listening(lambda listener: frontend_name(listener) in frontends))
+            await self._write(self._state.listening(lambda listener: frontend_name(listener) in frontends))
 
     async def _without_past(self, state: State) -> State:
         """Forgets what was noted of processes that are no more and whose last rows are not kept either."""
@@ -370,15 +371,11 @@ class HaproxyBalancer:
         return replace(state, deleted={name: kept for name, kept in state.deleted.items() if name in known})
 
     async def _read_old(self) -> dict[str, Reading]:
-        readings = {}
         workers = await self._haproxy.workers()
         self._old_workers = workers.current is None or bool(workers.old)
-        self._old.forget(workers.old)
-        for pid in workers.old:
-            process, reading = process_id(pid), await self._old.read(pid)
-            if process is not None and reading is not None:
-                self._ended.note(process, reading)
-                readings[process] = reading
+        readings = await self._old.read_all(workers.old)
+        for process, reading in readings.items():
+            self._ended.note(process, reading)
         return readings
 
     def _wake_all(self) -> None:

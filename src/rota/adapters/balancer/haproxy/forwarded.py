@@ -13,31 +13,44 @@ PROTO = "txn.proto"
 """``http`` or ``https``, as the user's browser has it."""
 
 _HOPS = 5  # trusted proxies in a row
-_NAMES = "x[-_]forwarded[-_].*|forwarded|x[-_]real[-_]ip|x[-_]request[-_]id|proxy"  # CGI and WSGI take _ for -
+_NAMES = "x[-_]forwarded[-_][^,]*|forwarded|x[-_]real[-_]ip|x[-_]request[-_]id|proxy"  # CGI and WSGI take _ for -
 _ID = "^[A-Za-z0-9._:=+/-]{1,128}$"
 
-_TELL = f"""\
+_KNOWN = """\
+  http-request set-var(txn.host) req.hdr(host)
+  http-request set-var(txn.request_id) uuid()"""
+
+_KNOWN_UNLESS_SAID = f"""\
   http-request set-var({PROTO}) str(http) unless {{ var({PROTO}) -m found }}
   http-request set-var(txn.host) req.hdr(host) unless {{ var(txn.host) -m found }}
   http-request set-var(txn.at_port) dst_port unless {{ var(txn.at_port) -m found }}
-  http-request set-var(txn.request_id) uuid() unless {{ var(txn.request_id) -m found }}
-  http-request del-header '^({_NAMES})$' -m reg
-  http-request set-header X-Forwarded-For %[src]
-  http-request set-header X-Forwarded-Proto %[var({PROTO})]
-  http-request set-header X-Forwarded-Host %[var(txn.host)]
-  http-request set-header X-Forwarded-Port %[var(txn.at_port)]
-  http-request set-header X-Request-Id %[var(txn.request_id)]
-  http-after-response set-header X-Request-Id %[var(txn.request_id)] if {{ var(txn.request_id) -m found }}"""
+  http-request set-var(txn.request_id) uuid() unless {{ var(txn.request_id) -m found }}"""
+
+_CLEAR = f"""\
+  http-request del-header '^({_NAMES})$' -m reg if {{ req.hdr_names -m reg '(^|,)({_NAMES})(,|$)' }}"""
+"""The names as one text first: to try the expression on each costs several times as much (bench/balancer.py)."""
 
 
 def forwarded(trusted: Sequence[str]) -> str:
     """``trusted`` are networks."""
-    return "\n".join([*_believe(trusted), _TELL])
+    if not trusted:
+        return "\n".join([_KNOWN, _CLEAR, _tell("http", "dst_port")])
+    told = _tell(f"%[var({PROTO})]", "var(txn.at_port)")
+    return "\n".join([*_believe(trusted), _KNOWN_UNLESS_SAID, _CLEAR, told])
+
+
+def _tell(proto: str, port: str) -> str:
+    """Added, not set: whatever had these names is gone."""
+    return f"""\
+  http-request add-header X-Forwarded-For %[src]
+  http-request add-header X-Forwarded-Proto {proto}
+  http-request add-header X-Forwarded-Host %[var(txn.host)]
+  http-request add-header X-Forwarded-Port %[{port}]
+  http-request add-header X-Request-Id %[var(txn.request_id)]
+  http-after-response set-header X-Request-Id %[var(txn.request_id)] if {{ var(txn.request_id) -m found }}"""
 
 
 def _believe(trusted: Sequence[str]) -> list[str]:
-    if not trusted:
-        return []
     said = (
         f"set-var({PROTO}) req.hdr(x-forwarded-proto) if from_proxy {{ req.hdr(x-forwarded-proto) -m str http https }}",
         "set-var(txn.host) req.hdr(x-forwarded-host) if from_proxy",

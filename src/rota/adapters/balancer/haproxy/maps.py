@@ -2,12 +2,13 @@
 
 ``hosts.map`` leads a host, or a wildcard, to its app. ``>www.example.org`` there sends users on; ``/app`` says that
 ``paths.map`` may know better, which has ``host/path/``: the longest that the request begins with holds. Both are trees:
-a thousand apps cost what one does. ``routes.map`` leads the app to its backend. While an app's requests are spread over
-several backends, it has ``app/0`` to ``app/99`` as well and a request draws one of them by ``rand``; the bare ``app``
-stays and leads to the heaviest, so that a request between the two look-ups of a change is served too. ``app=cookie``
-leads a sticky app's user to the backend that the server of the cookie is in. ``app:5432`` and ``app:5432/0`` do for a
-TCP service what the bare ones do for requests, ``:443/www.example.org`` says whose a TLS client is. An app in
-maintenance has no other route than one for requests."""
+a thousand apps cost what one does. ``routes.map`` leads the app to its backend: ``app``, as long as all its requests
+go one way, and a request asks no further then. While they are spread over several backends, ``app`` is not there,
+``app/0`` to ``app/99`` are and a request draws one of them by ``rand``; ``app=cookie`` leads a sticky app's user to the
+backend that the server of the cookie is in. ``app/``, to the heaviest, is always there, so that a request between the
+look-ups of a change is served too. An app in maintenance goes one way, and its TCP services have none.
+``app:5432/0`` to ``app:5432/99`` and ``app:5432``, to the heaviest, do the same for the connections of a TCP service,
+``:443/www.example.org`` says whose a TLS client is."""
 
 from __future__ import annotations
 
@@ -86,32 +87,39 @@ def _wildcard(host: str) -> str:
 
 
 def _routes(state: State) -> list[tuple[str, str]]:
-    entries = []
-    for name, app in sorted(state.apps.items()):
-        entries += [
-            (f":{listener.port}/{host_name(asked)}", app_name(name))
-            for listener in app.listeners
-            for asked in listener.names
-        ]
-        if app.maintenance:
-            entries.append((app_name(name), closed_backend(app)))
-            continue
-        entries += _spread(app_name(name), app.shares)
-        for listener in app.listeners:
-            entries += _spread(f"{app_name(name)}:{listener.port}", _of_service(app, listener.port))
-        entries += [(f"{name}={word(pin)}", word(backend)) for pin, backend in sorted(app.pins.items())]
-    return entries
+    return [entry for name, app in sorted(state.apps.items()) for entry in _of_app(app_name(name), app)]
 
 
-def _of_service(app: App, port: int) -> dict[str, int]:
-    """The shares of the pools that have the TCP service, by its backend in each."""
-    having = (name for name in app.shares if any(port == service for service, *_ in app.pools[name].backend.tcp))
-    return {service_backend(name, port): app.shares[name] for name in having}
+def _of_app(name: str, app: App) -> list[tuple[str, str]]:
+    asked = [(f":{listener.port}/{host_name(asked)}", name) for listener in app.listeners for asked in listener.names]
+    if app.maintenance:
+        return [*asked, *_only(name, closed_backend(app))]
+    served = [entry for listener in app.listeners for entry in _of_service(name, app, listener.port)]
+    return [*asked, *_ways(name, app), *served]
 
 
-def _spread(key: str, shares: Mapping[str, int]) -> list[tuple[str, str]]:
+def _ways(name: str, app: App) -> list[tuple[str, str]]:
+    pins = [(f"{name}={word(pin)}", word(backend)) for pin, backend in sorted(app.pins.items())]
+    if len(app.shares) == 1 and not pins:
+        return _only(name, word(next(iter(app.shares))))
+    return [*_spread(f"{name}/", name, app.shares), *pins] if app.shares else []
+
+
+def _only(name: str, backend: str) -> list[tuple[str, str]]:
+    return [(name, backend), (f"{name}/", backend)]
+
+
+def _of_service(name: str, app: App, port: int) -> list[tuple[str, str]]:
+    """By the shares of the pools that have the TCP service, and its backend in each."""
+    having = (pool for pool in app.shares if any(port == service for service, *_ in app.pools[pool].backend.tcp))
+    key = f"{name}:{port}"
+    return _spread(key, key, {service_backend(pool, port): app.shares[pool] for pool in having})
+
+
+def _spread(bare: str, key: str, shares: Mapping[str, int]) -> list[tuple[str, str]]:
+    """``bare`` to the heaviest, and where there are several ``key/0`` to ``key/99`` by their shares."""
     if not shares:
         return []
     heaviest = max(sorted(shares), key=shares.__getitem__)
     drawn = enumerate(draws(shares)) if len(shares) > 1 else ()
-    return [(key, word(heaviest)), *((f"{key}/{number}", word(backend)) for number, backend in drawn)]
+    return [(bare, word(heaviest)), *((f"{key}/{number}", word(backend)) for number, backend in drawn)]

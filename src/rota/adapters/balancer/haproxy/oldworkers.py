@@ -9,7 +9,7 @@ has answered yet may be sent to another one of its backend; an answer under way,
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rota.adapters.balancer.haproxy.sessions import Session, in_full, listed
 from rota.adapters.balancer.haproxy.settings import Settings
@@ -53,6 +53,12 @@ class OldWorkers:
                 servers, backends = whole(read_stat, await self._ask(pid, ROWS))
                 return Reading(servers, backends, pid=pid, sends=sends) if backends else None
         return None
+
+    async def read_all(self, pids: Sequence[int]) -> dict[str, Reading]:
+        """By process; nothing is remembered of any other."""
+        self.forget(pids)
+        found = {process_id(pid): await self.read(pid) for pid in pids}
+        return {process: reading for process, reading in found.items() if process is not None and reading is not None}
 
     async def sessions(self, pid: int) -> list[Session]:
         """All that is open in it; nothing once it has ended. Raises NotAnswering."""

@@ -4,13 +4,17 @@ by balancer.py."""
 from __future__ import annotations
 
 import asyncio
-import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from statistics import median
 
+from rota.adapters.balancer.haproxy.shared import Shared
 from rota.adapters.balancer.haproxy.socket import Conversation, NotAnswering
 from rota.adapters.balancer.haproxy.stats import Reading, number, read_stat
 from rota.adapters.balancer.haproxy.worker import Haproxy, process_id, whole
+from rota.core import observation
 from rota.core.errors import StepFailed
+from rota.ports.clock import Clock
 
 _GATHER = 0.02  # seconds in which changes of one moment come together
 _MOST_OLD = 8  # of 6 to 8 MB each (measured): what they hold delays nobody, it only takes memory
@@ -18,53 +22,58 @@ _ROOM_DEADLINE = 60.0
 _PATIENCE = 5.0  # seconds in which one may end by itself
 _FIRST_LOOK, _LONGEST_LOOK = 0.02, 0.5
 _KEPT_ENDED = 50
+_MEASURED = 15  # the newest reloads: files grow
 
 
 class Reloads:
     """``interval``: the shortest time between two reloads, in seconds; the first after a quiet time goes at once.
-    ``let_go`` ends the long connections of an old process."""
+    ``carry_out`` calls what it is given when later changes need a reload of their own. ``let_go`` ends the long
+    connections of an old process."""
 
     def __init__(
         self,
         haproxy: Haproxy,
         interval: float,
-        carry_out: Callable[[], Awaitable[None]],
+        clock: Clock,
+        carry_out: Callable[[Callable[[], None]], Awaitable[None]],
         let_go: Callable[[int], Awaitable[None]],
     ) -> None:
         self._haproxy = haproxy
         self._interval = interval
+        self._clock = clock
         self._carry_out = carry_out
         self._let_go = let_go
-        self._last = -interval
-        self._next: asyncio.Task[None] | None = None
+        self._not_before = 0.0
+        self._took: deque[float] = deque(maxlen=_MEASURED)
+        self._shared = Shared(self._when_due)
+
+    @property
+    def seen(self) -> observation.Reloads:
+        took = median(self._took) if self._took else 0.0
+        return observation.Reloads(self._not_before, self._interval, took, len(self._took))
 
     async def reload(self) -> None:
         """Returns when a reload begun after this call is done. Raises StepFailed."""
-        if self._next is None:
-            self._next = asyncio.create_task(self._when_due())
-        await asyncio.shield(self._next)
+        await self._shared.next()
 
-    def begin(self) -> None:
-        """Called by the one that carries out, when later calls need a reload of their own."""
-        self._next = None
-        self._last = time.monotonic()
+    async def _when_due(self, begin: Callable[[], None]) -> None:
+        def begun() -> None:
+            begin()
+            self._not_before = self._clock.now() + self._interval
 
-    async def _when_due(self) -> None:
-        try:
-            await asyncio.sleep(max(_GATHER, self._last + self._interval - time.monotonic()))
-            await self._room()
-            await self._carry_out()
-        finally:
-            if self._next is asyncio.current_task():
-                self._next = None
+        due = max(self._clock.now(), self._not_before)
+        await asyncio.sleep(max(_GATHER, due - self._clock.now()))
+        await self._room()
+        await self._carry_out(begun)
+        self._took.append(self._clock.now() - due)
 
     async def _room(self) -> None:
         """Waits until there may be one more old process; the oldest has to go when none does by itself."""
         try:
             async with asyncio.timeout(_ROOM_DEADLINE):
-                since = time.monotonic()
+                since = self._clock.now()
                 while len(old := (await self._haproxy.workers()).old) >= _MOST_OLD:
-                    if time.monotonic() >= since + _PATIENCE:
+                    if self._clock.now() >= since + _PATIENCE:
                         await self._let_go(old[0])
                     await asyncio.sleep(_LONGEST_LOOK)
         except TimeoutError as error:

@@ -4,15 +4,16 @@ of it can never differ. Changed by the adapter's calls, read back when the daemo
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from rota.core.backend import Backend
-from rota.core.domains import check_host
+from rota.core.domains import check_host, taken
+from rota.core.errors import StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import Address
-from rota.core.tcp import Listener
+from rota.core.tcp import Listener, contested
 
 _APP = "# rota app "
 _DELETED = "# rota deleted "
@@ -115,6 +116,15 @@ class State:
             apps={key: app for key, app in self.apps.items() if key != name},
             let_go={key: count for key, count in self.let_go.items() if key != name},
         )
+
+    def refuse_taken(self, name: str, hosts: Sequence[str], listeners: Sequence[Listener]) -> None:
+        """Raises StepFailed for what another app than ``name`` has."""
+        for app in self.apps.values():
+            if app.name == name:
+                continue
+            found = next(filter(None, (contested(ours, app.listeners) for ours in listeners)), taken(hosts, app.hosts))
+            if found is not None:
+                raise StepFailed(f"{found} already leads to {app.name}")
 
     def listening(self, where: Callable[[Listener], bool]) -> State:
         """Without the listeners of which that does not hold."""

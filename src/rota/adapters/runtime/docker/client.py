@@ -18,6 +18,9 @@ from typing import Any
 import aiohttp
 from aiodocker import Docker, DockerError
 
+from rota.adapters.runtime.docker.sshaddress import SCHEME as SSH
+from rota.adapters.runtime.docker.sshaddress import SshAddress
+from rota.adapters.runtime.docker.tunnel import Tunnel
 from rota.core.errors import Missing, StepFailed, UsageError
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
@@ -40,13 +43,14 @@ class Refused(StepFailed):
 
 
 class Client:
-    """``host`` as in DOCKER_HOST: ``unix://`` and ``tcp://``, the latter with TLS as DOCKER_TLS_VERIFY and
-    DOCKER_CERT_PATH say. Raises UsageError for any other."""
+    """``host`` as in DOCKER_HOST: ``unix://``, ``tcp://`` with TLS as DOCKER_TLS_VERIFY and DOCKER_CERT_PATH say, and
+    ``ssh://``, for which ``directory`` is made. Raises UsageError for any other."""
 
-    def __init__(self, host: str | None = None) -> None:
+    def __init__(self, host: str | None, directory: Path) -> None:
         self.host = host or os.environ.get("DOCKER_HOST") or DEFAULT_HOST
         self._tls = _tls() if self.host.startswith("tcp://") else None
-        self._url = _url(self.host, self._tls is not None)
+        self._tunnel = Tunnel(SshAddress.read(self.host), directory) if self.host.startswith(SSH) else None
+        self._url = self._tunnel.url if self._tunnel is not None else _url(self.host, self._tls is not None)
         self._docker: Docker | None = None
 
     @property
@@ -56,6 +60,11 @@ class Client:
 
     async def open(self) -> None:
         """Raises Missing saying why nobody answers, and what to do."""
+        if self._tunnel is not None:
+            try:
+                await self._tunnel.open()
+            except Missing as missing:
+                raise Missing(f"the Docker engine at {self.host} {missing}") from missing
         timeout = aiohttp.ClientTimeout(total=CALL, sock_connect=_CONNECT)
         self._docker = Docker(self._url, ssl_context=self._tls, timeout=timeout, api_version="auto")
         try:
@@ -70,6 +79,8 @@ class Client:
     async def close(self) -> None:
         if self._docker is not None:
             await self._docker.close()
+        if self._tunnel is not None:
+            await self._tunnel.close()
 
     async def negotiate(self) -> tuple[int, int]:
         """The API version to speak from now on: the engine's own newest, which an upgrade changes."""
@@ -190,6 +201,8 @@ class Client:
     def _why(self, error: Exception) -> str:
         cause = error.__context__ if isinstance(error, DockerError) else error
         refusal = getattr(cause, "os_error", cause)
+        if self._tunnel is not None and not isinstance(refusal, TimeoutError):
+            return self._tunnel.why()
         if isinstance(refusal, PermissionError):
             return "does not let this user in (permission denied on its socket); run rota as root or in its group"
         if isinstance(refusal, FileNotFoundError | ConnectionRefusedError):
@@ -208,8 +221,8 @@ def _url(host: str, tls: bool) -> str:
     if scheme == "tcp" and rest:
         return f"{'https' if tls else 'http'}://{rest}"
     raise UsageError(
-        f"DOCKER_HOST {host}: write unix:///path or tcp://address:port; containers are dialled at their own addresses, "
-        "which an engine reached in another way does not have here"
+        f"DOCKER_HOST {host}: write unix:///path, tcp://address:port or ssh://user@host; containers are dialled at "
+        "their own addresses, to which an engine on another machine needs a route here"
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from rota.adapters.cgroupfiles import limits_above
 from rota.adapters.clock import SystemClock
+from rota.adapters.machine import LocalMachine
 from rota.adapters.runtime.docker import limits, usage
 from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
 from rota.adapters.runtime.docker.exec import ContainerExec
@@ -50,7 +51,7 @@ class DockerRuntime:
     def __init__(self, data_dir: Path, server_id: str, clock: SystemClock, *, host: str | None = None) -> None:
         self._clock = clock
         self._names = Names(server_id)
-        self._client = Client(host)
+        self._client = Client(host, data_dir / "ssh")
         self._network = OwnNetwork(self._client, self._names, data_dir / "addresses.json", clock.now)
         self._pins = Pins(data_dir / "images.json")
         self._images = Images(self._client, self._names, self._pins, self._wake)
@@ -81,7 +82,7 @@ class DockerRuntime:
     async def close(self) -> None:
         """Lets go; replicas run on."""
         await self._watch.close()
-        self._table.close()
+        await self._table.close()
         await self._images.close()
         await self._client.close()
 
@@ -163,6 +164,12 @@ class DockerRuntime:
         self._watch.check()
         memory, cpus = limits_above(()) if self._client.is_local else ([], [])
         return Amount(min([self._size.memory, *memory]), min([self._size.cpus, *cpus]))
+
+    async def available(self) -> int | None:
+        """A local socket may lead to another machine's engine (somebody forwards it): that one's memory is another."""
+        self._watch.check()
+        here = LocalMachine()
+        return here.available() if self._client.is_local and here.memory == self._size.memory else None
 
     def pids_of(self, replica: ReplicaId) -> frozenset[int] | None:
         """None: a container's address is its own, nobody else can listen there."""

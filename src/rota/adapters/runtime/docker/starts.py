@@ -106,7 +106,7 @@ class Starts:
             if refused.http_status != 409:
                 raise
         found = await self._of_an_earlier_try(order.replica, name)
-        if not found.created_only:
+        if not found.created_only and not found.dead:
             await self._table.refresh(found.id)
             return None
         await self.discard(found.id)

@@ -17,6 +17,7 @@ from rota.adapters.runtime.docker.inspection import Capability, Inspection, obse
 from rota.adapters.runtime.docker.labels import BrokenLabels, Labels
 from rota.adapters.runtime.docker.names import SERVER, Names
 from rota.adapters.runtime.docker.oddities import Oddities
+from rota.adapters.runtime.docker.remnants import Remnants
 from rota.adapters.runtime.docker.reruns import Reruns
 from rota.core.names import ReplicaId
 from rota.core.observation import ObservedReplica, Stranger
@@ -55,6 +56,7 @@ class Table:
         self._wake = wake
         self._gone = gone
         self._oddities = Oddities(names)
+        self._remnants = Remnants(client)
         self._entries: dict[str, Entry] = {}
         self._expected: dict[str, tuple[Limits, ...]] = {}
         self._stops: dict[str, int] = {}
@@ -63,6 +65,10 @@ class Table:
         self._endings = Endings(self.ended)
         self._tickets = itertools.count(1)
         self._latest: dict[str, int] = {}
+
+    async def close(self) -> None:
+        self._endings.close()
+        await self._remnants.close()
 
     def replicas(self, app: str | None = None) -> dict[ReplicaId, ObservedReplica]:
         """All, or an app's; those that were only created have not begun to be."""
@@ -78,7 +84,7 @@ class Table:
 
     @property
     def strangers(self) -> tuple[Stranger, ...]:
-        return self._oddities.strangers
+        return self._oddities.strangers + self._remnants.strangers
 
     @property
     def created_only(self) -> tuple[str, ...]:
@@ -111,9 +117,6 @@ class Table:
             self._ended[container] = run
             self._take(entry.seen)
 
-    def close(self) -> None:
-        self._endings.close()
-
     async def list_all(self) -> None:
         """A full look at all that is ours. One that is known and gives no answer, since it is being started or ended,
         stays as it was. Raises EngineLost, Refused."""
@@ -121,7 +124,7 @@ class Table:
         filters = json.dumps({"label": [self._names.filter]})
         listed = await self._client.get("containers/json", {"all": 1, "filters": filters}, timeout=LIST_TIME)
         there = {str(container["Id"]) for container in listed}
-        for container in (self._entries.keys() | self._oddities.known) - there:
+        for container in (self._entries.keys() | self._oddities.known | self._remnants.known) - there:
             self.remove(container, ticket)
         looks = {container: asyncio.ensure_future(self.refresh(container)) for container in sorted(there)}
         await asyncio.gather(*looks.values(), return_exceptions=True)
@@ -142,13 +145,20 @@ class Table:
             return
         seen = Inspection(raw)
         if seen.dead:
-            self.remove(seen.id, ticket)
+            self._forget(seen.id, ticket)
+            if seen.labels.get(SERVER) == self._names.server_id:
+                self._remnants.found(seen)
         elif self._is_news(seen.id, ticket):
             self._take(seen)
 
     def remove(self, container: str, ticket: int | None = None) -> None:
         """It is no more."""
-        if not self._is_news(container, ticket if ticket is not None else next(self._tickets)):
+        self._forget(container, ticket if ticket is not None else next(self._tickets))
+        self._remnants.gone(container)
+
+    def _forget(self, container: str, ticket: int) -> None:
+        """It is nobody's replica any more."""
+        if not self._is_news(container, ticket):
             return
         entry = self._entries.pop(container, None)
         self._oddities.gone(container)

@@ -197,9 +197,10 @@ class ProcessRuntime:
             raise StepFailed(written_disk_error(error, self._layout.data_dir)) from error
 
     async def size(self) -> Amount:
-        # Replicas are in or below the groups that can be made, else in the daemon's own.
-        groups = self._cgroups.roots or map(Path, directories(_OWN_CGROUPS, self._cgroup_mount))
-        return LocalMachine(tuple(groups), mount=self._cgroup_mount).size()
+        return self._machine().size()
+
+    async def available(self) -> int | None:
+        return self._machine().available()
 
     @property
     def bridge(self) -> None:
@@ -221,6 +222,11 @@ class ProcessRuntime:
         except KeeperLost:
             return None
         return tree_of(child.pid, child.cgroups) if child is not None and child.pid is not None else None
+
+    def _machine(self) -> LocalMachine:
+        # Replicas are in or below the groups that can be made, else in the daemon's own.
+        groups = self._cgroups.roots or map(Path, directories(_OWN_CGROUPS, self._cgroup_mount))
+        return LocalMachine(tuple(groups), mount=self._cgroup_mount)
 
     def _read_usage(self, children: Mapping[ReplicaId, Child]) -> dict[ReplicaId, Reading]:
         readings = {}

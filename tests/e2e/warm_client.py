@@ -1,8 +1,8 @@
-"""Asks the process of rota.testing.warm for one command, in this one's name; run as a script.
+"""Asks the process of warm.py for one command, in this one's name; run as a script.
 
 Only built-in modules: it is to be there at once."""
 
-import _signal  # type: ignore[import-not-found]  # signal, without its enumerations
+import _signal  # signal, without its enumerations
 import _socket
 import array
 import marshal

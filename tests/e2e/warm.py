@@ -1,5 +1,5 @@
 """The command line without the second that each ``rota`` command takes to load: a process that has loaded it all forks
-for every command; used by the end-to-end tests, whose commands are many.
+for every command; used by the tests here, whose commands are many.
 
     warm = WarmCommands(directory)
     subprocess.run([*warm.command, "ps", "--json"], ...)
@@ -24,8 +24,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rota.testing import warm_client
-
 _STREAMS = 3
 
 
@@ -35,11 +33,11 @@ class WarmCommands:
     def __init__(self, directory: Path) -> None:
         """``directory`` exists; its path is short enough for a Unix socket's."""
         address = directory / "warm.sock"
-        client = str(Path(warm_client.__file__))
+        client = str(Path(__file__).with_name("warm_client.py"))
         # Without site packages it starts in a tenth of the time; it needs nothing but two built-in modules.
         self.command = (sys.executable, "-I", "-S", client, str(address))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "rota.testing.warm", str(address)],
+            [sys.executable, __file__, str(address)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,

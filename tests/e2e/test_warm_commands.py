@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.e2e.warm import WarmCommands
 
 from rota.testing.machine import until
-from rota.testing.warm import WarmCommands
 
 REAL = (sys.executable, "-m", "rota")
 
