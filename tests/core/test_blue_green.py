@@ -9,9 +9,11 @@ from tests.core.scenario import deployed, empty, options, releases, running, ser
 
 from rota.core import order as o
 from rota.core import steering
+from rota.core import steps as s
 from rota.core.errors import UsageError
 from rota.core.rollout import Cause, Kind, Phase
 from rota.core.spec import AppSpec
+from rota.ports.runtime import StartOrder
 from rota.testing.runtime import Faults
 from rota.testing.simulation import Simulation
 from rota.testing.simulation_history import spec_of
@@ -250,3 +252,26 @@ def test_a_part_of_a_switch_is_refused(flag: dict[str, object]) -> None:
     app = released()
     with pytest.raises(UsageError, match=r"contradicts deployment_strategy: blue-green, .* or give --sequential"):
         app.order(o.Restart(policy=options(**flag)))
+
+
+@pytest.mark.parametrize("change", [blue_green(replicas=2), spec_of(replicas=2, rollout={"parallelism": 2})])
+def test_one_that_still_starts_as_its_rollout_turns_back_is_no_failure_of_the_way_back(
+    change: AppSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container's engine takes its time: one has ended by itself before its start is known to have been made."""
+    app = deployed(2, deployment_strategy=change.deployment_strategy)
+    start = app.runtime.start
+
+    async def begun_and_over(order: StartOrder) -> None:
+        await start(order)
+        if order.replica == "web-4":
+            app.runtime.crash(order.replica)
+
+    monkeypatch.setattr(app.runtime, "start", begun_and_over)
+    app.takes = lambda step: 0.3 if isinstance(step, s.StartReplica) and step.replica == "web-4" else 0.0
+    app.runtime.faults = lambda order: Faults(crash_after=0.05)
+    app.order(o.Deploy(spec=change.model_copy(update={"min_ready_seconds": 1})))
+    app.run(60.0)
+    assert (app.rollout.phase, app.rollout.cause) == (Phase.ROLLED_BACK, Cause.CRASHED)
+    assert running(app) == ["web-1", "web-2"]
+    settled(app)

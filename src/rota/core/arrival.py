@@ -9,7 +9,7 @@ from rota.core.names import replica_id
 from rota.core.observation import ArtefactState
 from rota.core.readiness import Health, Stage
 from rota.core.rollout import Cause, Failure, Kind, Phase, Rollout, SlotTarget
-from rota.core.situation import Member, Situation
+from rota.core.situation import Member, Situation, is_of
 from rota.core.slowstart import first_weight
 from rota.core.spec import Limits, Restart
 from rota.core.state import AppState, SlotRecord
@@ -218,6 +218,9 @@ def _counts(rollout: Rollout | None, member: Member, now: float) -> bool:
     """Whether a failure is one of the rollout's own: a replica that it made, not in rotation for ``monitor`` yet."""
     if rollout is None or not _made_by(rollout, member.record.slot, member.record.generation):
         return False
+    taken = rollout.taken.get(member.record.slot)
+    if taken is not None and taken.back and not is_of(member.record, member.target):
+        return False  # its slot has gone back since: it was to go
     if rollout.policy.switch and member.record.slot in rollout.in_hand:
         return True  # in its pool, and waiting for the others: not in rotation
     enabled_at = member.record.enabled_at

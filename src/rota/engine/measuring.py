@@ -29,8 +29,9 @@ class Measuring:
 
     async def of(self, state: AppState, balancer: ObservedBalancer) -> Durations:
         own = measured(await self._events(state.name), state.releases)
-        guess = self._of_others(state.name, await self._events(None)).as_guess()
-        guess = guess.model_copy(update={"drain": open_now(balancer)})
+        alone = not self._supervisor.apps.keys() - {state.name}
+        others = Measured() if alone else self._of_others(state.name, await self._events(None))
+        guess = others.as_guess().model_copy(update={"drain": open_now(balancer)})
         cpu, cores = await self._computed(state)
         return own.durations(balancer.reloads, guess, cpu, cores)
 
