@@ -24,7 +24,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ frontend replica
 class Contender:
     name: str
     port: int
-    pid: Callable[[], int]
+    pid: int
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ async def _contenders(programs: Mapping[str, str]) -> AsyncIterator[list[Contend
             if "caddy" in programs:
                 made.append(peers.caddy(programs["caddy"], where / "caddy", free_port(), behind))
             started = [stack.enter_context(peer) for peer in made]
-            rota = Contender(ROTA, server.http_port, lambda: int(server.child("haproxy")["pid"]))
-            yield [rota, *(Contender(peer.name, peer.port, lambda peer=peer: peer.pid) for peer in started)]
+            rota = Contender(ROTA, server.http_port, int(server.child("haproxy")["pid"]))
+            yield [rota, *(Contender(peer.name, peer.port, peer.pid) for peer in started)]
 
 
 async def _deploy(server: RunningServer, haproxy: str) -> list[str]:
@@ -179,7 +179,7 @@ class _Load:
         return float(rate[1]), int(requests[1]), lost
 
     def _closed(self, contender: Contender) -> tuple[float, float, int]:
-        pids = _family(contender.pid())
+        pids = _family(contender.pid)
         before = sum(map(_used, pids))
         rate, requests, failed = self.throughput(contender.port, self._seconds)
         return rate, (sum(map(_used, pids)) - before) / requests / 1000, failed

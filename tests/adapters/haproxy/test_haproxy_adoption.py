@@ -24,7 +24,7 @@ A, B = ReplicaId("hello-1"), ReplicaId("hello-2")
 CLOCKS = 0.01
 """Seconds by which a timer of the loop may be early by rota's clock."""
 
-ACTIONS = 36
+ACTIONS = 31
 """Writes and commands that `change` consists of."""
 
 
