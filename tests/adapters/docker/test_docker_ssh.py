@@ -106,9 +106,17 @@ def ssh_of(box: Dock) -> int:
     (found,) = [
         int(child)
         for child in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-        if Path(f"/proc/{child}/cwd").readlink() == box.data_dir / "ssh"
+        if _place_of(child) == box.data_dir / "ssh"
     ]
     return found
+
+
+def _place_of(child: str) -> Path | None:
+    """None for one that has ended since it was listed."""
+    try:
+        return Path(f"/proc/{child}/cwd").readlink()
+    except OSError:
+        return None
 
 
 async def is_lost(box: Dock) -> bool:
