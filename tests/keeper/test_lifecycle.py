@@ -201,7 +201,7 @@ def test_the_keepers_own_cgroup_is_never_killed(keeper: Keeper) -> None:
 def test_signal_reaches_main_or_tree(keeper: Keeper) -> None:
     client = keeper.connect()
     client.do("watch")
-    client.do("start", child=order("one", "/bin/sh", "-c", "sleep 60 & sleep 60 & wait"))
+    client.do("start", child=order("one", "/bin/sh", "-c", "sleep 60 & sleep 60 & exec sleep 60"))
     until(lambda: len(keeper.pids()) == 3)
     assert client.do("signal", name="one", signal="CONT")["signalled"] == 1
     assert client.do("signal", name="one", signal="SIGTERM", tree=True)["signalled"] == 3

@@ -125,9 +125,15 @@ async def test_a_replica_is_never_seen_idle_for_longer_than_it_was(rig: Rig) -> 
     for phase in range(10):
         await theirs.ask()
         asked = time.monotonic()  # HAProxy has had the request before
-        while (idle := (await rig.see()).servers[A].idle) == 0 and time.monotonic() - asked < 0.3:
-            await asyncio.sleep(0)
+        while (idle := await shown_idle(rig)) == 0 and time.monotonic() - asked < 0.3:
+            await asyncio.sleep(0.002)  # thousands of questions a second are not all answered
         assert idle <= time.monotonic() - asked + 0.1, phase
+
+
+async def shown_idle(rig: Rig) -> float:
+    """0 too when HAProxy did not answer: such a look says nothing."""
+    server = (await rig.see()).servers.get(A)
+    return 0.0 if server is None else server.idle
 
 
 async def test_a_reload_keeps_sessions_and_what_is_known_of_them(rig: Rig) -> None:
