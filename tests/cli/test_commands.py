@@ -384,6 +384,15 @@ def test_a_port_that_means_nothing_here_is_named(rota: RotaCommand, app: Path) -
     assert rota("deploy").err.startswith(note)
 
 
+def test_a_check_that_is_late_with_one_that_hangs_is_named(rota: RotaCommand, app: Path) -> None:
+    (app / "rota.yaml").write_text('name: hello\ncommand: ["python3", "app.py"]\nhealth_check: {interval: 1s}\n')
+    note = "rota.yaml: note: health_check: timeout + fast_interval are more than interval: a replica that answers"
+    told = rota("validate")
+    assert (told.code, told.out) == (0, "rota.yaml: ok\n")
+    assert told.err == f"{note} nothing gets requests for up to 6.5 s, not 4.5 s\n"
+    assert rota("deploy").err.startswith(note)
+
+
 def test_an_image_is_refused_at_its_place_where_replicas_are_processes(
     rota: RotaCommand, engine: ScriptedEngine, app: Path
 ) -> None:
