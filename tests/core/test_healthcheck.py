@@ -24,10 +24,7 @@ def hangs_from(check: Check) -> float:
     began, now = 0.0, 0.0
     for failed in range(check.fall):
         wait = check.interval if failed == 0 else check.fast_interval
-        if check.by_daemon:
-            began = max(now, began + min(wait, check.interval))
-        else:
-            began = now + wait
+        began = max(now, began + min(wait, check.interval)) if check.by_daemon else now + wait
         now = began + check.timeout
     return now
 
