@@ -385,11 +385,13 @@ def test_a_port_that_means_nothing_here_is_named(rota: RotaCommand, app: Path) -
 
 
 def test_a_check_that_is_late_with_one_that_hangs_is_named(rota: RotaCommand, app: Path) -> None:
-    (app / "rota.yaml").write_text('name: hello\ncommand: ["python3", "app.py"]\nhealth_check: {interval: 1s}\n')
-    note = "rota.yaml: note: health_check: timeout + fast_interval are more than interval: a replica that answers"
+    (app / "rota.yaml").write_text(
+        'name: hello\ncommand: ["python3", "app.py"]\nhealth_check: {path: /, interval: 1s}\n'
+    )
+    note = "rota.yaml: note: health_check: a replica that answers nothing gets requests for up to 6.5 s, not 4.5 s: "
     told = rota("validate")
     assert (told.code, told.out) == (0, "rota.yaml: ok\n")
-    assert told.err == f"{note} nothing gets requests for up to 6.5 s, not 4.5 s\n"
+    assert told.err.startswith(note)
     assert rota("deploy").err.startswith(note)
 
 
