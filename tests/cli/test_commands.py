@@ -377,6 +377,22 @@ def test_a_receipt_tells_of_gaps_and_of_what_is_missing() -> None:
     ]
 
 
+def test_a_receipt_tells_about_how_much_was_lost_with_haproxy(rota: RotaCommand) -> None:
+    gap: dict[str, object] = {
+        "seconds": 0.18,
+        "reason": "HAProxy was not running",
+        "last_look": None,
+        "met_nobody": None,
+    }
+    look = {"seconds_before": 0.02, "open": 3, "per_second": 300.0}
+    gaps = [gap, gap | {"last_look": look, "met_nobody": 54}, gap | {"last_look": look, "seconds": None}]
+    assert wording.receipt(RECEIPT | {"gaps": gaps})[-3:] == [
+        "HAProxy was not running for 180 ms",
+        "HAProxy was not running for 180 ms; 3 open 20 ms before were cut off, about 54 met nobody (estimated)",
+        "HAProxy was not running for a time that goes on; 3 open 20 ms before were cut off",
+    ]
+
+
 def test_a_port_that_means_nothing_here_is_named(rota: RotaCommand, app: Path) -> None:
     (app / "rota.yaml").write_text('name: hello\ncommand: ["python3", "app.py"]\nport: 8080\n')
     assert rota("validate").err == ""

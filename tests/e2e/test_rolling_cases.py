@@ -329,6 +329,8 @@ async def test_what_a_killed_haproxy_loses_is_lost_within_the_gap_that_the_recei
         report = await load.stop()
     assert (rollout["phase"], rollout["receipt"]["complete"]) == ("succeeded", False)
     (gap,) = [gap for gap in rollout["receipt"]["gaps"] if gap["reason"] == "HAProxy was not running"]
+    assert gap["last_look"]["per_second"] > 0
+    assert gap["met_nobody"] == pytest.approx(gap["last_look"]["per_second"] * gap["seconds"], abs=1)
     since, until = at(gap["since"]), at(gap["until"])
     assert report.lost == len(report.samples), "the load is too large for this test"
     astray = [lost for lost in report.samples if lost.ended_at < since - TICK or lost.sent_at > until + TICK]

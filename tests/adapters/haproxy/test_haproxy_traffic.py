@@ -254,6 +254,8 @@ async def test_a_killed_haproxy_serves_again_from_the_file(rig: Rig, whom: str) 
     assert len(seen.gaps) == 1
     assert seen.gaps[0].until is not None
     assert seen.gaps[0].until - seen.gaps[0].since < 0.5
+    assert seen.gaps[0].before is not None
+    assert seen.gaps[0].before.open == 0
     assert woken.count(APP) >= 1
 
 
