@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from figures import moment
 from tests.e2e import test_faults
-from tests.e2e.scenario import HELLO, Hello
+from tests.e2e.scenario import HELLO, LIGHT, Hello
 from tests.e2e.site import Containers, Processes, ServerAt, Site
 
 from rota.testing.docker import docker_engine
@@ -83,22 +83,26 @@ async def _site(runtime: str) -> AsyncIterator[Site]:
 
 
 async def _one(server: ServerAt, step: str, name: str, taken: Taken) -> None:
+    """Beside a light load: some steps come of requests."""
     scenario = SCENARIOS[step]
     if scenario is not ONLY_KILLED:
         app = await _deployed(server, step, f"{name}-plain")
-        await _played(app, scenario, taken.plain, await _newest(app), asyncio.create_task(scenario(app)))
+        before = await _newest(app)
+        async with app.load(**LIGHT):
+            await _played(app, scenario, taken.plain, before, asyncio.create_task(scenario(app)))
     app = await _deployed(server, step, name)
     before = await _newest(app)
     await server.kill()
     if arrange := test_faults.ARRANGED.get(step):
         arrange(app)
-    with suppress(ServerBroken):  # it may die before it is ready
-        await server.start(**{VARIABLE: f"recorded:{step}"})
-    work = asyncio.create_task(scenario(app))
-    if await server.ended() != -9:
-        raise RuntimeError(f"{step} was not reached\n{server.log[-3000:]}")
-    taken.in_charge.append(await server.start())
-    await _played(app, scenario, taken.killed, before, work)
+    async with app.load(**LIGHT):
+        with suppress(ServerBroken):  # it may die before it is ready
+            await server.start(**{VARIABLE: f"recorded:{step}"})
+        work = asyncio.create_task(scenario(app))
+        if await server.ended() != -9:
+            raise RuntimeError(f"{step} was not reached\n{server.log[-3000:]}")
+        taken.in_charge.append(await server.start())
+        await _played(app, scenario, taken.killed, before, work)
 
 
 async def _deployed(server: ServerAt, step: str, name: str) -> Hello:
