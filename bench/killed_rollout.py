@@ -88,14 +88,14 @@ async def _one(server: ServerAt, step: str, name: str, taken: Taken) -> None:
     if scenario is not ONLY_KILLED:
         app = await _deployed(server, step, f"{name}-plain")
         before = await _newest(app)
-        async with app.load(**LIGHT):
+        async with app.load(**LIGHT), _held_open(app, scenario):
             await _played(app, scenario, taken.plain, before, asyncio.create_task(scenario(app)))
     app = await _deployed(server, step, name)
     before = await _newest(app)
     await server.kill()
     if arrange := test_faults.ARRANGED.get(step):
         arrange(app)
-    async with app.load(**LIGHT):
+    async with app.load(**LIGHT), _held_open(app, scenario):
         with suppress(ServerBroken):  # it may die before it is ready
             await server.start(**{VARIABLE: f"recorded:{step}"})
         work = asyncio.create_task(scenario(app))
@@ -118,11 +118,8 @@ async def _played(
     app: Hello, scenario: test_faults.Scenario, taken: list[float], before: str, work: asyncio.Task[None]
 ) -> None:
     """The scenario to its end, after which the app is gone; what its last rollout took is noted, if it began one."""
-    holding = asyncio.create_task(test_faults.hold_open(app)) if scenario is test_faults.cut else None
     await work
     rollout = await app.rollout_ended(60.0, phase=PHASES.get(scenario))
-    if holding is not None:
-        holding.cancel()
     if rollout["id"] != before:
         ended = rollout["finished_at"] or rollout["steps"][-1]["at"]
         taken.append(moment(ended) - moment(rollout["started_at"]))
@@ -130,6 +127,15 @@ async def _played(
         await app.server.until(lambda: test_faults.forgotten(app))
     else:
         await app.server.ok("remove", app.name, "--yes", "--supersede")
+
+
+@asynccontextmanager
+async def _held_open(app: Hello, scenario: test_faults.Scenario) -> AsyncIterator[None]:
+    """With the request that is to be cut, where one is."""
+    holding = asyncio.create_task(test_faults.hold_open(app)) if scenario is test_faults.cut else None
+    yield
+    if holding is not None:
+        holding.cancel()
 
 
 async def _newest(app: Hello) -> str:
