@@ -382,13 +382,18 @@ def test_a_receipt_tells_about_how_much_was_lost_with_haproxy(rota: RotaCommand)
         "seconds": 0.18,
         "reason": "HAProxy was not running",
         "last_look": None,
-        "met_nobody": None,
+        "came_meanwhile": None,
     }
-    look = {"seconds_before": 0.02, "open": 3, "per_second": 300.0}
-    gaps = [gap, gap | {"last_look": look, "met_nobody": 54}, gap | {"last_look": look, "seconds": None}]
+    look = {"seconds_before": 0.02, "open": 3, "requests_per_second": 300}
+    gaps = [
+        gap,
+        gap | {"last_look": look, "came_meanwhile": {"requests": 54, "connections": 2}},
+        gap | {"last_look": look, "seconds": None},
+    ]
     assert wording.receipt(RECEIPT | {"gaps": gaps})[-3:] == [
         "HAProxy was not running for 180 ms",
-        "HAProxy was not running for 180 ms; 3 open 20 ms before were cut off, about 54 met nobody (estimated)",
+        "HAProxy was not running for 180 ms; 3 open 20 ms before were cut off, about 54 requests and 2 TCP connections "
+        "came meanwhile (estimated)",
         "HAProxy was not running for a time that goes on; 3 open 20 ms before were cut off",
     ]
 

@@ -10,12 +10,12 @@ from tests.core.scenario import deployed, options, settled, told
 from rota.core import order as o
 from rota.core import steps as s
 from rota.core.observation import Gap, LastLook
-from rota.core.outage import met_nobody, said
+from rota.core.outage import came_meanwhile, said
 from rota.core.receipt import BALANCER_DOWN
 from rota.core.rollout import Phase
 from rota.testing.simulation import Simulation
 
-LOOK = LastLook(ago=0.02, open=3, rate=300.0)
+LOOK = LastLook(ago=0.02, open=3, requests=300, connections=30)
 DOWN = Gap(10.0, 10.18, BALANCER_DOWN, LOOK)
 
 
@@ -31,16 +31,16 @@ def noted(app: Simulation) -> list[Gap]:
 
 @pytest.mark.parametrize(
     ("gap", "about"),
-    [(DOWN, 54), (replace(DOWN, before=None), None), (replace(DOWN, until=None), None)],
+    [(DOWN, (54, 5)), (replace(DOWN, before=None), None), (replace(DOWN, until=None), None)],
 )
-def test_as_many_met_nobody_as_had_come_before(gap: Gap, about: int | None) -> None:
-    assert met_nobody(gap) == about
+def test_as_many_come_meanwhile_as_had_come_before(gap: Gap, about: tuple[int, int] | None) -> None:
+    assert came_meanwhile(gap) == about
 
 
 def test_it_is_said_what_is_known_and_what_is_not() -> None:
     assert said(DOWN) == (
         "HAProxy was not running for 180 ms; 3 requests and connections were open 20 ms before and cut off, "
-        "about 54 met nobody (estimated: 300 a second came before)"
+        "about 54 requests and 5 TCP connections came meanwhile (estimated by the second before)"
     )
     unknown = "HAProxy was not running for 180 ms; nobody had looked before, so what was lost is not known"
     assert said(replace(DOWN, before=None)) == unknown

@@ -130,7 +130,7 @@ async def _all_ill(world: World) -> None:
 
 
 async def _haproxy_killed(world: World) -> None:
-    world.balancer.lose(world.clock.now(), before=LastLook(0.1, 2, 50.0))
+    world.balancer.lose(world.clock.now(), before=LastLook(0.1, 2, 50))
     world.balancer.restore(world.clock.now() + 0.01)
 
 

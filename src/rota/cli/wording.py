@@ -275,11 +275,11 @@ def _gap(gap: dict[str, Any]) -> str:
 
 def _lost_in(gap: dict[str, Any]) -> str:
     """Of HAProxy's own outage, as far as it is known."""
-    look, met_nobody = gap.get("last_look"), gap.get("met_nobody")
+    look, meanwhile = gap.get("last_look"), gap.get("came_meanwhile")
     if not look:
         return ""
     said = f"; {look['open']:,} open {duration(look['seconds_before'])} before were cut off"
-    return said if met_nobody is None else f"{said}, about {met_nobody:,} met nobody (estimated)"
+    return f"{said}, about {came(meanwhile)} came meanwhile (estimated)" if meanwhile else said
 
 
 def connections(open_now: int, kinds: Mapping[str, int]) -> str:

@@ -254,11 +254,12 @@ class Connections:
 @dataclass(frozen=True)
 class LastLook:
     """What HAProxy said of an app ``ago`` seconds before it was gone: ``open`` requests and connections, and how many
-    had come in the second before, ``rate``."""
+    ``requests``, and ``connections`` to its TCP services, had come in the last second."""
 
     ago: float
     open: int
-    rate: float
+    requests: int = 0
+    connections: int = 0
 
 
 @dataclass(frozen=True)

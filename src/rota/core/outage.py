@@ -1,7 +1,8 @@
 """HAProxy's own outages: what is put on record of one when it is over, and what can be said of what was lost in it.
 Called by decide, for the receipt by core.rolling, and by engine.views.
 
-Nobody counts connections that nobody accepts: what met nobody is an estimate, by what had come before."""
+Nobody counts what comes while nobody accepts it (requests wait, TCP connections are refused): that is an estimate, by
+what had come before."""
 
 from __future__ import annotations
 
@@ -38,22 +39,25 @@ def since(here: Situation, moment: float) -> tuple[Gap, ...]:
     )
 
 
-def met_nobody(gap: Gap) -> int | None:
-    """About how many came while it lasted, if as many came as before; None where nobody had looked, or it goes on."""
+def came_meanwhile(gap: Gap) -> tuple[int, int] | None:
+    """About how many requests and TCP connections, if as many as before; None where nobody had looked, or it goes
+    on."""
     if gap.before is None or gap.until is None:
         return None
-    return round(gap.before.rate * (gap.until - gap.since))
+    seconds = gap.until - gap.since
+    return round(gap.before.requests * seconds), round(gap.before.connections * seconds)
 
 
 def said(gap: Gap) -> str:
     """Of one that is over, in a sentence."""
-    length = written_seconds((gap.until or gap.since) - gap.since)
-    if gap.before is None:
+    length, came = written_seconds((gap.until or gap.since) - gap.since), came_meanwhile(gap)
+    if gap.before is None or came is None:
         return f"{gap.reason} for {length}; nobody had looked before, so what was lost is not known"
-    ago, before = written_seconds(gap.before.ago), gap.before
+    requests, connections = came
     return (
-        f"{gap.reason} for {length}; {before.open:,} requests and connections were open {ago} before and cut off, "
-        f"about {met_nobody(gap):,} met nobody (estimated: {before.rate:g} a second came before)"
+        f"{gap.reason} for {length}; {gap.before.open:,} requests and connections were open "
+        f"{written_seconds(gap.before.ago)} before and cut off, about {requests:,} requests and {connections:,} TCP "
+        "connections came meanwhile (estimated by the second before)"
     )
 
 

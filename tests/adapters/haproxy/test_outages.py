@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rota.adapters.balancer.haproxy.launcher import Run
 from rota.adapters.balancer.haproxy.outages import Outages
@@ -19,7 +19,9 @@ class Lives:
     def __init__(self, *runs: Run) -> None:
         self.told: Sequence[Run] | StepFailed = runs
 
-    async def ensure(self, argv: Sequence[str]) -> None: ...
+    async def ensure(self, argv: Sequence[str], listen: Mapping[str, str]) -> None: ...
+
+    async def listen(self, listen: Mapping[str, str]) -> None: ...
 
     async def runs(self) -> Sequence[Run]:
         if isinstance(self.told, StepFailed):
@@ -34,7 +36,7 @@ class Lives:
 def reading(**counts: tuple[int, int]) -> Reading:
     """Of each backend, a name of an app and a digest, what is open and what came in the last second."""
     rows = (
-        BackendReading(name.replace("_", "."), 0, 0, 0, 0, 0, open=there, rate=came)
+        BackendReading(name.replace("_", "."), 0, 0, 0, 0, 0, open=there, came=came, connected=len(name))
         for name, (there, came) in counts.items()
     )
     return Reading(backends={row.name: row for row in rows})
@@ -49,8 +51,8 @@ async def test_a_look_before_it_is_told_by_app_over_all_backends_and_processes()
     lives.told = [FIRST, SECOND]
     await outages.look()
     outages.read(10.3, [reading(web_a=(9, 9))])
-    assert outages.of("web") == (Gap(10.0, 10.2, "it ended", LastLook(0.5, 8, 50.0)),)
-    assert outages.of("shop")[0].before == LastLook(0.5, 0, 7.0)
+    assert outages.of("web") == (Gap(10.0, 10.2, "it ended", LastLook(0.5, 8, 50, 15)),)
+    assert outages.of("shop")[0].before == LastLook(0.5, 0, 7, 6)
     assert outages.of("another")[0].before is None
 
 
@@ -60,10 +62,10 @@ async def test_one_that_lasts_is_told_with_the_same_look() -> None:
     outages.read(9.5, [reading(web_a=(1, 2))])
     lives.told = [FIRST]
     await outages.look()
-    assert outages.of("web") == (Gap(10.0, None, "it ended", LastLook(0.5, 1, 2.0)),)
+    assert outages.of("web") == (Gap(10.0, None, "it ended", LastLook(0.5, 1, 2, 5)),)
     lives.told = [FIRST, SECOND]
     await outages.look()
-    assert outages.of("web") == (Gap(10.0, 10.2, "it ended", LastLook(0.5, 1, 2.0)),)
+    assert outages.of("web") == (Gap(10.0, 10.2, "it ended", LastLook(0.5, 1, 2, 5)),)
 
 
 async def test_what_the_next_process_says_is_of_no_outage_before_it() -> None:

@@ -15,10 +15,10 @@ from rota.core.observation import Gap, LastLook
 
 @dataclass(frozen=True)
 class _Look:
-    """``counts``: by app what was open, and what had come in the second before."""
+    """``counts``: by app what was open, and the requests and the TCP connections that had come in the second before."""
 
     at: float
-    counts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    counts: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
 
 
 class Outages:
@@ -41,11 +41,11 @@ class Outages:
 
     def read(self, at: float, readings: Iterable[Reading]) -> None:
         """What all processes said at one moment."""
-        counts: dict[str, tuple[int, int]] = {}
+        counts: dict[str, tuple[int, int, int]] = {}
         for row in (row for reading in readings for row in reading.backends.values()):
             app = app_of(row.name)
-            there, came = counts.get(app, (0, 0))
-            counts[app] = (there + row.open, came + row.rate)
+            there, requests, connections = counts.get(app, (0, 0, 0))
+            counts[app] = (there + row.open, requests + row.came, connections + row.connected)
         self._last = _Look(at, counts)
 
     def of(self, app: str) -> tuple[Gap, ...]:
@@ -55,8 +55,7 @@ class Outages:
         look = self._before[gap.since]
         if look is None or app not in look.counts:
             return None
-        there, came = look.counts[app]
-        return LastLook(gap.since - look.at, there, float(came))
+        return LastLook(gap.since - look.at, *look.counts[app])
 
 
 def _gaps_of(runs: Sequence[Run]) -> tuple[Gap, ...]:

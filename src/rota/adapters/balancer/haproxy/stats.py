@@ -65,7 +65,7 @@ class BackendReading:
     """One backend's own row, counted at each request's end. ``errors`` are all 5xx, the apps' and HAProxy's own;
     ``broken`` the answers that a server broke off. Of a TCP service ``connections`` are all that came, counted at once,
     and ``broken`` those that no server took or that one broke off. ``open`` are those under way, queued ones included,
-    ``rate`` those that came in the last second."""
+    ``came`` the requests and ``connected`` the connections of the last second."""
 
     name: str
     requests: int
@@ -75,7 +75,8 @@ class BackendReading:
     broken: int
     connections: int = 0
     open: int = 0
-    rate: int = 0
+    came: int = 0
+    connected: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,9 @@ def read_stat(text: str) -> tuple[dict[str, ServerReading], dict[str, BackendRea
             connections, refused = numbers[7:] if mode == "tcp" else (0, 0)
             if name == "BACKEND":
                 requests, retried, redispatched, errors, broken = numbers[_OF_BACKEND]
+                lately = (0, int(rate or 0)) if mode == "tcp" else (int(rate or 0), 0)
                 known = (requests, retried, redispatched, errors, broken + refused)
-                backends[backend] = BackendReading(backend, *known, connections, numbers[0], int(rate or 0))
+                backends[backend] = BackendReading(backend, *known, connections, numbers[0], *lately)
             else:
                 answered, retried, redispatched, errors = numbers[2:6]
                 servers[name] = ServerReading(
