@@ -33,6 +33,7 @@ from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.clock import SystemClock
 from rota.adapters.disk import DirectoryDisk
 from rota.adapters.dns.views import DnsViews
+from rota.adapters.durable import write_durably
 from rota.adapters.keeper.client import Children
 from rota.adapters.notifier import AppriseNotifier
 from rota.adapters.prober.connections import SocketConnections
@@ -326,12 +327,14 @@ def _fault() -> Fault:
 
 
 def _admin_token(data_dir: Path) -> str:
-    """The administrator's token, made at the first start: 256 bits, readable by the owner alone."""
+    """The administrator's token, made at the first start: 256 bits, readable by the owner alone. An empty file is no
+    token: whoever sends none would have it."""
     path = data_dir / "admin.token"
-    if not path.exists():
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")
-    return path.read_text().strip()
+    kept = path.read_text().strip() if path.exists() else ""
+    if not kept:
+        kept = secrets.token_urlsafe(32)
+        write_durably(path, kept + "\n")
+    return kept
 
 
 @contextlib.contextmanager
