@@ -13,16 +13,15 @@ import logging
 import os
 import secrets
 import signal
-import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 import rota
-from rota import doctor
+from rota import addresses, doctor
 from rota.adapters.balancer.haproxy import binary as haproxy_binary
 from rota.adapters.balancer.haproxy.access import HaproxyAccessLog
 from rota.adapters.balancer.haproxy.balancer import HaproxyBalancer
@@ -32,6 +31,7 @@ from rota.adapters.balancer.haproxy.kept import KeptHaproxy
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.clock import SystemClock
 from rota.adapters.disk import DirectoryDisk
+from rota.adapters.dns.kept import NAMES as NAME_SERVERS
 from rota.adapters.dns.views import DnsViews
 from rota.adapters.durable import write_durably
 from rota.adapters.keeper.client import Children
@@ -116,7 +116,7 @@ def _name_missing_isolation(options: Options) -> None:
 
 async def _serve(options: Options) -> None:
     token = _admin_token(options.data_dir)
-    with _listening(options.api) as api_socket:
+    with addresses.listening(options.api) as api_socket:
         async with contextlib.AsyncExitStack() as stack:
             server = await _Server.open(options, stack)
             gc.freeze()  # what was imported stays: no collection is to walk it again, 40 ms in the middle of a rollout
@@ -176,10 +176,12 @@ class _Server:
         children = Children(options.data_dir)
         stack.push_async_callback(children.close)
         await children.open()
-        stack.push_async_exit(_leave_no_idle_keeper(children))
         server = cls(options, program, settings, children, SystemClock(options.data_dir))
-        if HAPROXY not in children.known or not children.known[HAPROXY].alive:
-            _refuse_port_in_use(options.http)
+        if not children.known:
+            stack.push_async_exit(server._leave_nothing_idle)
+        await server._notifier.check(*options.notify)
+        if not server._haproxy.listens_at(options.http):
+            addresses.refuse_in_use(options.http, server._haproxy.pids)
         stack.push_async_callback(server._runtime.close)
         await server._runtime.open()
         stack.push_async_callback(server._balancer.close)
@@ -188,7 +190,6 @@ class _Server:
         await server._dns.open(server._runtime.bridge)
         store = await SqliteStore.open(options.data_dir / "rota.db")
         stack.push_async_callback(store.close)
-        await server._notifier.check(*options.notify)
         server._take_over(store)
         stack.push_async_callback(server._supervisor.close)
         await server._supervisor.start()
@@ -217,6 +218,16 @@ class _Server:
         await self._haproxy.stop()
         await self._dns.stop()
         await self._children.shutdown()
+
+    async def _leave_nothing_idle(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """At the end of a first daemon that could not start: HAProxy, name server and keeper would stay behind, of
+        nothing, and listen."""
+        if isinstance(error, RotaError | OSError):
+            with contextlib.suppress(StepFailed, TimeoutError):  # the error that brought us here is to be told
+                if self._children.known.keys() <= {HAPROXY, *NAME_SERVERS}:
+                    await self._haproxy.stop()
+                    await self._dns.stop()
+                    await self._children.shutdown()
 
     def _take_over(self, store: SqliteStore) -> None:
         self._supervisor = Supervisor(
@@ -311,16 +322,6 @@ def _runtime(
             return DockerRuntime(options.data_dir, children.data_dir_id, clock, host=options.docker_host)
 
 
-def _leave_no_idle_keeper(children: Children) -> Callable[[object, BaseException | None, object], Awaitable[None]]:
-    """At the end of a daemon that could not start: a keeper of nothing would stay behind."""
-
-    async def leave(kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, RotaError | OSError) and not children.known:
-            await children.shutdown()
-
-    return leave
-
-
 def _fault() -> Fault:
     order = os.environ.get(faults.VARIABLE)
     return faults.Fault(order) if order else no_fault
@@ -335,32 +336,3 @@ def _admin_token(data_dir: Path) -> str:
         kept = secrets.token_urlsafe(32)
         write_durably(path, kept + "\n")
     return kept
-
-
-@contextlib.contextmanager
-def _listening(address: tuple[str, int]) -> Iterator[socket.socket]:
-    """The API's socket. Raises Missing when the port is in use."""
-    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-    with socket.socket(family) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _bind(listener, address, "--api")
-        yield listener
-
-
-def _refuse_port_in_use(http: str) -> None:
-    """HAProxy would not start then, with a message that names neither the option nor the way out."""
-    host, _, port = http.rpartition(":")
-    host = host.strip("[]")
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _bind(probe, ("" if host == "*" else host, int(port)), "--http")
-
-
-def _bind(listener: socket.socket, address: tuple[str, int], option: str) -> None:
-    try:
-        listener.bind(address)
-    except OSError as error:
-        raise Missing(
-            f"cannot listen on {address[0]}:{address[1]} ({error.strerror}); "
-            f"give {option} another address, or end what has the port"
-        ) from error

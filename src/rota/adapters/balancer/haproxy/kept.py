@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,21 @@ class KeptHaproxy:
             log = str(self._directory / LOG)
             order = ChildOrder(NAME, argv, cwd=str(self._directory), log=log, restart=True)
             await self._children.start(order)
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """Its processes, old workers among them; none when it does not run."""
+        child = self._children.known.get(NAME)
+        if child is None or not child.alive or child.pid is None:
+            return frozenset()
+        return frozenset({child.pid, *_children_of(child.pid)})
+
+    def listens_at(self, bind: str) -> bool:
+        """Whether it runs and has that address already, by its file."""
+        with suppress(OSError):
+            lines = (self._directory / "haproxy.cfg").read_text().splitlines()
+            return bool(self.pids) and any(line.split()[:2] == ["bind", bind] for line in lines)
+        return False
 
     async def runs(self) -> Sequence[Run]:
         child = self._children.known.get(NAME)
@@ -78,7 +94,12 @@ class KeptHaproxy:
 def _children_started(pid: int) -> list[int]:
     """The start ticks of a process's children (proc(5)); none when it is gone."""
     try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[19]) for child in children]
+        return [int(Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()[19]) for one in _children_of(pid)]
     except OSError:
         return []
+
+
+def _children_of(pid: int) -> list[int]:
+    with suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
