@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
+from starlette.types import ASGIApp
 
 import rota
 from rota import addresses, doctor
@@ -122,8 +123,9 @@ async def _serve(options: Options) -> None:
             gc.freeze()  # what was imported stays: no collection is to walk it again, 40 ms in the middle of a rollout
             closing = asyncio.Event()
             api = create_api(server.engine, hashlib.sha256(token.encode()).hexdigest(), closing=closing)
-            web = _Web(uvicorn.Config(api, log_level="warning", access_log=False, lifespan="off"))
+            web = web_server(api)
             serving = asyncio.create_task(web.serve(sockets=[api_socket]))
+            serving.add_done_callback(lambda _: server.end())  # an API that broke: nobody could order anything
             log.info("rota %s serves %s, its API %s:%d", rota.__version__, options.http, *options.api)
             await server.until_ended()
             if not server.keep_apps:
@@ -131,6 +133,18 @@ async def _serve(options: Options) -> None:
             closing.set()
             web.should_exit = True
             await serving
+
+
+def web_server(api: ASGIApp, grace: int = 5) -> uvicorn.Server:
+    """What serves the API; ``grace`` is for how many seconds an end waits for clients that have stalled."""
+    config = uvicorn.Config(api, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=grace)
+    logging.getLogger("uvicorn.error").addFilter(_is_no_end)  # after the config, which sets that logger up
+    return _Web(config)
+
+
+def _is_no_end(record: logging.LogRecord) -> bool:
+    """A request that was ended with the server is no failure to be traced."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 class _Web(uvicorn.Server):
@@ -202,8 +216,11 @@ class _Server:
         )
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, server._ended.set)
+            loop.add_signal_handler(number, server.end)
         return server
+
+    def end(self) -> None:
+        self._ended.set()
 
     async def until_ended(self) -> None:
         await self._ended.wait()
@@ -277,7 +294,7 @@ class _Server:
 
     def _shut_down(self, keep_apps: bool) -> None:
         self.keep_apps = keep_apps
-        self._ended.set()
+        self.end()
 
     def _examine(self) -> Sequence[Finding]:
         given = self._options

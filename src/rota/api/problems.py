@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from rota.core.errors import CapacityError, Conflict, NotFound, Problem, RotaError, SpecError, Taken, UsageError
 from rota.core.quantities import quoted
@@ -47,6 +48,7 @@ def install(api: FastAPI) -> None:
     api.add_exception_handler(RotaError, _on_rota_error)
     api.add_exception_handler(RequestValidationError, _on_invalid_request)
     api.add_exception_handler(HTTPException, _on_http_error)
+    api.add_exception_handler(ClientDisconnect, _on_gone)
     api.add_exception_handler(Exception, _on_unexpected)
 
 
@@ -72,6 +74,11 @@ async def _on_invalid_request(request: Request, error: Exception) -> JSONRespons
         return problem_of(SpecError(problems))
     detail = "\n".join(f"{entry.key}: {entry.message}" if entry.key else entry.message for entry in problems)
     return problem_of(UsageError(detail))
+
+
+async def _on_gone(request: Request, error: Exception) -> JSONResponse:
+    """Nobody reads this; without it the server above would log a traceback."""
+    return problem(400, "request", "the client went away before its request was whole")
 
 
 async def _on_unexpected(request: Request, error: Exception) -> JSONResponse:
