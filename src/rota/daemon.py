@@ -51,6 +51,7 @@ from rota.engine.delivery import Delivery
 from rota.engine.diskwatch import DiskWatch
 from rota.engine.engine import Engine
 from rota.engine.reconciler import Fault, no_fault
+from rota.engine.sourcesweep import SourceSweep
 from rota.engine.supervisor import Supervisor, running
 from rota.engine.views import View, moment
 from rota.options import Options, read_options
@@ -212,6 +213,7 @@ class _Server:
             running(
                 Delivery(store, server._notifier, server._clock, journal).run(),
                 DiskWatch(disk, store, server._clock, journal).run(),
+                SourceSweep(server._sources, server._supervisor).run(),
             )
         )
         loop = asyncio.get_running_loop()
