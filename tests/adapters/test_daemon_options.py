@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from rota import daemon
+from rota import __main__, daemon
 from rota.core.errors import UsageError
 from rota.options import read_options
 
@@ -76,3 +77,14 @@ def test_a_token_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(OSError, match="No space left"):
         daemon._admin_token(tmp_path)
     assert not (tmp_path / "admin.token").exists()
+
+
+def test_ctrl_c_while_it_starts_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading what it is made of takes a while; the daemon hears signals only after that."""
+
+    def interrupted(argv: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(__main__, "_serve", interrupted)
+    monkeypatch.setattr(sys, "argv", ["rota", "serve"])
+    assert __main__.main() == 130
