@@ -1,5 +1,5 @@
-"""An order: one thing a person asks of one app; built by the API from a request's body and carried out by
-engine.commands.
+"""An order: one thing a person asks of one app; built by the API from a request's body, admitted by
+core.admission.
 
 An order holds only what was given: how a rollout then goes by default is core.policy's."""
 
