@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import os
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -324,8 +323,3 @@ def _not_started(order: StartOrder, refused: Refused) -> StepFailed:
     return StartFailed(
         f"cannot start {command!r}: {refused.message}; check command: and build_command: in the file, then deploy again"
     )
-
-
-def daemon_path() -> str:
-    """PATH as the daemon has it, for apps that name none."""
-    return os.environ.get("PATH", DEFAULT_PATH)
