@@ -20,7 +20,7 @@ from rota.core.fitness import RuntimeKind, misfits
 from rota.core.mistakes import in_words
 from rota.core.model import Model
 from rota.core.quantities import quoted
-from rota.core.spec import AppSpec
+from rota.core.spec import AppSpec, Mode, Order, RolloutOptions
 from rota.core.starter import written
 
 DEFAULT_FILE = "rota.yaml"
@@ -51,6 +51,8 @@ def parse(source: str | bytes, file: str = DEFAULT_FILE, runtime: RuntimeKind | 
     document = read(source, file, _is_text)
     _expand_env(document)
     spec = _validate(document)
+    if spec is not None:
+        _refuse_contradictions(document, spec)
     if spec is not None and runtime is not None:
         for key, reason in misfits(spec, runtime).items():
             _report_at_key(document, key, reason)
@@ -142,6 +144,15 @@ def _validate(document: Document) -> AppSpec | None:
         for mistake in error.errors(include_url=False):
             _explain(document, mistake["loc"], mistake["type"], mistake["input"], mistake.get("ctx", {}))
     return None
+
+
+def _refuse_contradictions(document: Document, spec: AppSpec) -> None:
+    """Of a file alone: a release that was ordered with flags that took it away is read again as it is."""
+    for section in ("rollout", "rollback"):
+        options: RolloutOptions = getattr(spec, section)
+        if options.mode is Mode.SIMULTANEOUS and options.order is Order.START_FIRST:
+            reason = "start-first contradicts mode: simultaneous, which stops all replicas first"
+            _report(document, (section, "order"), reason)
 
 
 def _explain(document: Document, path: Path, kind: str, found: object, context: dict[str, Any]) -> None:
