@@ -256,9 +256,7 @@ async def test_an_app_that_this_rota_cannot_read_is_named_with_the_way_out(path:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("""UPDATE releases SET body = json_set(body, '$.spec.of_a_later_rota', 1)""")
     store = await SqliteStore.open(path)
-    with pytest.raises(
-        StepFailed, match=r"of the app '\w+' cannot be read by rota .* install the rota again"
-    ):
+    with pytest.raises(StepFailed, match=r"of the app '\w+' cannot be read by rota .* install the rota again"):
         await store.load()
     await store.close()
 

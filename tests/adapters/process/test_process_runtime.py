@@ -321,6 +321,38 @@ async def test_a_killed_keeper_is_started_again_and_the_replica_runs_on(box: Mac
     assert (ended.exit.code, ended.exit.signal) == (None, None)
 
 
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_keeper_that_is_lost_in_the_middle_of_a_start_is_no_failure_of_the_replica(
+    box: Machine, again: bool
+) -> None:
+    app = app_spec("sleep", "60")
+    await box.unpacked(app)
+    if again:
+        await box.runtime.start(start_order(1, app))
+        await box.runtime.kill(WEB_1)
+        await exited(box)
+    keeper = _keeper_pid(box)
+    os.kill(keeper, signal.SIGSTOP)
+    starting = asyncio.create_task((box.runtime.restart if again else box.runtime.start)(start_order(1, app)))
+    await until(lambda: box.children._waiting)
+    os.kill(keeper, signal.SIGKILL)
+    await starting
+    found = await seen(box)
+    assert found is not None
+    assert (found.state, found.restarts) == (RunState.RUNNING, int(again))
+
+
+async def test_a_start_waits_for_the_next_keeper(box: Machine) -> None:
+    app = app_spec("sleep", "60")
+    await box.unpacked(app)
+    os.kill(_keeper_pid(box), signal.SIGKILL)
+    await until(lambda: not box.children._connected.is_set())
+    await box.runtime.start(start_order(1, app))
+    found = await seen(box)
+    assert found is not None
+    assert found.state is RunState.RUNNING
+
+
 async def test_while_there_is_no_keeper_observe_fails_instead_of_showing_nothing(box: Machine) -> None:
     os.kill(_keeper_pid(box), signal.SIGKILL)
 

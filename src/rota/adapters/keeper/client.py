@@ -131,6 +131,15 @@ class Children:
             raise KeeperLost("the keeper does not answer; it is being started again")
         return self._mirror
 
+    async def there(self) -> Mapping[str, Child]:
+        """The same, once the keeper answers. Raises KeeperLost when it does not in time."""
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._connected.wait()
+        except TimeoutError:
+            raise self._silent() from None
+        return self._mirror
+
     def on_change(self, act: Callable[[Child], None]) -> None:
         """Calls ``act`` at each event, and for what is found to have changed after a loss of the keeper."""
         self._on_change.append(act)
@@ -193,6 +202,9 @@ class Children:
                 await self._next_change()
         return self._mirror.get(name)
 
+    def _silent(self) -> KeeperLost:
+        return KeeperLost(f"the keeper did not answer within {self._patience:g} s")
+
     async def _next_change(self) -> None:
         change = asyncio.get_running_loop().create_future()
         self._changes.append(change)
@@ -207,7 +219,7 @@ class Children:
                 await self._connected.wait()
                 return await self._ask(op, fields)
         except TimeoutError:
-            raise KeeperLost(f"the keeper did not answer within {self._patience:g} s") from None
+            raise self._silent() from None
 
     async def _ask(self, op: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         if self._writer is None:

@@ -9,7 +9,7 @@ import asyncio
 import functools
 import logging
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -129,11 +129,12 @@ class ProcessRuntime:
         self._artefacts.prepare(order)
 
     async def start(self, order: StartOrder) -> None:
-        if order.replica in self._children.known:
+        if order.replica in await self._children.there():
             return
         port, ports = await asyncio.to_thread(self._leases.lease_all, order.replica, order.spec)
         try:
-            await self._children.start(self._child_order(order, port, ports))
+            child = self._child_order(order, port, ports)
+            await _surviving_the_keeper(lambda: self._children.start(child))
         except StartFailed:
             await self._discard(order.replica, self._groups_of(order.replica))
             raise
@@ -144,7 +145,10 @@ class ProcessRuntime:
             raise StartFailed(written_disk_error(error, self._layout.data_dir)) from error
 
     async def restart(self, order: StartOrder) -> None:
-        child = self._children.known.get(order.replica)
+        await _surviving_the_keeper(lambda: self._restart(order))
+
+    async def _restart(self, order: StartOrder) -> None:
+        child = (await self._children.there()).get(order.replica)
         if child is None:
             raise StartFailed(f"{order.replica} is gone: there is nothing to start again in place")
         if child.alive:
@@ -314,6 +318,15 @@ class ProcessRuntime:
     def _wake(self, app: str) -> None:
         for wake in self._wakes:
             wake(app)
+
+
+async def _surviving_the_keeper(start: Callable[[], Awaitable[object]]) -> None:
+    """Once more when the keeper was lost meanwhile, which is no failure of the replica; the next keeper knows what had
+    been started, and a start of what lives is none."""
+    try:
+        await start()
+    except KeeperLost:
+        await start()
 
 
 def _not_started(order: StartOrder, refused: Refused) -> StepFailed:
