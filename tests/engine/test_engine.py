@@ -121,6 +121,16 @@ async def test_a_loop_that_breaks_is_not_lost_in_silence(caplog: pytest.LogCaptu
     assert "a bug" in caplog.text
 
 
+async def test_a_server_that_is_being_stopped_begins_nothing(world: World, engine: Engine) -> None:
+    """It would be left running, and the keeper with it."""
+    await engine.begin("web", o.Deploy(spec=quick()))
+    await world.until_over()
+    await engine.shutdown(keep_apps=False)
+    for order in (o.Deploy(spec=quick(name="shop")), o.Restart()):
+        with pytest.raises(Conflict, match="the server is being stopped"):
+            await engine.begin("shop" if isinstance(order, o.Deploy) else "web", order)
+
+
 async def test_what_is_open_is_shown_as_it_is_now(world: World, engine: Engine) -> None:
     await engine.begin("web", o.Deploy(spec=quick()))
     await world.until_over()

@@ -90,6 +90,7 @@ class Engine:
         self._http = http
         self._on_shutdown = on_shutdown
         self._ordering = asyncio.Lock()
+        self._ending = False
         self._planner = Planner(Measuring(store, supervisor, usage, machine), balancer, clock)
         self._time_left = TimeLeft(Measuring(store, supervisor, usage, machine), clock)
 
@@ -169,6 +170,8 @@ class Engine:
         for what the server's runtime cannot run and for an address to which no notice can be sent."""
         await self._vetting.addresses(order)
         async with self._ordering:
+            if self._ending:
+                raise Conflict("the server is being stopped; give the order to the next one")
             known = self._supervisor.apps.get(app)
             ordered = await self._begun(app, order)
             if order.plan is not None:
@@ -220,6 +223,8 @@ class Engine:
         return await self._errands.run(self._supervisor.app(app), errand)
 
     async def shutdown(self, keep_apps: bool) -> None:
+        """Nothing is begun any more from here on: who is to stop all apps would not know of it."""
+        self._ending = True
         self._on_shutdown(keep_apps)
 
     # Streams

@@ -96,8 +96,9 @@ class Supervisor:
 
     async def suspend(self) -> None:
         """Stops every replica, handed off in order, to run again when the server does."""
-        for reconciler in list(self._apps.values()):
-            await reconciler.change(_suspended)
+        while awake := [one for one in self._apps.values() if not one.state.desired.suspended]:
+            for reconciler in awake:
+                await reconciler.change(_suspended)
         for reconciler in list(self._apps.values()):
             await reconciler.until_empty()
 
