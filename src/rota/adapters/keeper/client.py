@@ -273,8 +273,8 @@ class Children:
             self._tell(child)
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
-        """Until the keeper has gone."""
-        with suppress(OSError, ValueError):
+        """Until the keeper has gone, or says what nobody understands."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
             while line := await reader.readline():
                 self._take(json.loads(line))
 
@@ -294,7 +294,10 @@ class Children:
 
     def _tell(self, child: Child) -> None:
         for act in self._on_change:
-            act(child)
+            try:
+                act(child)
+            except Exception:  # noqa: BLE001 - a bug of one listener must not cut the daemon off from its keeper
+                _log.exception("%s: its change could not be told", child.name)
         for change in self._changes:
             if not change.done():
                 change.set_result(None)
