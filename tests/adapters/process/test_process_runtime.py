@@ -17,6 +17,7 @@ import pytest_asyncio
 from rota.adapters.keeper import ChildOrder
 from rota.adapters.prober import SocketProber
 from rota.adapters.runtime import leases
+from rota.adapters.runtime.process import artefacts
 from rota.core.errors import StartFailed, StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import Artefact, ArtefactState, ObservedReplica, RunState
@@ -545,6 +546,17 @@ async def test_a_hostile_or_missing_source_fails_the_release_in_words(box: Machi
     hostile = await box.sources.put(one(packed(**{"____/____/evil": "x"})))
     assert "leads upwards" in (await artefact(box, app_spec(), hostile)).reason
     assert "no uploaded source" in (await artefact(box, app_spec(), "0" * 64, release=2)).reason
+
+
+async def test_a_bug_at_a_release_fails_it_instead_of_leaving_it_in_the_making(
+    box: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(directory: Path) -> None:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr(artefacts, "flush", broken)
+    failed = await artefact(box, app_spec(), None)
+    assert failed.reason == "rota broke at it (RecursionError('too deep')); its log says more"
 
 
 async def test_forgotten_releases_leave_the_disk(box: Machine) -> None:
