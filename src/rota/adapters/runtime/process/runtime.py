@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import shutil
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -22,6 +21,7 @@ from rota.adapters.runtime.command import with_port
 from rota.adapters.runtime.process import cgroups
 from rota.adapters.runtime.process.artefacts import BUILD_TIME, Artefacts
 from rota.adapters.runtime.process.command import DEFAULT_PATH, executable, replica_environment
+from rota.adapters.runtime.process.disk import remove
 from rota.adapters.runtime.process.exec import ProcessExec
 from rota.adapters.runtime.process.labels import BrokenLabels, Labels, observed
 from rota.adapters.runtime.process.layout import Account, Layout, account, app_of, make
@@ -195,7 +195,7 @@ class ProcessRuntime:
             await self._artefacts.forget(app, keep_releases)
             if not keep_releases:
                 for directory in (self._layout.releases(app), self._layout.logs(app)):
-                    await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+                    await asyncio.to_thread(remove, directory)
         except OSError as error:
             raise StepFailed(written_disk_error(error, self._layout.data_dir)) from error
 
@@ -285,7 +285,10 @@ class ProcessRuntime:
 
     def _discard_files(self, replica: ReplicaId) -> None:
         self._leases.give_back(replica)
-        shutil.rmtree(self._layout.replica_files(replica), ignore_errors=True)
+        try:
+            remove(self._layout.replica_files(replica))
+        except OSError as error:
+            _log.warning("the files of %s stay: %s", replica, error)
         self.logs.prune(app_of(replica))
 
     def _groups_of(self, replica: ReplicaId) -> tuple[str, ...]:
