@@ -196,7 +196,8 @@ class _Server:
             stack.push_async_exit(server._leave_nothing_idle)
         await server._notifier.check(*options.notify)
         if not server._haproxy.listens_at(options.http):
-            addresses.refuse_in_use(options.http, server._haproxy.pids)
+            own = server._haproxy.pids | ({children.keeper_pid} if children.keeper_pid is not None else set())
+            addresses.refuse_in_use(options.http, own)
         stack.push_async_callback(server._runtime.close)
         await server._runtime.open()
         stack.push_async_callback(server._balancer.close)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from rota.adapters.balancer.haproxy.access import LOG
 from rota.adapters.balancer.haproxy.launcher import Run
 from rota.adapters.clock import SystemClock
-from rota.adapters.keeper.client import Child, ChildOrder, Children
+from rota.adapters.keeper.client import Child, ChildOrder, Children, Refused
 
 NAME = "haproxy"
 _STOP_TIMEOUT = 10.0  # seconds
@@ -26,13 +27,23 @@ class KeptHaproxy:
         self._directory = directory
         self._serving: dict[str, float] = {}  # by the run's own start, since what begins to serve may end soon
 
-    async def ensure(self, argv: Sequence[str]) -> None:
+    async def ensure(self, argv: Sequence[str], listen: Mapping[str, str]) -> None:
         """Raises StepFailed. A HAProxy that runs stays; the adapter reloads it when its program is another now."""
         child = self._children.known.get(NAME)
         if child is None or not child.alive:
             log = str(self._directory / LOG)
-            order = ChildOrder(NAME, argv, cwd=str(self._directory), log=log, restart=True)
+            order = ChildOrder(NAME, argv, cwd=str(self._directory), log=log, restart=True, listen=listen)
             await self._children.start(order)
+
+    async def listen(self, listen: Mapping[str, str]) -> None:
+        """Raises StepFailed."""
+        child = self._children.known.get(NAME)
+        if child is not None and child.listen != listen:
+            try:
+                await self._children.listen(NAME, listen)
+            except Refused as refused:
+                if refused.reason != "bad-request":  # a keeper of before an update of rota knows no such request
+                    raise
 
     @property
     def pids(self) -> frozenset[int]:
@@ -44,9 +55,10 @@ class KeptHaproxy:
 
     def listens_at(self, bind: str) -> bool:
         """Whether it runs and has that address already, by its file."""
+        bound = re.compile(rf'  bind (?:"\$\{{\w+-)?{re.escape(bind)}(?:\}}")?')
         with suppress(OSError):
             lines = (self._directory / "haproxy.cfg").read_text().splitlines()
-            return bool(self.pids) and any(line.split()[:2] == ["bind", bind] for line in lines)
+            return bool(self.pids) and any(map(bound.fullmatch, lines))
         return False
 
     async def runs(self) -> Sequence[Run]:
