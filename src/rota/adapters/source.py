@@ -68,7 +68,8 @@ class ArchiveDirectory:
         upload = _Upload(self._directory)
         try:
             async for chunk in chunks:
-                if upload.add(chunk) > self._max_size:
+                # Beside the loop: a disk that is behind holds up whoever writes, and nobody else is to wait for it.
+                if await asyncio.to_thread(upload.add, chunk) > self._max_size:
                     limit = f"{self._max_size / 2**20:g} MiB"
                     raise SpecError([Problem(f"the archive is larger than {limit}", file="archive")])
             return await asyncio.to_thread(upload.keep)
