@@ -170,6 +170,7 @@ class _Server:
         self._clock = clock
         self._program = program
         self._ended = asyncio.Event()
+        self._signalled = asyncio.Event()
         self._sources = ArchiveDirectory(options.data_dir / "sources")
         self._runtime = _runtime(options, children, self._sources, clock)
         self._haproxy = KeptHaproxy(children, clock, settings.directory)
@@ -219,18 +220,25 @@ class _Server:
         )
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, server.end)
+            loop.add_signal_handler(number, server.on_signal)
         return server
 
     def end(self) -> None:
         self._ended.set()
 
+    def on_signal(self) -> None:
+        self._signalled.set()
+        self.end()
+
     async def until_ended(self) -> None:
         await self._ended.wait()
 
     async def stop_apps(self) -> None:
-        """Replicas, HAProxy, name server, keeper, in this order (design.md, ``rota shutdown``)."""
-        await self._supervisor.suspend()
+        """Replicas, HAProxy, name server, keeper, in this order (design.md, ``rota shutdown``). A signal while replicas
+        are waited for ends the daemon alone, as it always does."""
+        if not await self._apps_stopped():
+            log.warning("told to end while the apps stop; they run again with the next server")
+            return
         await self._supervisor.close()
         with contextlib.suppress(StepFailed):  # somebody else's container is in its network: that stays
             await self._runtime.dismantle()
@@ -238,6 +246,18 @@ class _Server:
         await self._haproxy.stop()
         await self._dns.stop()
         await self._children.shutdown()
+
+    async def _apps_stopped(self) -> bool:
+        stopping = asyncio.create_task(self._supervisor.suspend())
+        told = asyncio.create_task(self._signalled.wait())
+        await asyncio.wait({stopping, told}, return_when=asyncio.FIRST_COMPLETED)
+        stopped = stopping.done()
+        told.cancel()
+        stopping.cancel()
+        await asyncio.wait({stopping, told})
+        if stopped:
+            stopping.result()
+        return stopped
 
     async def _leave_nothing_idle(self, kind: object, error: BaseException | None, trace: object) -> None:
         """At the end of a first daemon that could not start: HAProxy, name server and keeper would stay behind, of

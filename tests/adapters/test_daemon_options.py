@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from pathlib import Path
@@ -77,6 +78,25 @@ def test_a_token_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(OSError, match="No space left"):
         daemon._admin_token(tmp_path)
     assert not (tmp_path / "admin.token").exists()
+
+
+async def test_a_signal_ends_a_daemon_that_waits_for_its_apps_to_stop(caplog: pytest.LogCaptureFixture) -> None:
+    """Else one replica that does not end, or a long drain, would keep it from ending at all."""
+
+    class Waiting:
+        async def suspend(self) -> None:
+            await asyncio.Event().wait()
+
+    server = object.__new__(daemon._Server)
+    server._ended, server._signalled = asyncio.Event(), asyncio.Event()
+    server._supervisor = Waiting()  # type: ignore[assignment]
+    stopping = asyncio.create_task(server.stop_apps())
+    await asyncio.sleep(0)
+    assert not stopping.done()
+    server.on_signal()
+    async with asyncio.timeout(10):
+        await stopping
+    assert "they run again with the next server" in caplog.text
 
 
 def test_ctrl_c_while_it_starts_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
