@@ -119,6 +119,15 @@ def test_a_place_that_somebody_else_has_is_left_to_the_child(keeper: Keeper, tmp
         assert log.read_text() == "None\n"
 
 
+def test_a_child_may_listen_at_a_place_that_has_the_other_in_it(keeper: Keeper, place: str) -> None:
+    """As HAProxy does on the way from 127.0.0.1:8080 to *:8080: the new place is its own until it is started again."""
+    keeper.connect().do("start", child=python("web", _ANSWERS, listen={"WEB": place}))
+    with socket.socket() as wide:
+        wide.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        wide.bind(("0.0.0.0", int(place.rpartition(":")[2])))
+        wide.listen()
+
+
 def test_other_places_hold_from_the_next_start_and_the_old_ones_are_let_go_of_now(keeper: Keeper, place: str) -> None:
     client = keeper.connect()
     pid = client.do("start", child=python("web", _ANSWERS, listen={"WEB": place}, restart=True))["child"]["pid"]

@@ -64,6 +64,9 @@ def _listen(place: str) -> socket.socket:
     held = socket.socket(family, socket.SOCK_STREAM)
     try:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # The child may be told to listen at a place that has this one in it (from 127.0.0.1:8080 to *:8080), before
+        # this one is let go of.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind((host.strip("[]*"), int(port)))
         held.listen(socket.SOMAXCONN)
     except OSError:

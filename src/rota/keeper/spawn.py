@@ -4,6 +4,7 @@ import os
 import pwd
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 from .listeners import hand_over
@@ -51,8 +52,10 @@ class Newborn:
         self.start_ticks = process.start_ticks
 
     def go(self) -> None:
-        """Let it execute its program, and wait until it does; raises NotStartedError."""
-        os.write(self._go, b"g")
+        """Let it execute its program, and wait until it does; raises NotStartedError. One that was killed meanwhile has
+        started, and its end is to be seen."""
+        with suppress(BrokenPipeError):
+            os.write(self._go, b"g")
         message = b""
         while piece := os.read(self._errors, 65536):
             message += piece

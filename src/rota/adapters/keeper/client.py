@@ -134,6 +134,15 @@ class Children:
             raise KeeperLost("the keeper does not answer; it is being started again")
         return self._mirror
 
+    async def there(self) -> Mapping[str, Child]:
+        """The same, once the keeper answers. Raises KeeperLost when it does not in time."""
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._connected.wait()
+        except TimeoutError:
+            raise self._silent() from None
+        return self._mirror
+
     def on_change(self, act: Callable[[Child], None]) -> None:
         """Calls ``act`` at each event, and for what is found to have changed after a loss of the keeper."""
         self._on_change.append(act)
@@ -200,6 +209,9 @@ class Children:
                 await self._next_change()
         return self._mirror.get(name)
 
+    def _silent(self) -> KeeperLost:
+        return KeeperLost(f"the keeper did not answer within {self._patience:g} s")
+
     async def _next_change(self) -> None:
         change = asyncio.get_running_loop().create_future()
         self._changes.append(change)
@@ -214,7 +226,7 @@ class Children:
                 await self._connected.wait()
                 return await self._ask(op, fields)
         except TimeoutError:
-            raise KeeperLost(f"the keeper did not answer within {self._patience:g} s") from None
+            raise self._silent() from None
 
     async def _ask(self, op: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         if self._writer is None:
@@ -268,8 +280,8 @@ class Children:
             self._tell(child)
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
-        """Until the keeper has gone."""
-        with suppress(OSError, ValueError):
+        """Until the keeper has gone, or says what nobody understands."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
             while line := await reader.readline():
                 self._take(json.loads(line))
 
@@ -289,7 +301,10 @@ class Children:
 
     def _tell(self, child: Child) -> None:
         for act in self._on_change:
-            act(child)
+            try:
+                act(child)
+            except Exception:  # noqa: BLE001 - a bug of one listener must not cut the daemon off from its keeper
+                _log.exception("%s: its change could not be told", child.name)
         for change in self._changes:
             if not change.done():
                 change.set_result(None)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,22 @@ class KeptHaproxy:
             except Refused as refused:
                 if refused.reason != "bad-request":  # a keeper of before an update of rota knows no such request
                     raise
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """Its processes, old workers among them; none when it does not run."""
+        child = self._children.known.get(NAME)
+        if child is None or not child.alive or child.pid is None:
+            return frozenset()
+        return frozenset({child.pid, *_children_of(child.pid)})
+
+    def listens_at(self, bind: str) -> bool:
+        """Whether it runs and has that address already, by its file."""
+        bound = re.compile(rf'  bind (?:"\$\{{\w+-)?{re.escape(bind)}(?:\}}")?')
+        with suppress(OSError):
+            lines = (self._directory / "haproxy.cfg").read_text().splitlines()
+            return bool(self.pids) and any(map(bound.fullmatch, lines))
+        return False
 
     async def runs(self) -> Sequence[Run]:
         child = self._children.known.get(NAME)
@@ -88,7 +106,12 @@ class KeptHaproxy:
 def _children_started(pid: int) -> list[int]:
     """The start ticks of a process's children (proc(5)); none when it is gone."""
     try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[19]) for child in children]
+        return [int(Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()[19]) for one in _children_of(pid)]
     except OSError:
         return []
+
+
+def _children_of(pid: int) -> list[int]:
+    with suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
