@@ -86,6 +86,7 @@ DESCRIPTIONS = {
     "progress_deadline": "The longest time without progress.",
     "balance": "Whom a request goes to: the next one, the one with the least open, any, always the same by address"
     " or, as a section, by the value of a header.",
+    "weights": "What the replica of a slot gets of the requests, of 100, by the slot's number.",
     "sticky": "true: a cookie keeps each user on one replica while that is there.",
     "cookie": "The cookie's name, which must not be one that the app sets.",
     "max_age": "How long browsers keep the cookie; without it until they are closed.",
