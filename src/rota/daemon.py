@@ -157,6 +157,7 @@ class _Server:
         self._sources = ArchiveDirectory(options.data_dir / "sources")
         self._runtime = _runtime(options, children, self._sources, clock)
         self._haproxy = KeptHaproxy(children, clock, settings.directory)
+        self._access = HaproxyAccessLog(settings.directory)
         self._notifier = AppriseNotifier()
         self._balancer = HaproxyBalancer(settings, program.path, self._haproxy, clock)
         names = options.data_dir / "nameserver"
@@ -196,6 +197,7 @@ class _Server:
             running(
                 Delivery(store, server._notifier, server._clock, journal).run(),
                 DiskWatch(disk, store, server._clock, journal).run(),
+                server._access.run(),
             )
         )
         loop = asyncio.get_running_loop()
@@ -239,7 +241,7 @@ class _Server:
             usage=self._runtime,
             balancer=self._balancer,
             logs=self._runtime.logs,
-            access=HaproxyAccessLog(self._options.data_dir / "haproxy"),
+            access=self._access,
             exec=self._runtime.exec,
             clock=self._clock,
             notifier=self._notifier,
