@@ -172,6 +172,7 @@ class _Server:
             (options.http,),
             reload_interval=options.reload_interval,
             trusted=options.trusted_proxies,
+            not_found_page=options.not_found_page,
         )
         children = Children(options.data_dir)
         stack.push_async_callback(children.close)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +50,22 @@ def test_trusted_proxies_are_networks() -> None:
     assert read_options([]).trusted_proxies == ()
     with pytest.raises(UsageError, match=r"--trusted-proxies: .* write it as 172\.17\.0\.0/16"):
         read_options(["--trusted-proxies", "10.0.0.1/8"])
+
+
+def test_the_page_for_what_nobody_has_is_judged_at_the_start(tmp_path: Path) -> None:
+    page = tmp_path / "none.html"
+    page.write_text("<p>ü")
+    assert read_options(["--not-found-page", str(page)]).not_found_page == "<p>ü"
+    assert read_options([]).not_found_page is None
+    for content, reason in (
+        (b"", "it has 0 bytes"),
+        (b"x" * 12_001, "it has 12,001 bytes"),
+        (b"\xff", "it is not UTF-8"),
+    ):
+        page.write_bytes(content)
+        with pytest.raises(UsageError, match=f"--not-found-page .*none.html cannot be used: {reason}"):
+            read_options(["--not-found-page", str(page)])
+    with pytest.raises(UsageError, match="cannot be used: No such file"):
+        read_options(["--not-found-page", str(tmp_path / "missing")])
+    with pytest.raises(UsageError, match="cannot be used: Is a directory"):
+        read_options(["--not-found-page", str(tmp_path)])

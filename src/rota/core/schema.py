@@ -93,7 +93,8 @@ DESCRIPTIONS = {
     "header": "Requests with the same value of this header go to the same replica.",
     "secure": "Browsers send the cookie over https alone.",
     "same_site": "Whether browsers send the cookie with requests that other sites make: lax, strict or none.",
-    "error_pages": "Pages that HAProxy answers with where no replica does: 502, 503 or 504 and a file.",
+    "error_pages": "Pages that HAProxy answers with where no replica does: 502, 503 or 504 and a file; 404 is for"
+    " paths that no app has.",
     "status": "The answer's status.",
     "file": "The page, below the file's directory.",
     "text": "What the page holds.",

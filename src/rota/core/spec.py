@@ -31,7 +31,7 @@ from rota.core.options import Overlap as Overlap
 from rota.core.options import RolloutOptions as RolloutOptions
 from rota.core.options import Strategy as Strategy
 from rota.core.options import UpdateConfig as UpdateConfig
-from rota.core.pages import ErrorPages
+from rota.core.pages import ErrorPages, seen
 from rota.core.quantities import Seconds, Size, Whole, between, quoted
 from rota.core.sticky import StickyOrSwitch
 from rota.core.tcp import Listener, Port, TcpPort, apart
@@ -259,6 +259,11 @@ class AppSpec(Model):
         if own == "rollback" and value.failure_action is FailureAction.ROLLBACK:
             raise misplaced(NO_WAY_BACK, ["failure_action"])
         return value
+
+    @field_validator("error_pages")
+    @classmethod
+    def _pages_seen(cls, value: ErrorPages, read: ValidationInfo) -> ErrorPages:
+        return seen(value, below=any(site.path for entry in read.data.get("domains", ()) for site, _ in entry.sites()))
 
     @field_validator("drain")
     @classmethod
