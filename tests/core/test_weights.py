@@ -59,6 +59,9 @@ def test_weights_are_written_by_slot_and_the_usual_one_is_none() -> None:
         ("{01: 50}", 'rota.yaml:4:15: weights.01: a slot is expected, 1 to 1000, not "01"'),
         ("{12345678901: 50}", "rota.yaml:4:24: weights.12345678901: a slot is expected"),
         ("half", 'rota.yaml:4:10: weights: a section of slots and weights is expected, such as {1: 50, 3: 200}, not "'),
+        ("[1]", "rota.yaml:4:10: weights: a section of slots and weights is expected, such as {1: 50, 3: 200}, not a"),
+        ("[[1]]", "rota.yaml:4:10: weights: a section of slots and weights is expected"),
+        ("[[[1], 50]]", "rota.yaml:4:10: weights.[1]: a slot is expected, 1 to 1000, not"),
         ("[[1, 50], [1, 60]]", "rota.yaml:4:10: weights: a slot is given twice"),
     ],
 )

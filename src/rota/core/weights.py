@@ -4,6 +4,7 @@ kept by a slot's target."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
@@ -32,12 +33,12 @@ def within(weights: SlotWeights, replicas: int) -> SlotWeights:
 
 
 def _pairs(value: object) -> object:
-    """In the file: a section of slots and weights."""
+    """In the file a section of slots and weights; in the API's JSON, once read, a list of pairs."""
     if isinstance(value, Mapping):
         return tuple((_slot(str(slot)), weight) for slot, weight in value.items())
-    if not isinstance(value, list | tuple):
-        raise ValueError(f"a section of slots and weights is expected, such as {{1: 50, 3: 200}}, not {quoted(value)}")
-    return value
+    if isinstance(value, list | tuple) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in value):
+        return value
+    raise ValueError(f"a section of slots and weights is expected, such as {{1: 50, 3: 200}}, not {quoted(value)}")
 
 
 def _slot(text: str) -> int:
@@ -47,14 +48,14 @@ def _slot(text: str) -> int:
     return number
 
 
-def _checked(weights: tuple[tuple[Any, Any], ...]) -> SlotWeights:
+def _checked(given: tuple[tuple[Any, Any], ...]) -> SlotWeights:
+    weights = tuple(sorted(((_slot(str(slot)), weight) for slot, weight in given), key=itemgetter(0)))
     for slot, weight in weights:
-        _slot(str(slot))
         if isinstance(weight, bool) or not isinstance(weight, int) or not 1 <= weight <= MOST:
             raise misplaced(f"{_expected(weight)}, not {quoted(weight)}", [str(slot)])
     if len(dict(weights)) < len(weights):
         raise ValueError("a slot is given twice")
-    return tuple(sorted((slot, weight) for slot, weight in weights if weight != USUAL))
+    return tuple((slot, weight) for slot, weight in weights if weight != USUAL)
 
 
 def _expected(weight: object) -> str:
