@@ -14,14 +14,15 @@ from rota.adapters.balancer.haproxy.connections import Connections
 from rota.adapters.balancer.haproxy.disk import Disk
 from rota.adapters.balancer.haproxy.launcher import Launcher
 from rota.adapters.balancer.haproxy.oldworkers import OldWorkers
-from rota.adapters.balancer.haproxy.parts import path_of, replica_of
+from rota.adapters.balancer.haproxy.parts import app_of_replica, path_of, replica_of
 from rota.adapters.balancer.haproxy.reloads import Ended, Reloads
+from rota.adapters.balancer.haproxy.rows import Rows
 from rota.adapters.balancer.haproxy.servers import Servers
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.shared import Shared
 from rota.adapters.balancer.haproxy.socket import NotAnswering
 from rota.adapters.balancer.haproxy.state import App, Server, State
-from rota.adapters.balancer.haproxy.stats import Reading, ServerReading, with_codes
+from rota.adapters.balancer.haproxy.stats import ServerReading
 from rota.adapters.balancer.haproxy.tcp import frontend_names, not_bindable
 from rota.adapters.balancer.haproxy.view import View, app_of, gaps_of
 from rota.adapters.balancer.haproxy.watch import Watch
@@ -184,13 +185,14 @@ class HaproxyBalancer:
 
     async def remove(self, replica: ReplicaId) -> None:
         async with self._lock:
-            reading = await self._haproxy.read()
-            own = [server for server in reading.servers.values() if replica_of(server.name) == replica]
+            rows = await self._haproxy.read()
+            seen = rows.of(app_of_replica(replica)).servers.values()
+            own = [server for server in seen if replica_of(server.name) == replica]
             for server in own:
                 if server.state is not ServerState.MAINT:
                     why = f"it is {server.state.value}, not in maintenance"
                     raise StepFailed(f"HAProxy does not let {replica} go: {why}")
-            await self._note_deleted(own, process_id(reading.pid))
+            await self._note_deleted(own, process_id(rows.pid))
             if not own:
                 await self._book.forget(replica)
         for server in own:
@@ -227,18 +229,16 @@ class HaproxyBalancer:
 
     async def _observe(self, gaps: tuple[Gap, ...]) -> Mapping[str, ObservedBalancer]:
         try:
-            reading = await self._haproxy.read()
+            rows = await self._haproxy.read()
             old = await self._read_old() if self._old_workers else {}
         except NotAnswering:
             return {name: _unanswered(app, gaps) for name, app in self._book.state.apps.items()}
-        process = process_id(reading.pid)
+        process = process_id(rows.pid)
         if process is None:  # killed since it answered
             return {name: _unanswered(app, gaps) for name, app in self._book.state.apps.items()}
-        reading = with_codes(reading, self._ended.rows.get(process))
-        self._ended.note(process, reading)
-        return View((process, reading), frozenset(reading.backends), old, self._ended.rows, gaps).of_apps(
-            self._book.state
-        )
+        rows.remember(self._ended.rows.get(process))
+        self._ended.note(process, rows)
+        return View(self._book.state, (process, rows), old, dict(self._ended.rows), gaps)
 
     def _knows(self, backend: Backend) -> bool:
         app = self._book.state.apps.get(backend.app)
@@ -277,7 +277,7 @@ class HaproxyBalancer:
         state = await self._without_past(self._book.state.without_unused())
         await self._disk.check(state)
         maps = await self._book.lay_out(state)
-        before = await self._haproxy.read()
+        before, pid = await self._haproxy.entries(), await self._haproxy.pid()
         self._old_workers = True
         try:
             witness = await self._haproxy.reload()
@@ -285,8 +285,8 @@ class HaproxyBalancer:
             await self._adoption.listen_as_before()
             raise
         self._book.started_on(state, maps)
-        self._ended.follow(witness, before.pid)
-        await self._old.pass_on(before.pid)  # before a server goes, which it could still send to; each look tries again
+        self._ended.follow(witness, pid)
+        await self._old.pass_on(pid)  # before a server goes, which it could still send to; each look tries again
         await self._servers.carry_over(before)
 
     async def _without_past(self, state: State) -> State:
@@ -296,13 +296,13 @@ class HaproxyBalancer:
         known = {process_id(pid) for pid in pids} | set(self._ended.rows)
         return replace(state, deleted={name: kept for name, kept in state.deleted.items() if name in known})
 
-    async def _read_old(self) -> dict[str, Reading]:
+    async def _read_old(self) -> dict[str, Rows]:
         workers = await self._haproxy.workers()
         self._old_workers = workers.current is None or bool(workers.old)
-        readings = await self._old.read_all(workers.old)
-        for process, reading in readings.items():
-            self._ended.note(process, reading)
-        return readings
+        found = await self._old.read_all(workers.old)
+        for process, rows in found.items():
+            self._ended.note(process, rows)
+        return found
 
     def _wake_all(self) -> None:
         for app in self._book.state.apps:
