@@ -51,6 +51,7 @@ class HaproxyBalancer:
         self._known_gaps: tuple[Gap, ...] = ()
         self._lock = asyncio.Lock()
         self._looks = Shared(self._look)
+        self._one_by_one = asyncio.Lock()
         self._ended = Ended(self._wake_all)
         interval = settings.reload_interval
         self._reloads = Reloads(self._haproxy, interval, clock, self._carry_out_reload, self._let_go)
@@ -81,8 +82,12 @@ class HaproxyBalancer:
         self._wakes.append(wake)
 
     async def observe(self) -> Mapping[str, ObservedBalancer]:
-        """One look serves all apps that ask before it begins."""
-        return await self._looks.next()
+        """One look serves all apps that ask before it begins; they go on one by one, as a thousand in the same turn of
+        the loop would hold up all else."""
+        found = await self._looks.next()
+        async with self._one_by_one:
+            await asyncio.sleep(0)
+        return found
 
     async def connections(self) -> observation.Connections:
         counted = await self._connections.counted()

@@ -9,7 +9,6 @@ from rota.adapters.balancer.haproxy.parts import pool_of, replica_of, service_of
 from rota.adapters.balancer.haproxy.rows import Rows
 from rota.adapters.balancer.haproxy.state import App, Server, State
 from rota.adapters.balancer.haproxy.stats import BackendReading, Reading, ServerReading
-from rota.adapters.balancer.haproxy.succession import NEXT
 from rota.adapters.balancer.haproxy.tcp import frontend_name
 from rota.core.names import ReplicaId
 from rota.core.observation import Counters, Gap, ObservedBalancer, ObservedServer, Row, ServerState
@@ -44,7 +43,7 @@ class View(Mapping[str, ObservedBalancer]):
         return self._made[app]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys([*self._state.apps, *(app for app in self._current.apps if app != NEXT)]))
+        return iter(dict.fromkeys([*self._state.apps, *sorted(self._current.apps)]))
 
     def __len__(self) -> int:
         return len(list(iter(self)))
