@@ -3,7 +3,7 @@
 Writes and checks the whole file, then gives one server other weights over the socket, has all apps looked at, and sends
 one app's servers 10,000 requests. Limits: 3 s for the file, 5 ms for a change by the socket, shares equal within 2 %.
 One look at HAProxy holds up all else in the daemon for at most 20 ms of its CPU. Beside them: what the file on disk
-adds to a change, and for how long that holds up all else; how long looks take, those of all apps at the same moment too,
+adds to a change, and for how long that holds up all else; how long looks take, those of all apps at one moment too,
 and the longest that anything else waited meanwhile, which on a busy machine is as long as that likes."""
 
 from __future__ import annotations
