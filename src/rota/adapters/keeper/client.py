@@ -40,6 +40,7 @@ class Child:
     log: str | None = None
     cgroups: tuple[str, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
+    listen: Mapping[str, str] = field(default_factory=dict)
     pid: int | None = None
     start_ticks: int | None = None
     boot_id: str | None = None
@@ -71,7 +72,8 @@ class Child:
 
 @dataclass(frozen=True)
 class ChildOrder:
-    """A process to start; ``restart``: the keeper starts it again whenever it ends."""
+    """A process to start; ``restart``: the keeper starts it again whenever it ends; ``listen``: places by the variables
+    that tell it of sockets there, in which connections wait meanwhile (``fd@7``)."""
 
     name: str
     argv: Sequence[str]
@@ -82,6 +84,7 @@ class ChildOrder:
     cgroups: Sequence[str] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
     restart: bool = False
+    listen: Mapping[str, str] = field(default_factory=dict)
 
 
 class Children:
@@ -137,7 +140,7 @@ class Children:
 
     async def start(self, order: ChildOrder) -> Child:
         """Starts it, unless it lives; returns once its program runs."""
-        child = {**vars(order), "argv": list(order.argv), "cgroups": list(order.cgroups)}
+        child = {**vars(order), "argv": list(order.argv), "cgroups": list(order.cgroups), "listen": dict(order.listen)}
         return Child.told((await self._request("start", child=child))["child"])
 
     async def restart(self, name: str, **changes: Any) -> Child:
@@ -149,8 +152,8 @@ class Children:
         keeper tells no environment. Raises StepFailed when there is none."""
         try:
             record = json.loads((self.data_dir / "keeper" / "children" / f"{name}.json").read_bytes())
-            order = {key: record[key] for key in ChildOrder.__dataclass_fields__}
-        except (OSError, ValueError, KeyError) as error:
+            order = {key: record[key] for key in ChildOrder.__dataclass_fields__ if key in record}
+        except (OSError, ValueError) as error:
             raise StepFailed(f"the keeper's record of {name} cannot be read: {error}") from error
         marks = {"ROTA_KEEPER": self.data_dir_id, "ROTA_CHILD": name}  # by which the keeper finds strays
         return ChildOrder(**{**order, "env": {**order["env"], **marks}})
@@ -173,6 +176,10 @@ class Children:
     async def update(self, name: str, meta: Mapping[str, Any]) -> Child:
         """Replaces its meta."""
         return Child.told((await self._request("update", name=name, meta=dict(meta)))["child"])
+
+    async def listen(self, name: str, places: Mapping[str, str]) -> None:
+        """Has connections wait for it at other places, from its next start on; at those of before they no longer do."""
+        await self._request("listen", name=name, listen=dict(places))
 
     async def shutdown(self) -> None:
         """Ends the keeper and does not start another; refused ("children-alive") while a child lives."""

@@ -38,11 +38,12 @@ class Adoption:
         renewed = await self._disk.choose_program(running)
         outdated = bool(running) and (renewed or await self._disk.differs(self._book.state))
         await self._disk.write(self._book.state)
-        await self._launcher.ensure(self._settings.argv())
+        await self._launcher.ensure(self._settings.argv(), self._settings.listen())
         await self._until_started()
         if outdated or not await self._has_all():
             await reload()
         await self._agree()
+        await self._launcher.listen(self._settings.listen())
 
     async def gave_way(self, running: Collection[str]) -> bool:
         """Takes the listeners out of the file whose ports others have, beside the frontends that run: one app's must

@@ -9,7 +9,7 @@ from typing import Any
 from rota.adapters.balancer.haproxy.launcher import Run
 from rota.adapters.balancer.haproxy.newest import LOG
 from rota.adapters.clock import SystemClock
-from rota.adapters.keeper.client import Child, ChildOrder, Children
+from rota.adapters.keeper.client import Child, ChildOrder, Children, Refused
 
 NAME = "haproxy"
 _STOP_TIMEOUT = 10.0  # seconds
@@ -25,13 +25,23 @@ class KeptHaproxy:
         self._directory = directory
         self._serving: dict[str, float] = {}  # by the run's own start, since what begins to serve may end soon
 
-    async def ensure(self, argv: Sequence[str]) -> None:
+    async def ensure(self, argv: Sequence[str], listen: Mapping[str, str]) -> None:
         """Raises StepFailed. A HAProxy that runs stays; the adapter reloads it when its program is another now."""
         child = self._children.known.get(NAME)
         if child is None or not child.alive:
             log = str(self._directory / LOG)
-            order = ChildOrder(NAME, argv, cwd=str(self._directory), log=log, restart=True)
+            order = ChildOrder(NAME, argv, cwd=str(self._directory), log=log, restart=True, listen=listen)
             await self._children.start(order)
+
+    async def listen(self, listen: Mapping[str, str]) -> None:
+        """Raises StepFailed."""
+        child = self._children.known.get(NAME)
+        if child is not None and child.listen != listen:
+            try:
+                await self._children.listen(NAME, listen)
+            except Refused as refused:
+                if refused.reason != "bad-request":  # a keeper of before an update of rota knows no such request
+                    raise
 
     async def runs(self) -> Sequence[Run]:
         child = self._children.known.get(NAME)
