@@ -109,7 +109,10 @@ async def test_who_failed_is_told(rig: Rig, path: str) -> None:
     assert entry["replica"] == ReplicaId("hello-1")
 
 
-async def test_a_quiet_app_s_requests_outlast_the_files_of_a_busy_one(rig: Rig) -> None:
+async def test_a_quiet_app_s_requests_outlast_the_files_of_a_busy_one(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(newest, "_EVERY", 0.01)
     for app in ("busy", "quiet"):
         await rig.ready(1, pool(None, app=app), f"{app}.localhost")
     log = HaproxyAccessLog(rig.settings.directory)
