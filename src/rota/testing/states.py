@@ -132,7 +132,7 @@ def events(app: str = "hello", *, tick: int = 0, generation: int = 7) -> tuple[E
 
 
 def _target(number: int) -> SlotTarget:
-    return SlotTarget(number, number + 3, Limits(memory=256 * 2**20, cpus=0.1 + 0.2), colour=number)
+    return SlotTarget(number, number + 3, Limits(memory=256 * 2**20, cpus=0.1 + 0.2), colour=number, weights=((1, 50),))
 
 
 def _replica(app: str, slot: int, tick: int) -> ReplicaRecord:
