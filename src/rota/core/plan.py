@@ -21,7 +21,7 @@ from rota.core.rollout import Phase, Rollout
 from rota.core.situation import Draft, Situation
 from rota.core.state import AppState
 
-_UNPLANNED = s.RecordCounters | s.OpenGap | s.CloseGap
+_UNPLANNED = s.RecordCounters | s.OpenGap | s.CloseGap | s.NoteOutage
 """They depend on who is served at the time, and change nothing for anybody."""
 
 
