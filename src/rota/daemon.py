@@ -50,9 +50,10 @@ from rota.core.fitness import RuntimeKind
 from rota.engine.delivery import Delivery
 from rota.engine.diskwatch import DiskWatch
 from rota.engine.engine import Engine
+from rota.engine.loops import running
 from rota.engine.reconciler import Fault, no_fault
 from rota.engine.sourcesweep import SourceSweep
-from rota.engine.supervisor import Supervisor, running
+from rota.engine.supervisor import Supervisor
 from rota.engine.views import View, moment
 from rota.options import Options, read_options
 from rota.testing import faults
@@ -215,10 +216,10 @@ class _Server:
         journal, disk = server._supervisor.journal, DirectoryDisk(options.data_dir)
         await stack.enter_async_context(
             running(
-                Delivery(store, server._notifier, server._clock, journal).run(),
-                DiskWatch(disk, store, server._clock, journal).run(),
-                SourceSweep(server._sources, server._supervisor).run(),
-                server._access.run(),
+                outbox=Delivery(store, server._notifier, server._clock, journal).run,
+                disk=DiskWatch(disk, store, server._clock, journal).run,
+                sources=SourceSweep(server._sources, server._supervisor).run,
+                access_log=server._access.run,
             )
         )
         loop = asyncio.get_running_loop()

@@ -17,7 +17,7 @@ from rota.engine import delivery
 from rota.engine.delivery import Delivery
 from rota.engine.diskwatch import INCIDENT, DiskWatch
 from rota.engine.journal import Journal
-from rota.engine.supervisor import running
+from rota.engine.loops import running
 from rota.testing.clock import FakeClock
 from rota.testing.notifier import FakeNotifier
 from rota.testing.runtime import Faults
@@ -51,7 +51,7 @@ def sending(world: World, notifier: FakeNotifier) -> Delivery:
 
 async def test_each_address_is_told_once(world: World) -> None:
     notifier = FakeNotifier()
-    async with running(sending(world, notifier).run()):
+    async with running(outbox=sending(world, notifier).run):
         await fail_a_deploy(world)
         await world.until_over()
         await world.until(lambda: len(notifier.sent) == 2)
@@ -69,7 +69,7 @@ async def test_a_daemon_killed_between_the_record_and_the_sending_loses_none(wor
     await world.close()
     notifier = FakeNotifier()
     await world.start()
-    async with running(sending(world, notifier).run()):
+    async with running(outbox=sending(world, notifier).run):
         await world.until(lambda: len(notifier.sent) == 2)
     await world.until_over()
     assert len(notifier.sent) == 2
@@ -84,7 +84,7 @@ async def test_a_delivery_that_breaks_does_not_break_again_at_once(world: World)
             raise ValueError("a bug")
 
     notifier = Broken()
-    async with running(sending(world, notifier).run()):
+    async with running(outbox=sending(world, notifier).run):
         await fail_a_deploy(world)
         await world.until_over()
         await world.until(lambda: notifier.tries == 2)
@@ -99,7 +99,7 @@ async def test_one_that_is_refused_is_tried_again_and_holds_up_no_other(
     monkeypatch.setattr(delivery, "FIRST_WAIT", 0.02)
     notifier = FakeNotifier()
     notifier.refusals[OPS] = 3
-    async with running(sending(world, notifier).run()):
+    async with running(outbox=sending(world, notifier).run):
         await fail_a_deploy(world)
         await world.until(lambda: len(notifier.sent) == 2)
     assert [url for url, _, _ in notifier.sent] == [HOOK, OPS]
@@ -111,7 +111,7 @@ async def test_a_store_that_cannot_be_written_costs_no_letter(world: World, monk
     await world.until_over()
     world.store.fail_next(2)
     notifier = FakeNotifier()
-    async with running(sending(world, notifier).run()):
+    async with running(outbox=sending(world, notifier).run):
         await world.until(lambda: not world.store._letters)
     assert {url for url, _, _ in notifier.sent} == {OPS, HOOK}
 
@@ -173,7 +173,7 @@ async def with_letters(*told: tuple[str, str]) -> MemoryStore:
 
 
 def at_work(store: MemoryStore, notifier: FakeNotifier) -> contextlib.AbstractAsyncContextManager[None]:
-    return running(Delivery(store, notifier, FakeClock(0.0), Journal(store)).run())
+    return running(outbox=Delivery(store, notifier, FakeClock(0.0), Journal(store)).run)
 
 
 async def eventually(holds: Callable[[], bool]) -> None:
@@ -186,7 +186,7 @@ async def test_the_waits_double_and_the_tries_are_bounded(monkeypatch: pytest.Mo
     store, notifier = await with_letters(("a", HOOK)), FakeNotifier()
     notifier.refusals[HOOK] = 1000
     times, clock, before = [0.0], FakeClock(0.0), -1.0
-    async with running(Delivery(store, notifier, clock, journal := Journal(store)).run()):
+    async with running(outbox=Delivery(store, notifier, clock, journal := Journal(store)).run):
         while not (await store.unsent() and (await store.unsent())[0].next_try is None):
             at = await store.next_letter(times[-1])
             if at is not None and at != before:

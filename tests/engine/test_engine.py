@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
@@ -26,7 +25,6 @@ from rota.engine import statistics, time_left
 from rota.engine.engine import Engine
 from rota.engine.sourcesweep import SourceSweep
 from rota.engine.statistics import Statistics
-from rota.engine.supervisor import running
 from rota.ports.usage import Reading
 from rota.testing.access import FakeAccessLog
 from rota.testing.balancer import FakeBalancer
@@ -109,16 +107,6 @@ async def test_uploads_that_no_release_names_any_more_leave_the_disk(
     assert world.supervisor is not None
     await SourceSweep(engine.sources, world.supervisor).sweep()
     assert sorted(file.name for file in tmp_path.iterdir()) == digests[:2]
-
-
-async def test_a_loop_that_breaks_is_not_lost_in_silence(caplog: pytest.LogCaptureFixture) -> None:
-    async def broken() -> None:
-        raise ValueError("a bug")
-
-    async with running(broken()):
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-    assert "a bug" in caplog.text
 
 
 async def test_a_server_that_is_being_stopped_begins_nothing(world: World, engine: Engine) -> None:

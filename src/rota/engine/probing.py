@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from rota.core.errors import StepFailed
 from rota.core.healthcheck import Check, Kind
@@ -13,6 +14,7 @@ from rota.core.names import ReplicaId
 from rota.core.observation import Address, ObservedReplica, ProbeHistory
 from rota.core.spec import AppSpec
 from rota.core.tcp import targets
+from rota.engine.loops import keep
 from rota.ports.clock import Clock
 from rota.ports.prober import Prober
 
@@ -50,7 +52,8 @@ class Probing:
         for name, probed in replicas.items():
             if name not in self._tasks and probed.replica.address is not None:
                 self._seen[name] = ProbeHistory(probed.replica.run, self._clock.now())
-                self._tasks[name] = asyncio.create_task(self._watch_one(probed, probed.replica.address))
+                watch_it = partial(self._watch_one, probed, probed.replica.address)
+                self._tasks[name] = asyncio.create_task(keep(name, watch_it))
 
     def seen(self, replica: ReplicaId) -> ProbeHistory | None:
         return self._seen.get(replica)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from rota.core.errors import NotFound
 from rota.core.state import AppState
 from rota.engine.executor import Executor
 from rota.engine.journal import Journal
+from rota.engine.loops import keep
 from rota.engine.observer import Observer
 from rota.engine.reconciler import Fault, Reconciler, no_fault
 from rota.ports.balancer import Balancer
@@ -23,10 +21,6 @@ from rota.ports.logs import Logs
 from rota.ports.prober import Prober
 from rota.ports.runtime import Runtime
 from rota.ports.store import Store
-
-BEGUN_AGAIN = 1.0  # seconds after which a loop that broke is
-
-log = logging.getLogger(__name__)
 
 
 class Supervisor:
@@ -111,34 +105,9 @@ class Supervisor:
         self._tasks[name] = asyncio.create_task(self._run(name, reconciler))
 
     async def _run(self, name: str, reconciler: Reconciler) -> None:
-        """A loop that breaks is a bug; it must neither end in silence nor take the other apps with it."""
-        while not reconciler.forgotten:
-            try:
-                await reconciler.run()
-            except Exception:
-                log.exception("%s: its loop broke and is begun again", name)
-                await asyncio.sleep(BEGUN_AGAIN)
+        await keep(name, reconciler.run)
         self._apps.pop(name, None)
         self._tasks.pop(name, None)
-
-
-@contextlib.asynccontextmanager
-async def running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Loops that belong to no app (the outbox, the watch on the disk), as long as the block lasts."""
-    tasks = [asyncio.create_task(loop) for loop in loops]
-    for task in tasks:
-        task.add_done_callback(_say_why)
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _say_why(loop: asyncio.Task[None]) -> None:
-    if not loop.cancelled() and loop.exception() is not None:
-        log.error("a loop of the server broke, and is missing until it starts again", exc_info=loop.exception())
 
 
 def _suspended(state: AppState) -> AppState:

@@ -4,12 +4,16 @@ server begin to fail or pass again; run by balancer.py."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from collections.abc import Awaitable, Callable
 
 from rota.adapters.balancer.haproxy.socket import NotAnswering
 from rota.adapters.balancer.haproxy.stats import Workers
 from rota.adapters.balancer.haproxy.view import app_of
 from rota.adapters.balancer.haproxy.worker import Haproxy
+
+log = logging.getLogger(__name__)
 
 _EVERY = 1.0
 _EVERY_LOST = 0.05
@@ -34,6 +38,8 @@ class Watch:
         self._absent = absent
         self._absent_rounds = 0
         self._lost = asyncio.Event()
+        self._workers: Workers | None = None
+        self._failing: frozenset[tuple[str, str]] = frozenset()
 
     def lost(self) -> None:
         """HAProxy's parent saw it end."""
@@ -41,23 +47,25 @@ class Watch:
 
     async def run(self) -> None:
         """Asks now and then in case nobody said so."""
-        before: Workers | None = None
-        failing: frozenset[tuple[str, str]] = frozenset()
         while True:
-            try:
-                async with asyncio.timeout(_EVERY if before is not None and before.current else _EVERY_LOST):
+            serving = self._workers is not None and self._workers.current is not None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_EVERY if serving else _EVERY_LOST):
                     await self._lost.wait()
-            except TimeoutError:
-                pass
-            lost = self._lost.is_set()
-            self._lost.clear()
-            now = await self._haproxy.living()
-            self._saw(now.old)
-            if lost or (before is not None and now != before):
-                self._wake_all()
-            before = now
-            await self._count_absence(now.current is None)
-            failing = await self._tell_health(failing)
+            try:
+                await self._look()
+            except Exception:  # a bug, and no reason to leave HAProxy unwatched
+                log.exception("the watch over HAProxy broke, and goes on")
+
+    async def _look(self) -> None:
+        lost = self._lost.is_set()
+        self._lost.clear()
+        before, self._workers = self._workers, await self._haproxy.living()
+        self._saw(self._workers.old)
+        if lost or (before is not None and self._workers != before):
+            self._wake_all()
+        await self._count_absence(self._workers.current is None)
+        self._failing = await self._tell_health(self._failing)
 
     async def _count_absence(self, absent: bool) -> None:
         self._absent_rounds = self._absent_rounds + 1 if absent else 0
