@@ -51,6 +51,7 @@ def test_a_person_is_told_what_happens_when(rota: RotaCommand) -> None:
         "open now: hello-1 2; what is still open 30.0 s after its replica's turn began is cut",
         "measured: boot 1.4 s (of 3), boot of 2 at once 2.0 s (of 2)",
         "not measured yet, guessed: stop 500 ms",
+        "coarse: no boot was seen yet of 3 at once",
     ]
 
 

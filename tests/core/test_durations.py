@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from rota.core.durations import NEWEST, Durations, Length, Measured, measured, open_now
+from rota.core.durations import Durations, Length, open_now
 from rota.core.events import Event, EventKind
+from rota.core.measured import NEWEST, Measured, measured
 from rota.core.names import ReplicaId
 from rota.core.observation import ObservedBalancer, ObservedServer, Reloads, ServerState
 from rota.core.state import Release
@@ -75,7 +76,7 @@ def test_boots_are_told_apart_by_how_many_there_were_at_once() -> None:
     known = known_of([*events(*beside, *ready), *life(4, 200.0, boot=1.5)], releases())
     assert {number: length.of for number, length in known.boot.items()} == {3: 3, 1: 1}
     assert known.boot_of(1).seconds == pytest.approx(1.5)
-    assert known.boot_of(3).seconds == pytest.approx(3.5)
+    assert (known.boot_of(3).first, known.boot_of(3).seconds) == (pytest.approx(3.0), pytest.approx(4.0))
     assert known.boot_of(9) == known.boot_of(3)
 
 
@@ -113,11 +114,10 @@ def test_stops_too() -> None:
     gone = [(103.0, "RemoveServer", "web-1"), (104.0, "RemoveServer", "web-2"), (201.0, "RemoveServer", "web-3")]
     known = known_of(events(*sorted(stopped + gone)), releases())
     assert {number: length.of for number, length in known.stop.items()} == {1: 1, 2: 2}
-    assert (known.stop_of(1).seconds, known.stop_of(9).seconds) == (pytest.approx(1.0), pytest.approx(3.66))
+    assert (known.stop_of(1).seconds, known.stop_of(9).seconds) == (pytest.approx(1.0), pytest.approx(3.99))
 
 
-def test_a_wave_takes_what_its_last_one_does() -> None:
-    """Of three at once half are up before the middle one, and the last of three is the longest of four."""
+def test_a_wave_takes_what_its_last_one_does_and_the_others_end_before_it() -> None:
     rounds = [
         events(*((at, "StartReplica", f"web-{at + n}") for n in range(3)))
         + events(*((at + 2.1 + n, "EnableServer", f"web-{at + n}") for n in range(3)))
@@ -125,6 +125,27 @@ def test_a_wave_takes_what_its_last_one_does() -> None:
     ]
     known = known_of([event for wave in rounds for event in wave], releases())
     assert (known.boot_of(3).of, known.boot_of(3).seconds) == (NEWEST, pytest.approx(4.0))
+    assert [known.boot_of(3).one(place, 3).seconds for place in range(3)] == pytest.approx([2.0, 3.0, 4.0])
+    assert known.boot_of(3).one(0, 1).seconds == pytest.approx(3.0)
+
+
+def test_a_boot_alone_is_reckoned_from_the_first_of_those_at_once() -> None:
+    """The last had to wait for the others to be begun."""
+    at_once = Durations(boot={3: Length(seconds=4.0, first=2.0, of=3)}, boot_cpu=1.0, cores=2.0)
+    assert at_once.boot_of(1) == Length(seconds=1.5, of=3)
+    assert at_once.boot_of(5) == Length(seconds=5.0, first=3.0, of=3)
+
+
+def test_calls_on_haproxy_at_one_moment_share_what_they_take() -> None:
+    """It is told one thing after the other, and the next step waits for all of them."""
+    three = ("web-1", "web-2", "web-3")
+    gone = [(10.0, "RemoveServer", name) for name in three] + [(10.3, "RemoveReplica", name) for name in three]
+    up = [(20.0, "EnableServer", name) for name in three] + [(20.6, "RouteApp", None)]
+    left = [(30.0, "DisableServer", name) for name in three] + [(31.3, "StopReplica", name) for name in three]
+    known = known_of(events(*gone, *up, *left), releases())
+    assert (known.call.seconds, known.call.of) == (pytest.approx(0.1), 3)
+    assert known.enable.seconds == pytest.approx(0.2)
+    assert known.drain.seconds == pytest.approx(1.0)
 
 
 def test_before_any_drain_was_seen_what_is_open_goes_on_for_as_long_as_answers_take() -> None:

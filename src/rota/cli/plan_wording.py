@@ -94,6 +94,7 @@ def _durations(view: dict[str, Any]) -> list[str]:
     return [
         *([f"measured: {', '.join(told)}"] if told else []),
         *([f"not measured yet, guessed: {', '.join(guessed)}"] if guessed else []),
+        *([view["coarse"]] if view.get("coarse") else []),
     ]
 
 

@@ -52,13 +52,15 @@ class CurvePoint:
 @dataclass(frozen=True)
 class Forecast:
     """``phase`` is the one in which the rollout ends, or waits for a person; ``cut``: it did not in as many turns as a
-    rollout may take, and nobody knows whether it ever would. ``curve`` has an entry for each change, the first at 0."""
+    rollout may take, and nobody knows whether it ever would. ``curve`` has an entry for each change, the first at 0.
+    ``boots`` has the numbers of replicas that boot at once."""
 
     steps: tuple[Planned, ...]
     curve: tuple[CurvePoint, ...]
     seconds: float
     phase: Phase
     cut: bool = False
+    boots: frozenset[int] = frozenset()
 
     @property
     def least(self) -> int:
@@ -95,7 +97,8 @@ def forecast(state: AppState, observed: Observation, durations: Durations, now: 
     left = min(MOST_TURNS, TURNS_OF_SLOT * max(FEW, state.desired.replicas))
     while left and not run.over and run.turn():
         left -= 1
-    return Forecast(tuple(run.steps), tuple(run.curve), run.now - now, run.rollout.phase, not (left or run.over))
+    cut, boots = not (left or run.over), frozenset(run.world.boots)
+    return Forecast(tuple(run.steps), tuple(run.curve), run.now - now, run.rollout.phase, cut, boots)
 
 
 def seconds_left(state: AppState, observed: Observation, durations: Durations, now: float) -> float | None:

@@ -43,6 +43,7 @@ def plan_view(plan: Plan, order: Order, free: Amount) -> View:
         "open": [{"replica": replica, "open": count} for replica, count in sorted(plan.leaving.items())],
         "drain_timeout": plan.drain_timeout,
         "dns": {"ttl": _seconds(plan.ttl), "meaning": plan.dns} if plan.ttl else None,
+        "coarse": plan.coarse or None,
         "durations": plan.durations.model_dump(mode="json"),
         "steps": [_step(planned) for planned in plan.steps],
         "order": order.model_dump(mode="json", exclude_unset=True, exclude={"spec", "plan"}),
