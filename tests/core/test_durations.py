@@ -27,14 +27,20 @@ def life(number: int, at: float, *, boot: float = 2.0, drain: float = 0.0, stop:
     """One replica from its start to its end, each call taking 0.25 s, with two health checks 0.1 s apart."""
     name = f"web-{number}"
     gone = at + boot + 0.1 + 10.0
-    return events(
-        (at, "StartReplica", name),
-        (at + boot + 0.1, "EnableServer", name),
+    left = events(
         (gone, "DisableServer", name),
         (gone + 0.25 + drain, "StopReplica", name),
         (gone + 0.25 + drain + stop, "RemoveServer", name),
         (gone + 0.5 + drain + stop, "RemoveReplica", name),
+        rollout="web.3",
     )
+    return [*events((at, "StartReplica", name), (at + boot + 0.1, "EnableServer", name)), *left]
+
+
+def in_rotation(at: float, *, rollout: str | None = "web.2") -> list[Event]:
+    """Of a rollout that finds something to do 0.25 s later."""
+    enabled = Event(at, "web", EventKind.STEP, rollout, "EnableServer", "web-9")
+    return [enabled, Event(at + 0.25, "web", EventKind.STEP, rollout, "FinishSlot")]
 
 
 def known_of(events: list[Event], releases: dict[int, Release]) -> Durations:
@@ -58,11 +64,20 @@ def test_nothing_known_is_all_guesses() -> None:
 
 def test_boot_drain_and_stop_are_medians() -> None:
     lives = [life(n, 100.0 * n, boot=boot, drain=3.0) for n, boot in enumerate([1.0, 2.0, 9.0])]
-    known = known_of([event for one in lives for event in one], releases())
+    known = known_of([event for one in lives for event in [*one, *in_rotation(one[-1].at + 9.0)]], releases())
     assert (known.boot_of(1).seconds, known.boot_of(1).of) == (pytest.approx(2.0), 3)
     assert (known.drain.seconds, known.drain.of) == (pytest.approx(3.0), 3)
     assert (known.stop_of(1).seconds, known.stop_of(1).of) == (pytest.approx(1.0), 3)
     assert known.call.seconds == pytest.approx(0.25)
+
+
+def test_a_server_is_in_rotation_when_its_rollout_goes_on() -> None:
+    """A repair's next step may come an hour later, and a slow start is no call."""
+    repaired = [*in_rotation(1.0, rollout=None), *in_rotation(3600.0, rollout=None)]
+    slow = events((5000.0, "EnableServer", "web-7"), (5001.0, "SetWeight", "web-7"), rollout="web.3")
+    slow += events((5009.0, "DisableServer", "web-1"), rollout="web.3")
+    assert known_of([*repaired, *slow], releases()).enable == Durations().enable
+    assert known_of([*in_rotation(1.0), *slow], releases()).enable.seconds == pytest.approx(0.25)
 
 
 def test_only_the_newest_count() -> None:
@@ -141,7 +156,7 @@ def test_calls_on_haproxy_at_one_moment_share_what_they_take() -> None:
     three = ("web-1", "web-2", "web-3")
     gone = [(10.0, "RemoveServer", name) for name in three] + [(10.3, "RemoveReplica", name) for name in three]
     up = [(20.0, "EnableServer", name) for name in three] + [(20.6, "RouteApp", None)]
-    left = [(30.0, "DisableServer", name) for name in three] + [(31.3, "StopReplica", name) for name in three]
+    left = [(30.0, "DisableServer", name) for name in three] + [(31.6, "StopReplica", name) for name in three]
     known = known_of(events(*gone, *up, *left), releases())
     assert (known.call.seconds, known.call.of) == (pytest.approx(0.1), 3)
     assert known.enable.seconds == pytest.approx(0.2)

@@ -174,7 +174,7 @@ def test_haproxy_is_told_one_thing_after_the_other_and_who_looks_at_it_waits_for
     known = lengths(boot=1.0, stop=0.0).model_copy(update={"call": Length(seconds=0.1), "enable": Length(seconds=0.2)})
     seen = foreseen(deployed(3), o.Restart(policy=options(mode="simultaneous")), known)
     stopped = [after(seen, "StopReplica", f"web-{number}") for number in (1, 2, 3)]
-    assert stopped == pytest.approx([0.3, 0.3, 0.3])
+    assert stopped == pytest.approx([0.6, 0.6, 0.6])
     up = max(after(seen, "EnableServer", f"web-{number}") for number in (4, 5, 6))
     assert seen.seconds == pytest.approx(up + 3 * 0.2)
 

@@ -47,7 +47,8 @@ class Durations(Model):
     ``drain``: from the moment at which nobody is sent to a replica any more until nothing is open. ``stop``: from the
     stop signal to its end, by how many were stopping. ``prepare``: a release unpacked and built. ``reload``: a new
     backend in HAProxy, once a reload may begin (core.observation.Reloads). ``enable``: a server into HAProxy's file and
-    rotation. ``call``: every other call on HAProxy or the runtime. HAProxy is told one thing after the other: of
+    rotation, or out of it, or whatever else changes what HAProxy does. ``call``: a server or a replica removed, for
+    which one looks at the runtime too, and every other call on that. HAProxy is told one thing after the other: of
     several at once each takes its share. The guesses for the last two are what the steps of an idle machine are apart
     (bench/rollout_overhead.py)."""
 

@@ -21,7 +21,9 @@ NEWEST = 15  # of each duration, the newest ones: an app changes
 _STARTS = frozenset({"StartReplica", "RestartReplica"})
 _GONE = frozenset({"RemoveServer", "RestartReplica", "RemoveReplica"})
 _TOLD = frozenset(step.__name__ for step in get_args(BalancerStep)) - {"PrepareBackend"}
-_AFTER_ENABLE = frozenset({"RouteApp", "PublishRecords", "DrainServer", "DisableServer", "FinishSlot"})
+_AFTER_ENABLE = frozenset(
+    {"RouteApp", "PublishRecords", "WithdrawRecords", "DrainServer", "DisableServer", "FinishSlot"}
+)
 
 _Key = TypeVar("_Key", bound=int | str)
 _Value = TypeVar("_Value")
@@ -86,14 +88,14 @@ def measured(events: Iterable[Event], releases: Mapping[int, Release]) -> Measur
         if event.step is not None and event.kind is not EventKind.STEP_FAILED
     ]
     told = Counter(step.at for step in steps if step.name in _TOLD)
-    calls = _shares(_of_replicas(steps, {"RemoveServer"}, {"RemoveReplica"}), told)
-    call = median(calls[-NEWEST:]) if calls else Durations().call.seconds
+    enabled = _shares(_enabled(steps), told)
+    disable = median(enabled[-NEWEST:]) if enabled else Durations().enable.seconds
     drains = _of_replicas(steps, {"DisableServer"}, {"StopReplica"})
     others = {
-        "drain": [last.at - first.at - call * told[first.at] for first, last in drains],
+        "drain": [last.at - first.at - disable * told[first.at] for first, last in drains],
         "prepare": _prepared(steps),
-        "enable": _shares(_of_rollouts(steps, "EnableServer", _AFTER_ENABLE), told),
-        "call": calls,
+        "enable": enabled,
+        "call": _shares(_of_replicas(steps, {"RemoveServer"}, {"RemoveReplica"}), told),
     }
     return Measured(_boots(steps, releases), _stops(steps), others)
 
@@ -118,6 +120,12 @@ def _shares(pairs: Sequence[_Pair], told: Mapping[float, int]) -> list[float]:
     """Of each call on HAProxy, which was told so many things at its moment. Whoever looks at HAProxy waits for all of
     them, and so does the next step."""
     return [(last.at - first.at) / told[first.at] for first, last in pairs]
+
+
+def _enabled(steps: Sequence[_Step]) -> list[_Pair]:
+    """Each with what its rollout then does at once: a repair does nothing, and a slow start waits."""
+    slow = {step.rollout for step in steps if step.name == "SetWeight"} | {None}
+    return _of_rollouts([step for step in steps if step.rollout not in slow], "EnableServer", _AFTER_ENABLE)
 
 
 def _joined(

@@ -181,7 +181,7 @@ class World:
         """When HAProxy has been told all of these: one thing after the other, and who looks at it waits for them."""
         known = self._durations
         told = [step for step in steps if isinstance(step, s.BalancerStep) and not isinstance(step, s.PrepareBackend)]
-        lengths = [known.enable if isinstance(step, s.EnableServer) else known.call for step in told]
+        lengths = [known.call if isinstance(step, s.RemoveServer) else known.enable for step in told]
         self._haproxy_free_at = max(now, self._haproxy_free_at) + sum(length.seconds for length in lengths)
         return self._haproxy_free_at
 
