@@ -45,7 +45,7 @@ def test_a_person_is_told_what_happens_when(rota: RotaCommand) -> None:
         "    1.51 s  hello-1 stopping",
         "    2.50 s  succeeded",
         "",
-        "    0.00 s  ##   2 serving",
+        "    0.00 s  ##  2 serving",
         "",
         "at most 3 replicas at once: 192 MiB of 1,024 free",
         "open now: hello-1 2; what is still open 30.0 s after its replica's turn began is cut",

@@ -368,6 +368,22 @@ def test_an_abort_of_a_scale_goes_back_to_the_count_before() -> None:
     settled(app)
 
 
+def test_no_delay_is_waited_for_a_slot_that_came_meanwhile_and_is_as_it_should_be() -> None:
+    app = deployed(2)
+    app.order(o.Restart(policy=options(delay=100)))
+    app.run(10.0)
+    app.order(o.Scale(replicas=4))
+    began = app.rollout.started_at
+    app.run(1000.0, lambda: app.rollout.phase.ended)
+    assert (app.rollout.phase, told(app, "StartReplica")) == (
+        Phase.SUCCEEDED,
+        ["StartReplica web-3", "StartReplica web-4", "StartReplica web-5", "StartReplica web-6"],
+    )
+    assert began is not None
+    assert app.now - began < 2 * 100
+    settled(app)
+
+
 def test_a_wait_for_a_reload_is_told_as_long_as_it_is() -> None:
     app = deployed(2)
     app.balancer.pace = Reloads(not_before=app.now + 6.2, apart=20.0)

@@ -43,21 +43,16 @@ def _at(after: float, text: str) -> str:
 
 
 def _capacity(view: dict[str, Any]) -> list[str]:
-    """A bar for each number of replicas that serve for some time, and always for the fewest."""
+    """A bar for each number of replicas that serve for some time, and always for the first and the fewest."""
     curve, least = view["capacity"]["curve"], view["capacity"]["least"]
     ends = [*(point["after"] for point in curve[1:]), None]
-    lines, last = [], None
+    shown: list[tuple[float, int]] = []
     for point, end in zip(curve, ends, strict=True):
         serving, passing = point["serving"], end is not None and end - point["after"] < _PASSING
-        if serving != last and (not passing or serving == least):
-            last = serving
-            bar = "#" * min(serving, _WIDEST)
-            lines.append(_at(point["after"], f"{bar:{_width(view)}}  {serving} serving"))
-    return lines
-
-
-def _width(view: dict[str, Any]) -> int:
-    return min(int(view["capacity"]["most"]), _WIDEST)
+        if not shown or (serving != shown[-1][1] and (not passing or serving == least)):
+            shown.append((point["after"], serving))
+    width = min(max(serving for _, serving in shown), _WIDEST)
+    return [_at(after, f"{'#' * min(serving, _WIDEST):{width}}  {serving} serving") for after, serving in shown]
 
 
 def _peak(view: dict[str, Any]) -> list[str]:

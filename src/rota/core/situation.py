@@ -21,7 +21,7 @@ from rota.core.observation import (
 )
 from rota.core.readiness import Health, Readiness, Stage, health, readiness
 from rota.core.rollout import Rollout, SlotTarget
-from rota.core.spec import AppSpec, Overlap
+from rota.core.spec import AppSpec, Limits, Overlap
 from rota.core.state import AppState, Desired, Recorded, ReplicaRecord
 from rota.core.steps import Step, subject
 
@@ -91,9 +91,12 @@ class Member:
         can be changed."""
         return is_of(self.record, self.target) and not self.unlimitable
 
+    def limited_to(self, limits: Limits) -> bool:
+        return self.seen is not None and self.seen.limits == limits
+
     @property
     def right_limits(self) -> bool:
-        return self.target is not None and self.seen is not None and self.seen.limits == self.target.limits
+        return self.target is not None and self.limited_to(self.target.limits)
 
     @property
     def unlimitable(self) -> bool:
