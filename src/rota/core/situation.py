@@ -239,8 +239,15 @@ class Situation:
         members = (self._member(name) for name in known)
         return {member.id: member for member in members}
 
+    @cached_property
+    def _by_slot(self) -> Mapping[int, tuple[Member, ...]]:
+        found: dict[int, tuple[Member, ...]] = {}
+        for member in self.members.values():
+            found[member.record.slot] = (*found.get(member.record.slot, ()), member)
+        return found
+
     def of_slot(self, slot: int) -> tuple[Member, ...]:
-        return tuple(member for member in self.members.values() if member.record.slot == slot)
+        return self._by_slot.get(slot, ())
 
     @cached_property
     def serving(self) -> int:

@@ -70,14 +70,13 @@ class World:
     def observe(self, now: float) -> Observation:
         """What a look at this moment sees."""
         self._happen(now)
-        servers = {
-            name: replace(
-                server,
+        servers = dict(self._servers)
+        for name in servers.keys() & {*self._open_until, *self._idle_since}:
+            servers[name] = replace(
+                servers[name],
                 open=int(now < self._open_until.get(name, now)),
-                idle=max(server.idle, now - self._idle_since.get(name, now)),
+                idle=max(servers[name].idle, now - self._idle_since.get(name, now)),
             )
-            for name, server in self._servers.items()
-        }
         return Observation(
             replicas=dict(self._replicas),
             artefacts=dict(self._artefacts),
