@@ -2,6 +2,7 @@
 
 The daemon by SIGKILL: until the next one is in charge (/readyz), its start included. HAProxy's master by SIGKILL, with
 the daemon alive and dead: until a user gets an answer again. With --rolling all of it in the middle of a restart.
+And HAProxy's once more under load: the requests that were lost, those that came before the next one among them.
 Limits: 2 s in charge, 500 ms serving."""
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from typing import Any
 
 from figures import Spread
 
+from rota.testing.load import LoadPlan, LoadProcess
 from rota.testing.server import RunningServer
 
 HELLO = Path(__file__).parents[1] / "examples" / "hello"
 REQUEST = b"GET / HTTP/1.1\r\nHost: hello.localhost\r\nConnection: close\r\n\r\n"
 PATIENCE = 20.0  # seconds
 LOOK = 0.005  # seconds between two requests
+RATE = 300.0  # requests a second
 LIMITS_MS = {"daemon in charge": 2000.0, "HAProxy, daemon alive": 500.0, "HAProxy, daemon dead": 500.0}
 
 
@@ -40,6 +43,7 @@ def main() -> int:
 
 async def _measure(times: int, rolling: bool) -> dict[str, Any]:
     taken: dict[str, list[float]] = {name: [] for name in LIMITS_MS}
+    lost = []
     async with RunningServer() as server:
         source = server.directory / "hello"
         shutil.copytree(HELLO, source)
@@ -52,7 +56,10 @@ async def _measure(times: int, rolling: bool) -> dict[str, Any]:
             taken["HAProxy, daemon dead"].append(await _served_again(server))
             taken["daemon in charge"].append(1000 * await server.start())
             await _rested(server)
-    return {name: asdict(Spread.of(values)) | {"limit_ms": LIMITS_MS[name]} for name, values in taken.items()}
+            lost.append(await _lost(server))
+            await _rested(server)
+    spreads = {name: asdict(Spread.of(values)) | {"limit_ms": LIMITS_MS[name]} for name, values in taken.items()}
+    return {"times": spreads, "lost": lost}
 
 
 async def _in_hand(server: RunningServer) -> None:
@@ -71,6 +78,16 @@ async def _served_again(server: RunningServer) -> float:
         while not await _answers(server) or server.child("haproxy")["pid"] == before:
             await asyncio.sleep(LOOK)
     return 1000 * (time.monotonic() - began)
+
+
+async def _lost(server: RunningServer) -> int:
+    async with LoadProcess(LoadPlan(url=server.url, host="hello.localhost", rate=RATE, slow_share=0.0)) as load:
+        await load.wait_started()
+        await _served_again(server)
+        report = await load.stop()
+    if not report.valid:
+        raise RuntimeError(f"the load did not keep its rate: {report.summary()}")
+    return report.lost
 
 
 async def _rested(server: RunningServer) -> None:
@@ -92,11 +109,12 @@ async def _answers(server: RunningServer) -> bool:
 
 
 def _report(results: dict[str, Any]) -> str:
-    return "\n".join(
+    times = "\n".join(
         f"{name:24} median {one['median']:7.1f} ms   min {one['least']:7.1f}   max {one['most']:7.1f}   "
         f"limit {one['limit_ms']:g} ms"
-        for name, one in results.items()
+        for name, one in results["times"].items()
     )
+    return f"{times}\nlost of {RATE:g} requests a second when HAProxy is killed: {results['lost']}"
 
 
 if __name__ == "__main__":

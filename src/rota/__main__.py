@@ -15,8 +15,17 @@ if TYPE_CHECKING:
     from rota.core.diagnosis import Finding
 
 
+INTERRUPTED = 130
+
+
 def main() -> int:
-    argv = sys.argv[1:]
+    try:
+        return _run(sys.argv[1:])
+    except KeyboardInterrupt:  # while modules are loaded, or before the daemon hears signals
+        return INTERRUPTED
+
+
+def _run(argv: list[str]) -> int:
     if argv[:1] in (["--version"], ["-V"]):
         sys.stdout.write(f"rota {rota.__version__}\n")
         return 0

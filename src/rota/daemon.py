@@ -13,16 +13,16 @@ import logging
 import os
 import secrets
 import signal
-import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
+from starlette.types import ASGIApp
 
 import rota
-from rota import doctor
+from rota import addresses, doctor
 from rota.adapters.balancer.haproxy import binary as haproxy_binary
 from rota.adapters.balancer.haproxy.access import HaproxyAccessLog
 from rota.adapters.balancer.haproxy.balancer import HaproxyBalancer
@@ -32,7 +32,9 @@ from rota.adapters.balancer.haproxy.kept import KeptHaproxy
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.clock import SystemClock
 from rota.adapters.disk import DirectoryDisk
+from rota.adapters.dns.kept import NAMES as NAME_SERVERS
 from rota.adapters.dns.views import DnsViews
+from rota.adapters.durable import write_durably
 from rota.adapters.keeper.client import Children
 from rota.adapters.notifier import AppriseNotifier
 from rota.adapters.prober.connections import SocketConnections
@@ -49,6 +51,7 @@ from rota.engine.delivery import Delivery
 from rota.engine.diskwatch import DiskWatch
 from rota.engine.engine import Engine
 from rota.engine.reconciler import Fault, no_fault
+from rota.engine.sourcesweep import SourceSweep
 from rota.engine.supervisor import Supervisor, running
 from rota.engine.views import View, moment
 from rota.options import Options, read_options
@@ -115,14 +118,15 @@ def _name_missing_isolation(options: Options) -> None:
 
 async def _serve(options: Options) -> None:
     token = _admin_token(options.data_dir)
-    with _listening(options.api) as api_socket:
+    with addresses.listening(options.api) as api_socket:
         async with contextlib.AsyncExitStack() as stack:
             server = await _Server.open(options, stack)
             gc.freeze()  # what was imported stays: no collection is to walk it again, 40 ms in the middle of a rollout
             closing = asyncio.Event()
             api = create_api(server.engine, hashlib.sha256(token.encode()).hexdigest(), closing=closing)
-            web = _Web(uvicorn.Config(api, log_level="warning", access_log=False, lifespan="off"))
+            web = web_server(api)
             serving = asyncio.create_task(web.serve(sockets=[api_socket]))
+            serving.add_done_callback(lambda _: server.end())  # an API that broke: nobody could order anything
             log.info("rota %s serves %s, its API %s:%d", rota.__version__, options.http, *options.api)
             await server.until_ended()
             if not server.keep_apps:
@@ -130,6 +134,18 @@ async def _serve(options: Options) -> None:
             closing.set()
             web.should_exit = True
             await serving
+
+
+def web_server(api: ASGIApp, grace: int = 5) -> uvicorn.Server:
+    """What serves the API; ``grace`` is for how many seconds an end waits for clients that have stalled."""
+    config = uvicorn.Config(api, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=grace)
+    logging.getLogger("uvicorn.error").addFilter(_is_no_end)  # after the config, which sets that logger up
+    return _Web(config)
+
+
+def _is_no_end(record: logging.LogRecord) -> bool:
+    """A request that was ended with the server is no failure to be traced."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 class _Web(uvicorn.Server):
@@ -154,6 +170,7 @@ class _Server:
         self._clock = clock
         self._program = program
         self._ended = asyncio.Event()
+        self._signalled = asyncio.Event()
         self._sources = ArchiveDirectory(options.data_dir / "sources")
         self._runtime = _runtime(options, children, self._sources, clock)
         self._haproxy = KeptHaproxy(children, clock, settings.directory)
@@ -175,10 +192,13 @@ class _Server:
         children = Children(options.data_dir)
         stack.push_async_callback(children.close)
         await children.open()
-        stack.push_async_exit(_leave_no_idle_keeper(children))
         server = cls(options, program, settings, children, SystemClock(options.data_dir))
-        if HAPROXY not in children.known or not children.known[HAPROXY].alive:
-            _refuse_port_in_use(options.http)
+        if not children.known:
+            stack.push_async_exit(server._leave_nothing_idle)
+        await server._notifier.check(*options.notify)
+        if not server._haproxy.listens_at(options.http):
+            own = server._haproxy.pids | ({children.keeper_pid} if children.keeper_pid is not None else set())
+            addresses.refuse_in_use(options.http, own)
         stack.push_async_callback(server._runtime.close)
         await server._runtime.open()
         stack.push_async_callback(server._balancer.close)
@@ -187,7 +207,6 @@ class _Server:
         await server._dns.open(server._runtime.bridge)
         store = await SqliteStore.open(options.data_dir / "rota.db")
         stack.push_async_callback(store.close)
-        await server._notifier.check(*options.notify)
         server._take_over(store)
         stack.push_async_callback(server._supervisor.close)
         await server._supervisor.start()
@@ -196,19 +215,30 @@ class _Server:
             running(
                 Delivery(store, server._notifier, server._clock, journal).run(),
                 DiskWatch(disk, store, server._clock, journal).run(),
+                SourceSweep(server._sources, server._supervisor).run(),
             )
         )
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, server._ended.set)
+            loop.add_signal_handler(number, server.on_signal)
         return server
+
+    def end(self) -> None:
+        self._ended.set()
+
+    def on_signal(self) -> None:
+        self._signalled.set()
+        self.end()
 
     async def until_ended(self) -> None:
         await self._ended.wait()
 
     async def stop_apps(self) -> None:
-        """Replicas, HAProxy, name server, keeper, in this order (design.md, ``rota shutdown``)."""
-        await self._supervisor.suspend()
+        """Replicas, HAProxy, name server, keeper, in this order (design.md, ``rota shutdown``). A signal while replicas
+        are waited for ends the daemon alone, as it always does."""
+        if not await self._apps_stopped():
+            log.warning("told to end while the apps stop; they run again with the next server")
+            return
         await self._supervisor.close()
         with contextlib.suppress(StepFailed):  # somebody else's container is in its network: that stays
             await self._runtime.dismantle()
@@ -216,6 +246,28 @@ class _Server:
         await self._haproxy.stop()
         await self._dns.stop()
         await self._children.shutdown()
+
+    async def _apps_stopped(self) -> bool:
+        stopping = asyncio.create_task(self._supervisor.suspend())
+        told = asyncio.create_task(self._signalled.wait())
+        await asyncio.wait({stopping, told}, return_when=asyncio.FIRST_COMPLETED)
+        stopped = stopping.done()
+        told.cancel()
+        stopping.cancel()
+        await asyncio.wait({stopping, told})
+        if stopped:
+            stopping.result()
+        return stopped
+
+    async def _leave_nothing_idle(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """At the end of a first daemon that could not start: HAProxy, name server and keeper would stay behind, of
+        nothing, and listen."""
+        if isinstance(error, RotaError | OSError):
+            with contextlib.suppress(StepFailed, TimeoutError):  # the error that brought us here is to be told
+                if self._children.known.keys() <= {HAPROXY, *NAME_SERVERS}:
+                    await self._haproxy.stop()
+                    await self._dns.stop()
+                    await self._children.shutdown()
 
     def _take_over(self, store: SqliteStore) -> None:
         self._supervisor = Supervisor(
@@ -265,7 +317,7 @@ class _Server:
 
     def _shut_down(self, keep_apps: bool) -> None:
         self.keep_apps = keep_apps
-        self._ended.set()
+        self.end()
 
     def _examine(self) -> Sequence[Finding]:
         given = self._options
@@ -310,54 +362,17 @@ def _runtime(
             return DockerRuntime(options.data_dir, children.data_dir_id, clock, host=options.docker_host)
 
 
-def _leave_no_idle_keeper(children: Children) -> Callable[[object, BaseException | None, object], Awaitable[None]]:
-    """At the end of a daemon that could not start: a keeper of nothing would stay behind."""
-
-    async def leave(kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, RotaError | OSError) and not children.known:
-            await children.shutdown()
-
-    return leave
-
-
 def _fault() -> Fault:
     order = os.environ.get(faults.VARIABLE)
     return faults.Fault(order) if order else no_fault
 
 
 def _admin_token(data_dir: Path) -> str:
-    """The administrator's token, made at the first start: 256 bits, readable by the owner alone."""
+    """The administrator's token, made at the first start: 256 bits, readable by the owner alone. An empty file is no
+    token: whoever sends none would have it."""
     path = data_dir / "admin.token"
-    if not path.exists():
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")
-    return path.read_text().strip()
-
-
-@contextlib.contextmanager
-def _listening(address: tuple[str, int]) -> Iterator[socket.socket]:
-    """The API's socket. Raises Missing when the port is in use."""
-    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-    with socket.socket(family) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _bind(listener, address, "--api")
-        yield listener
-
-
-def _refuse_port_in_use(http: str) -> None:
-    """HAProxy would not start then, with a message that names neither the option nor the way out."""
-    host, _, port = http.rpartition(":")
-    host = host.strip("[]")
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _bind(probe, ("" if host == "*" else host, int(port)), "--http")
-
-
-def _bind(listener: socket.socket, address: tuple[str, int], option: str) -> None:
-    try:
-        listener.bind(address)
-    except OSError as error:
-        raise Missing(
-            f"cannot listen on {address[0]}:{address[1]} ({error.strerror}); "
-            f"give {option} another address, or end what has the port"
-        ) from error
+    kept = path.read_text().strip() if path.exists() else ""
+    if not kept:
+        kept = secrets.token_urlsafe(32)
+        write_durably(path, kept + "\n")
+    return kept

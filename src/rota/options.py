@@ -97,7 +97,7 @@ def default_data_dir() -> Path:
 def _api_address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     host = host.strip("[]") or "127.0.0.1"
-    if not port.isdigit() or int(port) > 65535:
+    if not _is_port(port, least=0):
         raise UsageError(f"--api {text}: write it as 127.0.0.1:7700")
     try:
         loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -113,7 +113,7 @@ def _api_address(text: str) -> tuple[str, int]:
 def _http_address(text: str) -> str:
     host, _, port = text.rpartition(":")
     wrong = UsageError(f"--http {text}: write it as 0.0.0.0:8080 or [::]:8080")
-    if not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535):
+    if not _is_port(port):
         raise wrong
     if host not in ("", "*"):
         try:
@@ -123,13 +123,18 @@ def _http_address(text: str) -> str:
     return text
 
 
+def _is_port(text: str, least: int = 1) -> bool:
+    """``least`` 0: one that the system chooses will do."""
+    return text.isascii() and text.isdigit() and least <= int(text[:6]) <= 65535
+
+
 def _dns_address(text: str | None) -> str | None:
     if text is None:
         return None
     host, _, port = text.rpartition(":")
     try:
         ipaddress.ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
-        right = port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535
+        right = _is_port(port)
     except ValueError:
         right = False
     if not right:
@@ -162,7 +167,7 @@ def _process_user(name: str | None) -> str | None:
 
 def _ports(text: str) -> range:
     first, _, last = text.partition("-")
-    if not (first.isdigit() and last.isdigit() and 1024 <= int(first) <= int(last) <= 65535):
+    if not (_is_port(first, least=1024) and _is_port(last, least=1024) and int(first) <= int(last)):
         raise UsageError(f"--ports {text}: write it as 20000-29999")
     return range(int(first), int(last) + 1)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sys
+from pathlib import Path
 
 import pytest
 
-from rota import daemon
+from rota import __main__, daemon
 from rota.core.errors import UsageError
 from rota.options import read_options
 
@@ -49,3 +52,59 @@ def test_trusted_proxies_are_networks() -> None:
     assert read_options([]).trusted_proxies == ()
     with pytest.raises(UsageError, match=r"--trusted-proxies: .* write it as 172\.17\.0\.0/16"):
         read_options(["--trusted-proxies", "10.0.0.1/8"])
+
+
+@pytest.mark.parametrize("option", ["--api 127.0.0.1:²", "--ports ²-³", "--ports 20000-²", "--process-user ²"])
+def test_digits_that_are_no_numbers_are_refused(option: str) -> None:
+    with pytest.raises(UsageError, match=option.split()[0]):
+        read_options(option.split())
+
+
+def test_a_token_s_file_that_a_crash_left_empty_is_made_anew(tmp_path: Path) -> None:
+    """An empty token would let in whoever sends none."""
+    (tmp_path / "admin.token").touch()
+    token = daemon._admin_token(tmp_path)
+    assert len(token) > 40
+    assert (tmp_path / "admin.token").read_text() == token + "\n"
+    assert (tmp_path / "admin.token").stat().st_mode & 0o777 == 0o600
+    assert daemon._admin_token(tmp_path) == token
+
+
+def test_a_token_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        daemon._admin_token(tmp_path)
+    assert not (tmp_path / "admin.token").exists()
+
+
+async def test_a_signal_ends_a_daemon_that_waits_for_its_apps_to_stop(caplog: pytest.LogCaptureFixture) -> None:
+    """Else one replica that does not end, or a long drain, would keep it from ending at all."""
+
+    class Waiting:
+        async def suspend(self) -> None:
+            await asyncio.Event().wait()
+
+    server = object.__new__(daemon._Server)
+    server._ended, server._signalled = asyncio.Event(), asyncio.Event()
+    server._supervisor = Waiting()  # type: ignore[assignment]
+    stopping = asyncio.create_task(server.stop_apps())
+    await asyncio.sleep(0)
+    assert not stopping.done()
+    server.on_signal()
+    async with asyncio.timeout(10):
+        await stopping
+    assert "they run again with the next server" in caplog.text
+
+
+def test_ctrl_c_while_it_starts_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading what it is made of takes a while; the daemon hears signals only after that."""
+
+    def interrupted(argv: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(__main__, "_serve", interrupted)
+    monkeypatch.setattr(sys, "argv", ["rota", "serve"])
+    assert __main__.main() == 130

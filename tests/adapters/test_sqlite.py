@@ -249,6 +249,18 @@ async def test_a_file_of_a_newer_rota_is_refused_and_left_as_it_is(path: Path) -
         assert connection.execute("PRAGMA user_version").fetchone() == (newer,)
 
 
+async def test_an_app_that_this_rota_cannot_read_is_named_with_the_way_out(path: Path) -> None:
+    store = await SqliteStore.open(path)
+    await store.save(app_in_rollout(), ())
+    await store.close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("""UPDATE releases SET body = json_set(body, '$.spec.of_a_later_rota', 1)""")
+    store = await SqliteStore.open(path)
+    with pytest.raises(StepFailed, match=r"of the app '\w+' cannot be read by rota .* install the rota again"):
+        await store.load()
+    await store.close()
+
+
 async def test_a_file_that_is_no_database_is_named(path: Path) -> None:
     _write(path, b"no database " * 1000)
     with pytest.raises(StepFailed, match=r"rota\.db is damaged .*; put a backup of it in its place"):

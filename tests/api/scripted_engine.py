@@ -249,7 +249,10 @@ class ScriptedEngine:
             self.streams -= 1
 
     async def log_lines(self, app: str, replica: str | None, tail: int) -> list[View]:
-        return [line for line in self._lines if replica in (None, line["replica"])][-tail:]
+        await self.replicas(app)
+        if replica is not None and replica not in {line["replica"] for line in self._lines}:
+            raise NotFound(f"{app} has no replica {replica!r}")
+        return [line for line in self._lines if replica in (None, line["replica"])][-tail:] if tail else []
 
     async def follow_logs(self, app: str, replica: str | None, tail: int) -> AsyncIterator[View]:
         for line in await self.log_lines(app, replica, tail):

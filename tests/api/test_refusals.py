@@ -71,13 +71,20 @@ def test_refused_requests(ask: Client, method: str, path: str, status: int, code
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
-        (b"{", "not JSON"),
-        (b"", "required"),
-        (b"[]", "a valid dictionary"),
-        ({"kind": "explode"}, "explode"),
+        (b"{", "the body is not JSON: Expecting property name enclosed in double quotes, at character 1"),
+        (b"", "a body of JSON is expected"),
+        (b"[]", "an object of JSON is expected, not a list"),
+        ({}, "kind: one of deploy, limits, "),
+        (
+            {"kind": "explode"},
+            "kind: one of deploy, limits, redeploy, remove, restart, rollback, scale, start, stop is",
+        ),
         ({"kind": "restart", "policy": {"delay": "301s"}}, "policy.delay: a delay is 0 to 300 seconds, not 301"),
-        ({"kind": "restart", "polisy": {}}, "polisy"),
-        ({"kind": "scale", "replicas": 0}, "replicas: "),
+        ({"kind": "restart", "polisy": {}}, "polisy: there is no such key"),
+        ({"kind": "scale", "replicas": 0}, "replicas: at least 1 is expected, not 0"),
+        ({"kind": "scale", "replicas": True}, "replicas: a whole number is expected, not true"),
+        ({"kind": "scale"}, "replicas: it is missing"),
+        (b'{"kind": "restart", "policy": {"delay": "\\ud800"}}', "the body has half of a character"),
         ({"kind": "limits"}, "give memory, cpus or cloudlets"),
     ],
 )
@@ -91,7 +98,8 @@ def test_a_wrong_order_is_told_where_it_is_wrong(ask: Client, engine: ScriptedEn
 def test_a_wrong_file_is_told_by_key(ask: Client) -> None:
     answer = ask("POST", ROLLOUTS, {"kind": "deploy", "spec": {"name": "hello", "command": ["x"], "replicas": 0}})
     assert (answer.status, answer.json["code"], answer.json["exit_code"]) == (422, "invalid-file", 3)
-    assert answer.json["problems"][0]["key"] == "spec.replicas"
+    assert answer.json["problems"][0]["key"] == "replicas"
+    assert answer.json["detail"] == "rota.yaml: replicas: at least 1 is expected, not 0"
 
 
 def test_the_engines_own_problems_keep_their_places(ask: Client, engine: ScriptedEngine) -> None:

@@ -79,3 +79,13 @@ def test_a_stream_does_not_hold_up_the_end_of_the_server(ask: Client, server: Se
     assert response.read().endswith(b"\n\n")
     line.close()
     assert engine.streams == 0
+
+
+def test_logs_of_a_replica_that_is_not_there_are_refused_before_the_stream(ask: Client) -> None:
+    assert ask("GET", "/api/v1/apps/hello/logs?follow=true&replica=hello-9", within=5).status == 404
+
+
+def test_a_number_of_an_event_that_no_event_can_have_is_refused(ask: Client) -> None:
+    for path in ("/api/v1/events", "/api/v1/rollouts/hello.1/events"):
+        assert ask("GET", path, Last_Event_ID="9" * 20).status == 400
+    assert ask("GET", "/api/v1/events", Last_Event_ID=str(2**63 - 1)).json == {"events": []}

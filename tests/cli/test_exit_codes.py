@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import http.server
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -183,3 +187,52 @@ def test_a_bug_of_the_server_is_one_line(rota: RotaCommand, engine: ScriptedEngi
     engine.failure = RuntimeError("inside")
     ended = rota("restart", "hello")
     assert (ended.code, ended.err) == (1, "the server failed at this request; its log says why\n")
+
+
+class _Somebody(http.server.BaseHTTPRequestHandler):
+    """A web server that is no rota."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/api/v1/apps" else 404)
+        self.end_headers()
+        self.wfile.write(b"<html>It works!</html>")
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        (("ls",), "GET /api/v1/apps is answered with something else than JSON"),
+        (("ps", "hello"), "it says 404 Not Found"),
+        (("restart", "hello"), "it says 404 Not Found"),
+    ],
+)
+def test_a_server_that_is_no_rota_is_told(rota: RotaCommand, command: tuple[str, ...], why: str) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Somebody) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        answer = rota(*command, ROTA_SERVER=url)
+        server.shutdown()
+    assert (answer.code, answer.err) == (4, f"what answers at {url} is no rota server: {why}; set ROTA_SERVER\n")
+
+
+@pytest.mark.parametrize("token", ["two\nlines", "тайна"])
+def test_a_token_that_cannot_be_sent_is_told(rota: RotaCommand, token: str) -> None:
+    answer = rota("ls", ROTA_TOKEN=token)
+    assert (answer.code, answer.err.partition(";")[0]) == (
+        2,
+        "the token of ROTA_TOKEN has characters that no token has",
+    )
+
+
+@pytest.mark.parametrize("command", [("ls",), ("ls", "--json"), ("releases", "hello")])
+def test_an_answer_for_which_there_is_no_room_is_told(rota: RotaCommand, command: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        words = [sys.executable, "-m", "rota", *command]
+        done = subprocess.run(words, env=rota.environment, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "the answer cannot be written: No space left on device\n")

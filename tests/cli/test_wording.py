@@ -87,6 +87,12 @@ def test_the_end_says_what_serves_and_no_reason_twice() -> None:
     assert cancelled == ["hello.2 deploy was cancelled", "release 1 serves"]
 
 
+def test_what_an_app_wrote_gives_the_terminal_no_orders(rota: RotaCommand, engine: ScriptedEngine) -> None:
+    failure = {"replica": "hello-4", "slot": 1, "reason": "crashed", "detail": "exit code 1", "at": "-"}
+    engine.ending = {"phase": "failed", "failures": [failure | {"log": ["\x1b[31mred\x1b[0m\x1b]0;title\x07 \tö"]}]}
+    assert "\n  | red?]0;title? \tö\n" in rota("restart", "hello").out
+
+
 def test_a_rollouts_steps_are_shown_as_its_progress_was(rota: RotaCommand, engine: ScriptedEngine) -> None:
     rota("restart", "hello")
     shown = rota("rollout", "show", "hello.1").out.splitlines()

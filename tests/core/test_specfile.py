@@ -500,3 +500,12 @@ def test_a_problem_that_the_server_found_is_shown_at_its_place(key: str, place: 
     text = GOOD + "domains: [{domain: a.org, aliases: [b.org, c.org]}]\nerror_pages: {503: x.html}\n"
     found = placed(Problem("no", key=key), text, "rota.yaml")
     assert (found.line, found.column) == place
+
+
+@pytest.mark.parametrize("section", ["rollout", "rollback"])
+def test_a_mode_and_an_order_that_cannot_both_be_are_told_at_their_place(section: str) -> None:
+    with pytest.raises(
+        SpecError, match=rf"^rota.yaml:3:\d+: {section}\.order: start-first contradicts mode: simultaneous"
+    ):
+        parse(f"{GOOD}{section}: {{mode: simultaneous, order: start-first}}\n")
+    assert parse(f"{GOOD}{section}: {{mode: simultaneous, order: stop-first}}\n")

@@ -64,7 +64,7 @@ class Containers:
     def __init__(self, engine: DockerEngine, host: str | None = None) -> None:
         """``host``: another way to the same engine."""
         self._engine = engine
-        self.options = ("--runtime", "docker", "--docker-host", host or engine.host)
+        self.options: tuple[str, ...] = ("--runtime", "docker", "--docker-host", host or engine.host)
 
     def keys(self) -> dict[str, Any]:
         return {"image": HELLO}

@@ -8,7 +8,7 @@ import asyncio
 import json
 import sqlite3
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import closing, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)
 
 GRACE = {"HELLO_IGNORE_TERM": "1"}
 
-Scenario = Callable[[Hello], Awaitable[None]]
+Scenario = Callable[[Hello], Coroutine[Any, Any, None]]
 
 
 async def restart(app: Hello) -> None:

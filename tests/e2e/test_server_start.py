@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -16,7 +17,7 @@ import pytest
 from tests.e2e.conftest import new_hello
 from tests.e2e.running import Server
 
-from rota.testing.server import Answer, free_port, keeper_pid
+from rota.testing.server import Answer, RunningServer, free_port, keeper_pid
 
 DISK = 24  # MiB
 
@@ -85,6 +86,32 @@ def test_ports_in_use_are_named_with_their_option(server: Server, data_dir: Path
     answer = serve("--data-dir", str(data_dir), "--api", f"127.0.0.1:{free_port()}", "--http", http)
     assert (answer.code, f"cannot listen on {http}" in answer.err) == (1, True), answer
     assert "give --http another address" in answer.err
+
+
+def test_a_haproxy_that_runs_does_not_take_the_requests_of_another_one(server: Server, data_dir: Path) -> None:
+    """Of one user, both would get half of them."""
+    theirs, ours = server.running.http_port, RunningServer(data_dir)
+    ours.http_port = theirs
+
+    async def taken() -> str:
+        other = RunningServer(data_dir)
+        async with other:
+            await other.kill()
+            answer = serve(*ours.serve_command[4:])
+            assert answer.code == 1, answer
+        return answer.err
+
+    said = asyncio.run(taken())
+    assert f"cannot listen on 127.0.0.1:{theirs} (Address already in use); give --http another address" in said
+
+
+def test_a_server_that_did_not_start_leaves_nothing_that_listens(data_dir: Path) -> None:
+    (data_dir / "rota.db").write_text("this is no database at all, whatever its name says" * 100)
+    http = free_port()
+    answer = serve("--data-dir", str(data_dir), "--api", f"127.0.0.1:{free_port()}", "--http", f"127.0.0.1:{http}")
+    assert (answer.code, "is damaged" in answer.err) == (1, True), answer
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", http))
 
 
 def test_without_haproxy_the_way_to_one_is_told(data_dir: Path, tmp_path: Path) -> None:

@@ -75,6 +75,24 @@ async def test_a_daemon_killed_between_the_record_and_the_sending_loses_none(wor
     assert len(notifier.sent) == 2
 
 
+async def test_a_delivery_that_breaks_does_not_break_again_at_once(world: World) -> None:
+    class Broken(FakeNotifier):
+        tries = 0
+
+        async def send(self, url: str, title: str, body: str, name: str) -> None:
+            self.tries += 1
+            raise ValueError("a bug")
+
+    notifier = Broken()
+    async with running(sending(world, notifier).run()):
+        await fail_a_deploy(world)
+        await world.until_over()
+        await world.until(lambda: notifier.tries == 2)
+        for _ in range(100):
+            await asyncio.sleep(0)
+    assert notifier.tries == 2  # one for each address
+
+
 async def test_one_that_is_refused_is_tried_again_and_holds_up_no_other(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,9 @@ from rota.core.rollout import Phase
 from rota.core.spec import RolloutOptions
 from rota.engine import statistics, time_left
 from rota.engine.engine import Engine
+from rota.engine.sourcesweep import SourceSweep
 from rota.engine.statistics import Statistics
+from rota.engine.supervisor import running
 from rota.ports.usage import Reading
 from rota.testing.access import FakeAccessLog
 from rota.testing.balancer import FakeBalancer
@@ -90,6 +94,41 @@ async def test_no_name_of_a_removed_app_is_used_again(world: World, engine: Engi
     await world.until_over()
     assert again["id"] == "web.3"
     assert [replica["id"] for replica in (await engine.replicas("web"))["replicas"]] == ["web-3", "web-4"]
+
+
+async def test_uploads_that_no_release_names_any_more_leave_the_disk(
+    world: World, engine: Engine, tmp_path: Path
+) -> None:
+    digests = [f"{number:064x}" for number in range(3)]
+    for digest in digests:
+        (tmp_path / digest).touch()
+        os.utime(tmp_path / digest, (0, 0))
+    for digest in digests[:2]:
+        await engine.begin("web", o.Deploy(spec=quick(), source=digest))
+        await world.until_over()
+    assert world.supervisor is not None
+    await SourceSweep(engine.sources, world.supervisor).sweep()
+    assert sorted(file.name for file in tmp_path.iterdir()) == digests[:2]
+
+
+async def test_a_loop_that_breaks_is_not_lost_in_silence(caplog: pytest.LogCaptureFixture) -> None:
+    async def broken() -> None:
+        raise ValueError("a bug")
+
+    async with running(broken()):
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert "a bug" in caplog.text
+
+
+async def test_a_server_that_is_being_stopped_begins_nothing(world: World, engine: Engine) -> None:
+    """It would be left running, and the keeper with it."""
+    await engine.begin("web", o.Deploy(spec=quick()))
+    await world.until_over()
+    await engine.shutdown(keep_apps=False)
+    for order in (o.Deploy(spec=quick(name="shop")), o.Restart()):
+        with pytest.raises(Conflict, match="the server is being stopped"):
+            await engine.begin("shop" if isinstance(order, o.Deploy) else "web", order)
 
 
 async def test_what_is_open_is_shown_as_it_is_now(world: World, engine: Engine) -> None:

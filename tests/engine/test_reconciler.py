@@ -135,6 +135,15 @@ async def test_suspended_apps_stop_and_run_again_with_the_next_daemon(world: Wor
     await world.until(lambda: len(world.running()) == 2)
 
 
+async def test_what_comes_late_does_not_bring_a_removed_app_back(world: World) -> None:
+    assert world.supervisor is not None
+    reconciler = world.supervisor.apps["web"]
+    await world.order(o.Remove())
+    await world.until(lambda: world.state is None)
+    await reconciler.change(lambda state: state)
+    assert await world.store.load() == ()
+
+
 async def test_the_history_keeps_the_end_of_a_removal(world: World) -> None:
     await world.order(o.Remove())
     await world.until(lambda: world.state is None)

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from rota.adapters.unpack import written_disk_error
 from rota.core.errors import NotFound, Problem, SpecError, StepFailed
 
 MAX_ARCHIVE = 256 * 2**20  # design.md, "File"
+EXPECTED = 3600.0  # seconds in which an order is to follow its upload
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -38,7 +40,11 @@ class ArchiveDirectory:
             raise StepFailed(written_disk_error(error, self._directory)) from error
 
     def has(self, digest: str) -> bool:
-        return _DIGEST.fullmatch(digest) is not None and (self._directory / digest).is_file()
+        if _DIGEST.fullmatch(digest) is None or not (self._directory / digest).is_file():
+            return False
+        with suppress(OSError):
+            os.utime(self._directory / digest)
+        return True
 
     def path(self, digest: str) -> Path:
         """The archive's file. Raises NotFound."""
@@ -47,16 +53,23 @@ class ArchiveDirectory:
         return self._directory / digest
 
     async def keep_only(self, digests: frozenset[str]) -> None:
-        """Deletes the archives that no release names any more; uploads under way are left alone."""
+        try:
+            await asyncio.to_thread(self._keep_only, digests)
+        except OSError as error:
+            raise StepFailed(f"{self._directory} cannot be tidied: {error.strerror}") from error
+
+    def _keep_only(self, digests: frozenset[str]) -> None:
         for file in self._directory.iterdir():
-            if _DIGEST.fullmatch(file.name) and file.name not in digests:
-                await asyncio.to_thread(file.unlink, missing_ok=True)
+            unnamed = _DIGEST.fullmatch(file.name) is not None and file.name not in digests
+            if unnamed and time.time() - file.stat().st_mtime > EXPECTED:
+                file.unlink(missing_ok=True)
 
     async def _put(self, chunks: AsyncIterator[bytes]) -> str:
         upload = _Upload(self._directory)
         try:
             async for chunk in chunks:
-                if upload.add(chunk) > self._max_size:
+                # Beside the loop: a disk that is behind holds up whoever writes, and nobody else is to wait for it.
+                if await asyncio.to_thread(upload.add, chunk) > self._max_size:
                     limit = f"{self._max_size / 2**20:g} MiB"
                     raise SpecError([Problem(f"the archive is larger than {limit}", file="archive")])
             return await asyncio.to_thread(upload.keep)

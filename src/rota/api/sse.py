@@ -4,19 +4,22 @@ by the routes for events and logs."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
+import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
 from fastapi import Header
 from fastapi.responses import StreamingResponse
 
+from rota.core.errors import RotaError
+
+log = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 15.0
 """So that a broken connection is noticed by both sides; a client waits three of them before it connects again."""
 
 Frame = Callable[[dict[str, Any]], bytes]
-LastEventId = Annotated[int, Header(alias="Last-Event-ID", ge=0)]
+LastEventId = Annotated[int, Header(alias="Last-Event-ID", ge=0, lt=2**63)]
 
 
 def event_frame(event: dict[str, Any]) -> bytes:
@@ -48,7 +51,11 @@ async def _chunks(items: AsyncIterator[dict[str, Any]], frame: Frame, closing: a
             if not coming.done():
                 yield b": still here\n\n"
                 continue
-            item = coming.result()
+            try:
+                item = coming.result()
+            except RotaError as error:  # the answer has begun: all that is left is to end it
+                log.warning("an event stream ends: %s", error)
+                return
             if item is None:
                 return
             yield frame(item)
@@ -67,5 +74,4 @@ async def _next(items: AsyncIterator[dict[str, Any]]) -> dict[str, Any] | None:
 async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
     for task in tasks:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -3,6 +3,7 @@ rota.__main__."""
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rota.cli.commands.doctor import Examine
 
 BROKEN_PIPE = 141  # what a shell shows for a program that SIGPIPE has ended
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _QUICK = frozenset({"ls", "ps", "stats", "status"})
 
 
@@ -31,10 +33,21 @@ def main(argv: Sequence[str], serve: Callable[[list[str]], int], examine: Examin
     except KeyboardInterrupt:
         return DETACHED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at its exit
+        _give_stdout_up()
         return BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in _DISK_FULL or error.filename is not None:
+            return _bug(error)
+        _give_stdout_up()
+        output.tell(f"the answer cannot be written: {error.strerror}")
+        return FAILED
     except Exception as error:  # noqa: BLE001 -- the last resort: a bug becomes one line, its details a file
         return _bug(error)
+
+
+def _give_stdout_up() -> None:
+    """Else Python complains at its exit of what it could not write."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(argv: Sequence[str], serve: Callable[[list[str]], int], examine: Examine) -> int:

@@ -62,7 +62,10 @@ class Connection:
         """Raises Unreachable, NotAllowed, NotFound, SpecError, UsageError, Lost or Refused."""
         with self._answer(method, path, body, more, timeout) as answer:
             text = answer.read()
-        view: View = json.loads(text)
+        try:
+            view: View = json.loads(text)
+        except ValueError:
+            raise self._no_rota(f"{method} {path} is answered with something else than JSON") from None
         return view
 
     def exists(self, path: str) -> bool:
@@ -96,7 +99,7 @@ class Connection:
                     line.request(method, path, body, headers)  # an upload may be refused before it is whole
                 answer = line.getresponse()
                 if answer.status >= HTTPStatus.BAD_REQUEST:
-                    raise self._refusal(answer)
+                    raise self._refusal(method, answer)
                 yield answer
             except (OSError, http.client.HTTPException) as error:
                 raise Lost(f"the connection to {self.address.url} broke: {error or type(error).__name__}") from None
@@ -106,9 +109,15 @@ class Connection:
             return Unreachable(f"no rota server answers at {self.address.url}; start one with: rota serve")
         return Unreachable(f"no rota server answers at {self.address.url}: {error}")
 
-    def _refusal(self, answer: http.client.HTTPResponse) -> RotaError:
+    def _no_rota(self, why: str) -> Unreachable:
+        return Unreachable(f"what answers at {self.address.url} is no rota server: {why}; set ROTA_SERVER")
+
+    def _refusal(self, method: str, answer: http.client.HTTPResponse) -> RotaError:
         view = _problem(answer)
-        detail = str(view.get("detail") or f"the server answered {answer.status} {answer.reason}")
+        said = f"{answer.status} {answer.reason}"
+        if not view and method != "HEAD":
+            return self._no_rota(f"it says {said}")
+        detail = str(view.get("detail") or f"the server answered {said}")
         if answer.status == HTTPStatus.UNAUTHORIZED:
             return NotAllowed(self._token_advice())
         if "problems" in view:

@@ -7,7 +7,6 @@ from typing import Any
 
 OK = 0
 FAILED = 1
-USAGE = 2
 ROLLED_BACK = 5
 TIMED_OUT = 6
 REQUESTS_LOST = 7

@@ -61,9 +61,16 @@ def _host_and_port(url: str) -> tuple[str, int]:
 def _token() -> tuple[str | None, str]:
     token = os.environ.get("ROTA_TOKEN")
     if token:
-        return token.strip(), "ROTA_TOKEN"
+        return _checked(token.strip(), "ROTA_TOKEN"), "ROTA_TOKEN"
     file = data_directory() / "admin.token"
     try:
-        return file.read_text(encoding="ascii").strip(), str(file)
+        return _checked(file.read_text(encoding="ascii").strip(), str(file)), str(file)
     except (OSError, UnicodeDecodeError):
         return None, str(file)
+
+
+def _checked(token: str, place: str) -> str:
+    """Whatever else it holds could not be sent."""
+    if not (token.isascii() and token.isprintable()):
+        raise UsageError(f"the token of {place} has characters that no token has; it is one line of letters and digits")
+    return token

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ _VERBS = {
 }
 
 _FAILURES_SHOWN = 3
+_STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # colours, and where the cursor goes (ECMA-48, CSI)
 
 _LONG = {
     "answers": ("answer under way", "answers under way"),
@@ -255,7 +257,13 @@ def _failures(rollout: dict[str, Any]) -> list[str]:
         told = []  # the replicas' own lines tell more
     if said_again:
         detail = ""
-    return [*([detail] if detail else []), *(f"  | {text}" for text in told), *lines, *(f"  | {text}" for text in log)]
+    return [*([detail] if detail else []), *_output(told), *lines, *_output(log)]
+
+
+def _output(lines: Iterable[str]) -> list[str]:
+    """What an app wrote, without what a terminal would take for an order to itself."""
+    unstyled = (_STYLE.sub("", line) for line in lines)
+    return ["  | " + "".join(mark if mark.isprintable() or mark == "\t" else "?" for mark in line) for line in unstyled]
 
 
 def _serving(rollout: dict[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
 """What an order changes at once: the app's desired state and the new rollout, or the clear reason why not.
 
-Called by engine.commands under the app's lock; pure, so that every refusal has a test without a server."""
+Called by core.admission under the app's lock; pure, so that every refusal has a test without a server."""
 
 from __future__ import annotations
 

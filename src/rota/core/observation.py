@@ -14,7 +14,7 @@ from rota.core.tcp import Listener
 
 
 class RunState(enum.Enum):
-    """A runtime's word for a replica; its *phase* is rota's own (core.replica)."""
+    """A runtime's word for a replica; its *phase* is rota's own (core.situation)."""
 
     RUNNING = "running"
     EXITED = "exited"

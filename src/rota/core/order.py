@@ -1,5 +1,5 @@
-"""An order: one thing a person asks of one app; built by the API from a request's body and carried out by
-engine.commands.
+"""An order: one thing a person asks of one app; built by the API from a request's body, admitted by
+core.admission.
 
 An order holds only what was given: how a rollout then goes by default is core.policy's."""
 
@@ -11,6 +11,7 @@ from pydantic import Field, JsonValue, TypeAdapter, model_validator
 
 from rota.core.durations import Durations
 from rota.core.model import Model
+from rota.core.quantities import Whole
 from rota.core.spec import AppSpec, Limits, Resources, RolloutOptions
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -68,14 +69,14 @@ class Rollback(_RollingOrder):
     """Back to an earlier release; None is the one before the current one."""
 
     kind: Literal["rollback"] = "rollback"
-    release: int | None = Field(default=None, ge=1)
+    release: Whole | None = Field(default=None, ge=1)
 
 
 class Scale(_Order):
     """Another number of replicas."""
 
     kind: Literal["scale"] = "scale"
-    replicas: int = Field(ge=1, le=1000)
+    replicas: Whole = Field(ge=1, le=1000)
 
 
 class ChangeLimits(Resources):

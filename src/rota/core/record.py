@@ -1,6 +1,6 @@
 """What a step writes down before it is carried out: the one place where a step changes what is desired or recorded.
 
-Called by engine.executor in one transaction with the step's event, and by tests that replay histories."""
+Called by engine.reconciler, which keeps it in one transaction with the step's event, and by the forecast."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A rollout: one change of an app from the order to its end, as a table of phases and the facts recorded of it.
 
-Made by engine.commands, moved by core.record, read by decide and shown to people."""
+Made by core.begin, moved by core.record, read by decide and shown to people."""
 
 from __future__ import annotations
 

@@ -17,9 +17,10 @@ from rota.core.document import Document, Path, parents, read
 from rota.core.errors import Problem, SpecError
 from rota.core.expansion import expand
 from rota.core.fitness import RuntimeKind, misfits
+from rota.core.mistakes import in_words
 from rota.core.model import Model
 from rota.core.quantities import quoted
-from rota.core.spec import AppSpec
+from rota.core.spec import AppSpec, Mode, Order, RolloutOptions
 from rota.core.starter import written
 
 DEFAULT_FILE = "rota.yaml"
@@ -50,6 +51,8 @@ def parse(source: str | bytes, file: str = DEFAULT_FILE, runtime: RuntimeKind | 
     document = read(source, file, _is_text)
     _expand_env(document)
     spec = _validate(document)
+    if spec is not None:
+        _refuse_contradictions(document, spec)
     if spec is not None and runtime is not None:
         for key, reason in misfits(spec, runtime).items():
             _report_at_key(document, key, reason)
@@ -143,6 +146,15 @@ def _validate(document: Document) -> AppSpec | None:
     return None
 
 
+def _refuse_contradictions(document: Document, spec: AppSpec) -> None:
+    """Of a file alone: a release that was ordered with flags that took it away is read again as it is."""
+    for section in ("rollout", "rollback"):
+        options: RolloutOptions = getattr(spec, section)
+        if options.mode is Mode.SIMULTANEOUS and options.order is Order.START_FIRST:
+            reason = "start-first contradicts mode: simultaneous, which stops all replicas first"
+            _report(document, (section, "order"), reason)
+
+
 def _explain(document: Document, path: Path, kind: str, found: object, context: dict[str, Any]) -> None:
     if kind == "too_short" and found:
         return  # not empty, but none of what it holds is right, and that was said
@@ -201,47 +213,9 @@ def _report_missing(document: Document, path: Path) -> None:
 
 
 def _in_words(path: Path, kind: str, found: object, context: dict[str, Any]) -> str:
-    """pydantic's kinds of errors, as people say them."""
-    match kind:
-        case "value_error":
-            return str(context["error"])
-        case "int_type":
-            return f"a whole number is expected, not {quoted(found)}"
-        case "float_type" | "finite_number":
-            return f"a number is expected, not {quoted(found)}"
-        case "bool_type":
-            return f"true or false is expected, not {quoted(found)}"
-        case "string_type":
-            return _text_expected(found)
-        case "enum" | "literal_error":
-            choices = str(context["expected"]).replace("'", "")
-            return f"{choices} is expected, not {quoted(found)}"
-        case "string_pattern_mismatch":
-            return f"a path is expected that begins with / and has no spaces, not {quoted(found)}"
-        case "greater_than_equal" | "less_than_equal" | "greater_than":
-            return _bound(kind, found, context)
-        case "string_too_long" | "too_long":
-            return f"too long: {context['max_length']:,} is the most"
-        case "too_short" | "string_too_short":
-            return "it is empty"
-        case _:
-            return _shape_expected(path, kind, found)
-
-
-def _bound(kind: str, found: object, context: dict[str, Any]) -> str:
-    match kind:
-        case "greater_than_equal":
-            return f"at least {context['ge']:g} is expected, not {quoted(found)}"
-        case "less_than_equal":
-            return f"at most {context['le']:g} is expected, not {quoted(found)}"
-        case _:
-            return f"more than {context['gt']:g} is expected, not {quoted(found)}"
-
-
-def _text_expected(found: object) -> str:
-    if isinstance(found, int | float):
-        return f"a text is expected; write it with quotes: {json.dumps(str(quoted(found)))}"
-    return f"a text is expected, not {quoted(found)}"
+    if kind == "string_pattern_mismatch":
+        return f"a path is expected that begins with / and has no spaces, not {quoted(found)}"
+    return in_words(kind, found, context) or _shape_expected(path, kind, found)
 
 
 def _shape_expected(path: Path, kind: str, found: object) -> str:

@@ -1,6 +1,6 @@
 """What is kept of an app over a crash: *desired* (what is to be) and *recorded* (what was), two types never mixed.
 
-Kept by the store, changed only by engine.commands (orders) and core.record (steps), read by decide."""
+Kept by the store, changed only by core.begin and core.steering (orders) and core.record (steps), read by decide."""
 
 from __future__ import annotations
 

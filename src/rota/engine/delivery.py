@@ -20,6 +20,7 @@ from rota.ports.store import Store
 FIRST_WAIT, LONGEST_WAIT = 2.0, 3600.0  # seconds between two tries; each wait is twice the one before
 MOST_ATTEMPTS = 30  # about 20 hours
 AT_ONCE = 4  # letters: each is a process for a second or two
+BROKEN_AGAIN = 60.0  # seconds after which a delivery that broke by a bug is begun again
 STORE_AGAIN = 5.0  # seconds after which a store that could not be asked is asked again
 
 log = logging.getLogger(__name__)
@@ -64,9 +65,11 @@ class Delivery:
 
     def _ended(self, url: str, task: asyncio.Task[None]) -> None:
         del self._under_way[url]
-        self._woken.set()  # for the next one to that address
-        if not task.cancelled() and task.exception() is not None:
-            log.error("the delivery of a notice broke", exc_info=task.exception())
+        if task.cancelled() or task.exception() is None:
+            self._woken.set()  # for the next one to that address
+            return
+        log.error("the delivery of a notice broke; trying again", exc_info=task.exception())
+        asyncio.get_running_loop().call_later(BROKEN_AGAIN, self._woken.set)  # at once, it would break at once
 
     async def _deliver(self, letter: Letter) -> None:
         async with self._room:

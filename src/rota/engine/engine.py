@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from rota.core import diagnosis, steering
 from rota.core.admission import admit
@@ -21,6 +20,7 @@ from rota.core.state import AppState
 from rota.engine import views
 from rota.engine.dns_view import dns_view
 from rota.engine.errands import Errands
+from rota.engine.following import Following
 from rota.engine.measuring import Measuring
 from rota.engine.plan_view import plan_view
 from rota.engine.planner import Planner, promised
@@ -45,8 +45,6 @@ from rota.ports.store import Answer, Store
 from rota.ports.usage import Usage
 
 STEPS_SHOWN = 2000  # of one rollout, the newest
-ALL_LINES = 1000  # of a replica that starts while its app's logs are followed
-LOOK_AGAIN = 0.1  # seconds
 
 
 class Engine:
@@ -82,7 +80,7 @@ class Engine:
         self._rooms = Rooms(machine, runtime, usage)
         self._statistics = Statistics(usage, balancer, clock)
         self._balancer = balancer
-        self._logs = logs
+        self._following = Following(supervisor, store, logs)
         self._access = access
         self._errands = Errands(exec)
         self._clock = clock
@@ -92,6 +90,7 @@ class Engine:
         self._http = http
         self._on_shutdown = on_shutdown
         self._ordering = asyncio.Lock()
+        self._ending = False
         self._planner = Planner(Measuring(store, supervisor, usage, machine), balancer, clock)
         self._time_left = TimeLeft(Measuring(store, supervisor, usage, machine), clock)
 
@@ -171,6 +170,8 @@ class Engine:
         for what the server's runtime cannot run and for an address to which no notice can be sent."""
         await self._vetting.addresses(order)
         async with self._ordering:
+            if self._ending:
+                raise Conflict("the server is being stopped; give the order to the next one")
             known = self._supervisor.apps.get(app)
             ordered = await self._begun(app, order)
             if order.plan is not None:
@@ -222,6 +223,8 @@ class Engine:
         return await self._errands.run(self._supervisor.app(app), errand)
 
     async def shutdown(self, keep_apps: bool) -> None:
+        """Nothing is begun any more from here on: who is to stop all apps would not know of it."""
+        self._ending = True
         self._on_shutdown(keep_apps)
 
     # Streams
@@ -256,24 +259,10 @@ class Engine:
         return None
 
     async def log_lines(self, app: str, replica: str | None, tail: int) -> list[View]:
-        lines: list[View] = []
-        for name in self._replicas_of(app, replica):
-            lines += [{"replica": name, "text": text} for text in await self._logs.tail(name, tail)]
-        return lines
+        return await self._following.tail(app, replica, tail)
 
-    async def follow_logs(self, app: str, replica: str | None, tail: int) -> AsyncIterator[View]:
-        """The last lines of every replica, then new ones merged; replicas that come later join by themselves."""
-        lines: asyncio.Queue[View] = asyncio.Queue(maxsize=1000)
-        followers: dict[str, asyncio.Task[None]] = {}
-        joining = asyncio.create_task(self._join(app, replica, tail, followers, lines))
-        try:
-            while True:
-                yield await lines.get()
-        finally:
-            tasks = [joining, *followers.values()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    def follow_logs(self, app: str, replica: str | None, tail: int) -> AsyncIterator[View]:
+        return self._following.follow(app, replica, tail)
 
     async def requests(self, app: str, tail: int) -> list[View]:
         return [views.request_view(entry) for entry in await self._access.tail(app, tail)]
@@ -355,37 +344,3 @@ class Engine:
         """Whether nothing of the rollout is to come after event ``after``."""
         rollout = await self._kept_rollout(id)
         return rollout.phase.ended and not await self._store.events(rollout=id, after=after, limit=1)
-
-    def _replicas_of(self, app: str, replica: str | None) -> list[Any]:
-        here = self._supervisor.app(app)
-        known = [member.id for member in views.members(views.situation(here.state, here.observation, 0.0))]
-        if replica is not None and replica not in known:
-            raise NotFound(f"{app} has no replica {replica!r}; rota ps {app} lists them")
-        return [replica] if replica is not None else known
-
-    async def _join(
-        self,
-        app: str,
-        replica: str | None,
-        tail: int,
-        followers: dict[str, asyncio.Task[None]],
-        lines: asyncio.Queue[View],
-    ) -> None:
-        for name in self._replicas_of(app, replica):
-            followers[name] = asyncio.create_task(self._copy(app, name, tail, lines))
-        newest = await self._store.events(app=app, after=-1, limit=1)
-        after = newest[-1].seq if newest else 0
-        async for event in self._supervisor.journal.follow(app=app, rollout=None, after=after):
-            started = event.step == "StartReplica" and event.replica is not None
-            if started and event.replica not in followers and replica in {None, event.replica}:
-                assert event.replica is not None  # asked by started
-                followers[event.replica] = asyncio.create_task(self._copy(app, event.replica, ALL_LINES, lines))
-
-    async def _copy(self, app: str, name: Any, tail: int, lines: asyncio.Queue[View]) -> None:
-        """Its start is on record before the act: until the runtime knows it there is nothing to follow yet."""
-        begun = False
-        while not begun and name in self._replicas_of(app, None):
-            async for line in self._logs.follow(name, tail):
-                begun = True
-                await lines.put({"replica": line.replica, "text": line.text})
-            await asyncio.sleep(LOOK_AGAIN)

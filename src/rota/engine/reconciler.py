@@ -200,6 +200,8 @@ class Reconciler:
             self._fault("recorded", step)
 
     async def _keep(self, after: AppState, events: list[Event], notices: Sequence[Notice] = ()) -> None:
+        if self.forgotten:
+            return  # what comes late would bring the app back
         before, now = self.state.recorded.rollout, self._clock.now()
         phase = phase_event(before, after.recorded.rollout, now)
         told = (*notices, *of_phase(before, after, now))

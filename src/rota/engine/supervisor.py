@@ -24,6 +24,8 @@ from rota.ports.prober import Prober
 from rota.ports.runtime import Runtime
 from rota.ports.store import Store
 
+BEGUN_AGAIN = 1.0  # seconds after which a loop that broke is
+
 log = logging.getLogger(__name__)
 
 
@@ -94,8 +96,9 @@ class Supervisor:
 
     async def suspend(self) -> None:
         """Stops every replica, handed off in order, to run again when the server does."""
-        for reconciler in list(self._apps.values()):
-            await reconciler.change(_suspended)
+        while awake := [one for one in self._apps.values() if not one.state.desired.suspended]:
+            for reconciler in awake:
+                await reconciler.change(_suspended)
         for reconciler in list(self._apps.values()):
             await reconciler.until_empty()
 
@@ -114,8 +117,7 @@ class Supervisor:
                 await reconciler.run()
             except Exception:
                 log.exception("%s: its loop broke and is begun again", name)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.Event().wait(), 1.0)
+                await asyncio.sleep(BEGUN_AGAIN)
         self._apps.pop(name, None)
         self._tasks.pop(name, None)
 
@@ -124,12 +126,19 @@ class Supervisor:
 async def running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Loops that belong to no app (the outbox, the watch on the disk), as long as the block lasts."""
     tasks = [asyncio.create_task(loop) for loop in loops]
+    for task in tasks:
+        task.add_done_callback(_say_why)
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _say_why(loop: asyncio.Task[None]) -> None:
+    if not loop.cancelled() and loop.exception() is not None:
+        log.error("a loop of the server broke, and is missing until it starts again", exc_info=loop.exception())
 
 
 def _suspended(state: AppState) -> AppState:

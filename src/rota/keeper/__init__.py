@@ -10,15 +10,21 @@ Protocol: JSON lines over the Unix socket `keeper.sock`, many requests a connect
 they are matched by `id`.
 
     ping      {}
-    start     {child: {name, argv, env, cwd, user, log, cgroups, meta, restart}}     → {child}
+    start     {child: {name, argv, env, cwd, user, log, cgroups, meta, restart, listen}}  → {child}
     restart   {name, argv?, env?, cgroups?, meta?}                                   → {child}
     signal    {name, signal: "TERM", tree: false, restart: true}                     → {signalled: N}
     forget    {name}                              answered when the child's tree is gone
     update    {name, meta}                                                           → {child}
+    listen    {name, listen}                                                         → {child}
     list      {}                                 → {children, boot_id, keeper: {pid, data_dir_id, started_at}}
     watch     {}                                      the same, then events on this connection:
               {"event": "started|exited|failed|updated|forgotten", "child": {…}}
     shutdown  {}                                      the keeper ends
+
+`listen` is places by variable, `{"WEB": "127.0.0.1:8080"}`: the keeper listens there, and the child finds
+`WEB=fd@N` in its environment, so that connections wait while it is started again (not for one that ends over and
+over). A place that cannot be had has no variable. A next keeper has none of these sockets before the child's next
+start.
 
 `start` needs `name` and `argv`, the rest has defaults (`cwd` `/`, `log` /dev/null). It is idempotent by name
 while the child lives; after that it is a new run that keeps the list of runs. `restart: false` in `signal`

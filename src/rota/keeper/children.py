@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from . import log, process, tree
-from .loop import Loop, Timer
+from .child import HELD_FOR, SETTLED, Child
+from .listeners import Listeners
+from .loop import Loop
 from .record import Record, State
 from .shelf import Shelf
 from .spawn import Newborn, NotStartedError
 from .sweep import Sweep
 
-FIRST_BACKOFF, LONGEST_BACKOFF = 0.05, 5.0
-SETTLED = 10.0
-"""Seconds alive after which the next restart is immediate again."""
 SAVE_AFTER = 0.05
 """Seconds for what follows on a change, often the next one, before the disk is waited for."""
 
@@ -37,36 +36,6 @@ class SweepingError(Exception):
     def __init__(self, sweep: Sweep) -> None:
         super().__init__("the rest of its tree is being killed")
         self.sweep = sweep
-
-
-class Child:
-    """A record, and what this keeper holds of its present run."""
-
-    def __init__(self, record: Record) -> None:
-        self.record = record
-        self.pidfd: int | None = None
-        self.ours_to_reap = False
-        self.since = 0.0
-        self.quick_exits = 0
-        self.restart_timer: Timer | None = None
-        self.sweep: Sweep | None = None
-
-    @property
-    def alive(self) -> bool:
-        """Whether its main process runs."""
-        return self.pidfd is not None
-
-    def cancel_restart(self) -> None:
-        """It is not started again by itself."""
-        if self.restart_timer is not None:
-            self.restart_timer.cancel()
-            self.restart_timer = None
-
-    def backoff(self) -> float:
-        """Seconds to wait before the next restart; counts it."""
-        delay = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** (self.quick_exits - 1)) if self.quick_exits else 0.0
-        self.quick_exits = min(self.quick_exits + 1, 16)
-        return delay
 
 
 class Children:
@@ -97,7 +66,7 @@ class Children:
         """A new run, or the one that runs when the order is the same. Refused: alive, disk, exec-failed."""
         child = self._children.get(order.name)
         if child is None:
-            child = Child(order)
+            child = Child(order, Listeners(self._say))
             self._launch(child, order)
             return child.record
         if child.alive:
@@ -127,6 +96,8 @@ class Children:
             child.cancel_restart()
             child.record.restart = False
             self._save(child.record)
+            if not child.alive:
+                child.listeners.close()
         try:
             if whole_tree:
                 return self._signal_tree(child, signum)
@@ -153,6 +124,7 @@ class Children:
         except OSError as error:
             raise RefusedError("disk", str(error)) from error
         child.cancel_restart()
+        child.listeners.close()
         del self._children[name]
         self._unsaved.pop(name, None)
         self._refused.discard(name)
@@ -167,13 +139,23 @@ class Children:
         self._publish("updated", changed)
         return changed
 
+    def listen(self, name: str, places: dict[str, str]) -> Record:
+        """Other places from its next start on; the others are let go of. RefusedError: unknown, disk."""
+        child = self._get(name)
+        changed = replace(child.record, listen=places)
+        self._write(changed)
+        child.record = changed
+        child.listeners.keep(places)
+        self._publish("updated", changed)
+        return changed
+
     def adopt(self) -> None:
         """Take over what an earlier keeper left on disk, at the start."""
         records, complaints = self._shelf.load()
         for complaint in complaints:
             self._say(complaint)
         for record in records:
-            child = self._children[record.name] = Child(record)
+            child = self._children[record.name] = Child(record, Listeners(self._say))
             self._adopt(child)
 
     def reap(self) -> None:
@@ -205,7 +187,9 @@ class Children:
         child.cancel_restart()
         self._children[name], child.record = child, record
         try:
-            newborn = Newborn(record, {**record.env, **tree.marks(self._keeper_id, name)})
+            child.listen()
+            environment = {**record.env, **child.listeners.environment, **tree.marks(self._keeper_id, name)}
+            newborn = Newborn(record, environment, child.listeners.descriptors)
         except (NotStartedError, OSError) as error:
             raise self._failed(record, "exec-failed", str(error)) from error
         record.run(newborn.pid, newborn.start_ticks)
@@ -264,8 +248,12 @@ class Children:
         self._restart_later(child)
 
     def _restart_later(self, child: Child) -> None:
-        if child.record.restart:
-            child.restart_timer = self._loop.after(child.backoff(), lambda: self._restart_now(child))
+        if not child.record.restart:
+            child.listeners.close()
+            return
+        child.restart_timer = self._loop.after(child.backoff(), lambda: self._restart_now(child))
+        if child.quick_exits > HELD_FOR:
+            child.listeners.close()
 
     def _restart_now(self, child: Child) -> None:
         again = replace(child.record, restarts=child.record.restarts + 1)

@@ -28,7 +28,7 @@ _MOVES = {
 
 @dataclass
 class Record:
-    """One child. The first nine fields are the caller's, the others are facts; times are RFC 3339 UTC. `signalled` is
+    """One child. The first ten fields are the caller's, the others are facts; times are RFC 3339 UTC. `signalled` is
     the last signal that the present run's main process was sent by request."""
 
     name: str
@@ -40,6 +40,7 @@ class Record:
     cgroups: list[str] = field(default_factory=list)
     meta: dict[str, Any] = field(default_factory=dict)
     restart: bool = False
+    listen: dict[str, str] = field(default_factory=dict)
     state: State = State.INTENDED
     pid: int | None = None
     start_ticks: int | None = None
@@ -109,7 +110,7 @@ class Record:
         self.state = to
 
 
-ORDER_KEYS = frozenset({"name", "argv", "env", "cwd", "user", "log", "cgroups", "meta", "restart"})
+ORDER_KEYS = frozenset({"name", "argv", "env", "cwd", "user", "log", "cgroups", "meta", "restart", "listen"})
 
 
 def now() -> str:

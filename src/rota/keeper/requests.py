@@ -29,6 +29,7 @@ class Requests:
             "signal": self._signal,
             "forget": self._forget,
             "update": self._update,
+            "listen": self._listen,
             "list": self._list,
             "watch": self._list,
             "shutdown": self._shutdown,
@@ -72,6 +73,11 @@ class Requests:
         name = check_name(request.get("name"))
         meta = check_order({"meta": request.get("meta")})["meta"]
         return {"child": self._children.update(name, meta).public()}
+
+    def _listen(self, request: Request) -> Reply:
+        name = check_name(request.get("name"))
+        places = check_order({"listen": request.get("listen")})["listen"]
+        return {"child": self._children.listen(name, places).public()}
 
     def _list(self, _: Request) -> Reply:
         children = [record.public() for record in self._children.records()]

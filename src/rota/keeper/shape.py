@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from .listeners import PLACE
 from .record import ORDER_KEYS, State
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,80}")
@@ -54,6 +55,11 @@ def _is_environment(value: object) -> bool:
     )
 
 
+def _is_listen(value: object) -> bool:
+    """Places by the names of variables."""
+    return _is_environment(value) and isinstance(value, dict) and all(map(PLACE.fullmatch, value.values()))
+
+
 def _is_list(value: object, check: Callable[[object], bool]) -> bool:
     return isinstance(value, list) and all(check(one) for one in value)
 
@@ -76,6 +82,7 @@ CHECKS: dict[str, Callable[[object], bool]] = {
     "cgroups": lambda value: _is_list(value, _is_path),
     "meta": lambda value: isinstance(value, dict),
     "restart": lambda value: isinstance(value, bool),
+    "listen": _is_listen,
     "state": lambda value: value in list(State),
     **dict.fromkeys(("pid", "start_ticks", "exit_code", "signal", "signalled"), _or_none(_is_count)),
     **dict.fromkeys(("boot_id", "started_at", "exited_at", "error"), _or_none(_is_text)),

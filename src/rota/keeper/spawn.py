@@ -4,8 +4,10 @@ import os
 import pwd
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
+from .listeners import hand_over
 from .process import look
 from .record import Record
 
@@ -19,8 +21,8 @@ class NotStartedError(Exception):
 class Newborn:
     """A forked process that waits for `go`; it ends by itself when the keeper dies before that."""
 
-    def __init__(self, record: Record, environment: dict[str, str]) -> None:
-        """Fork. NotStartedError: unknown user. OSError: no more processes or descriptors."""
+    def __init__(self, record: Record, environment: dict[str, str], descriptors: frozenset[int]) -> None:
+        """Fork; `descriptors` stay open in it. NotStartedError: unknown user. OSError: no more processes or files."""
         account = _account(record.user)
         go_read, self._go = os.pipe()
         self._errors, errors_write = os.pipe()
@@ -29,7 +31,7 @@ class Newborn:
         try:
             self.pid = os.fork()
             if self.pid == 0:
-                _become(record, environment, account, go_read, errors_write)
+                _become(record, environment, account, descriptors, go_read, errors_write)
         except OSError:
             os.close(self._go)
             os.close(self._errors)
@@ -50,8 +52,10 @@ class Newborn:
         self.start_ticks = process.start_ticks
 
     def go(self) -> None:
-        """Let it execute its program, and wait until it does; raises NotStartedError."""
-        os.write(self._go, b"g")
+        """Let it execute its program, and wait until it does; raises NotStartedError. One that was killed meanwhile has
+        started, and its end is to be seen."""
+        with suppress(BrokenPipeError):
+            os.write(self._go, b"g")
         message = b""
         while piece := os.read(self._errors, 65536):
             message += piece
@@ -88,6 +92,7 @@ def _become(
     record: Record,
     environment: dict[str, str],
     account: pwd.struct_passwd | None,
+    descriptors: frozenset[int],
     go: int,
     errors: int,
 ) -> NoReturn:
@@ -97,7 +102,8 @@ def _become(
         signal.set_wakeup_fd(-1)
         os.setsid()
         _reset_signals()
-        _close_all_but({0, 1, 2, go, errors})
+        _close_all_but({0, 1, 2, go, errors} | descriptors)
+        hand_over(descriptors)
         if not os.read(go, 1):
             os._exit(_EXIT_NOT_STARTED)
         os.umask(0o022)

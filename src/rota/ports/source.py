@@ -19,5 +19,6 @@ class Sources(Protocol):
         ...
 
     async def keep_only(self, digests: frozenset[str]) -> None:
-        """Deletes the archives that no release names any more."""
+        """Deletes the archives that no release names any more; not those that came, or were asked for, within an hour,
+        as the order that names one follows. Raises StepFailed."""
         ...

@@ -8,7 +8,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,8 @@ async def until(condition: Callable[[], Awaitable[object]], deadline: float) -> 
 
 
 class LocalLauncher:
-    """Runs HAProxy as a child of the test and starts it again when it ends, as the keeper does."""
+    """Runs HAProxy as a child of the test and starts it again when it ends, as the keeper does; without listening for
+    it."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
@@ -78,9 +79,12 @@ class LocalLauncher:
         """HAProxy's master."""
         return self._runs[-1].pid
 
-    async def ensure(self, argv: Sequence[str]) -> None:
+    async def ensure(self, argv: Sequence[str], listen: Mapping[str, str]) -> None:
         if self._task is None:
             self._task = asyncio.create_task(self._keep(tuple(argv)))
+
+    async def listen(self, listen: Mapping[str, str]) -> None:
+        pass
 
     async def runs(self) -> Sequence[Run]:
         return tuple(self._runs)

@@ -244,10 +244,6 @@ class FakeRuntime:
         """What was ordered for its present run."""
         return self._runs[replica].faults
 
-    def replica_at(self, address: Address) -> ReplicaId | None:
-        """Whose address it is."""
-        return next((replica for replica, run in self._runs.items() if run.seen.address == address), None)
-
     def answers(self, replica: ReplicaId) -> ProbeResult:
         """Whether it accepts connections now."""
         return self._since_start(replica, lambda faults: faults.listens_after, "connection refused")

@@ -105,3 +105,14 @@ def test_options_about_dns(tmp_path: Path) -> None:
     assert given.dns_zones[0].zone == "example.org"
     assert read_options([]).dns is None
     assert (read_options([]).dns_ttl, read_options(["--dns-ttl", "5s"]).dns_ttl) == (1, 5)
+
+
+@pytest.mark.parametrize(
+    "text", ["zones: 2020-13-45", "zones: " + "[" * 5000, "zones: ["], ids=["date", "deep", "open"]
+)
+def test_what_is_no_yaml_is_told(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "zones.yaml"
+    path.write_text(text)
+    path.chmod(0o600)
+    with pytest.raises(UsageError, match=r"zones\.yaml is not YAML: "):
+        read_zones(path)

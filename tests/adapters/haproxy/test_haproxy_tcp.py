@@ -355,7 +355,7 @@ async def test_a_daemon_that_runs_has_haproxy_start_without_a_port_that_was_lost
     await launcher.close()
     with taken(service.port):
         launcher._task = None
-        await launcher.ensure(service.rig.settings.argv())
+        await launcher.ensure(service.rig.settings.argv(), {})
         await until(lambda: service.rig.balancer.answering(), 10)
         assert (await service.rig.client().ask())[0] == 200
         assert (await service.rig.see()).listeners == frozenset()

@@ -38,6 +38,17 @@ async def test_whoever_has_an_answer_finds_it_in_the_mirror(box: Machine) -> Non
     assert changed.meta == {"a": 2}
 
 
+async def test_a_listener_that_breaks_cuts_nobody_off(box: Machine, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(child: Child) -> None:
+        raise ValueError("a bug")
+
+    box.children.on_change(broken)
+    child = await box.children.start(ChildOrder("one", ["/bin/sleep", "60"]))
+    assert runs(child)
+    assert (await box.children.until("one", runs, 5)) is not None
+    assert "one: its change could not be told" in caplog.text
+
+
 async def test_a_child_marked_so_is_started_again_and_one_told_not_to_is_not(box: Machine) -> None:
     told: list[str] = []
     box.children.on_change(lambda child: told.append(child.state))

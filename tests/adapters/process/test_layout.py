@@ -38,3 +38,14 @@ def test_what_an_earlier_version_left_open_is_closed_and_an_apps_own_user_still_
     layout.open_to(Account("app", os.geteuid(), os.getegid()), tmp_path / "data")
     layout.close_to_others()
     assert [mode(tmp_path / name) for name in ("data", "logs", "releases")] == ["0o711", "0o700", "0o711"]
+
+
+def test_an_app_that_puts_a_link_in_the_place_of_its_tmp_gets_nothing_else_by_it(tmp_path: Path) -> None:
+    """A restart in place makes the directory again, as root, below one that is the app's own by then."""
+    own = Account("app", os.geteuid(), os.getegid())
+    others = tmp_path / "others"
+    others.mkdir()
+    make(tmp_path / "files", own)
+    (tmp_path / "files/tmp").symlink_to(others)
+    with pytest.raises(OSError, match="files/tmp"):
+        make(tmp_path / "files/tmp", own)

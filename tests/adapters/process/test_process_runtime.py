@@ -17,6 +17,7 @@ import pytest_asyncio
 from rota.adapters.keeper import ChildOrder
 from rota.adapters.prober import SocketProber
 from rota.adapters.runtime import leases
+from rota.adapters.runtime.process import artefacts
 from rota.core.errors import StartFailed, StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import Artefact, ArtefactState, ObservedReplica, RunState
@@ -321,6 +322,38 @@ async def test_a_killed_keeper_is_started_again_and_the_replica_runs_on(box: Mac
     assert (ended.exit.code, ended.exit.signal) == (None, None)
 
 
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_keeper_that_is_lost_in_the_middle_of_a_start_is_no_failure_of_the_replica(
+    box: Machine, again: bool
+) -> None:
+    app = app_spec("sleep", "60")
+    await box.unpacked(app)
+    if again:
+        await box.runtime.start(start_order(1, app))
+        await box.runtime.kill(WEB_1)
+        await exited(box)
+    keeper = _keeper_pid(box)
+    os.kill(keeper, signal.SIGSTOP)
+    starting = asyncio.create_task((box.runtime.restart if again else box.runtime.start)(start_order(1, app)))
+    await until(lambda: box.children._waiting)
+    os.kill(keeper, signal.SIGKILL)
+    await starting
+    found = await seen(box)
+    assert found is not None
+    assert (found.state, found.restarts) == (RunState.RUNNING, int(again))
+
+
+async def test_a_start_waits_for_the_next_keeper(box: Machine) -> None:
+    app = app_spec("sleep", "60")
+    await box.unpacked(app)
+    os.kill(_keeper_pid(box), signal.SIGKILL)
+    await until(lambda: not box.children._connected.is_set())
+    await box.runtime.start(start_order(1, app))
+    found = await seen(box)
+    assert found is not None
+    assert found.state is RunState.RUNNING
+
+
 async def test_while_there_is_no_keeper_observe_fails_instead_of_showing_nothing(box: Machine) -> None:
     os.kill(_keeper_pid(box), signal.SIGKILL)
 
@@ -513,6 +546,17 @@ async def test_a_hostile_or_missing_source_fails_the_release_in_words(box: Machi
     hostile = await box.sources.put(one(packed(**{"____/____/evil": "x"})))
     assert "leads upwards" in (await artefact(box, app_spec(), hostile)).reason
     assert "no uploaded source" in (await artefact(box, app_spec(), "0" * 64, release=2)).reason
+
+
+async def test_a_bug_at_a_release_fails_it_instead_of_leaving_it_in_the_making(
+    box: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(directory: Path) -> None:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr(artefacts, "flush", broken)
+    failed = await artefact(box, app_spec(), None)
+    assert failed.reason == "rota broke at it (RecursionError('too deep')); its log says more"
 
 
 async def test_forgotten_releases_leave_the_disk(box: Machine) -> None:

@@ -112,15 +112,21 @@ def read_zones(path: Path) -> tuple[ZoneSettings | HostedSettings, ...]:
             raise UsageError(f"{path} holds a secret and others may read it; do: chmod 600 {path}")
         if path.stat().st_size > MOST_BYTES:
             raise UsageError(f"{path} is over 1 MiB")
-        zones = _File.model_validate(yaml.safe_load(path.read_bytes())).zones
+        zones = _File.model_validate(_parsed(path)).zones
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not YAML: {error}") from error
     except ValidationError as error:
         raise UsageError("\n".join(_in_words(path, found) for found in error.errors())) from None
     _refuse_overlap(path, zones)
     return zones
+
+
+def _parsed(path: Path) -> object:
+    """yaml breaks at a date that is none, and at what is nested too deep, with errors that are not its own."""
+    try:
+        return yaml.safe_load(path.read_bytes())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not YAML: {error}") from error
 
 
 def _in_words(path: Path, found: object) -> str:

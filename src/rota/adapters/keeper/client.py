@@ -40,6 +40,7 @@ class Child:
     log: str | None = None
     cgroups: tuple[str, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
+    listen: Mapping[str, str] = field(default_factory=dict)
     pid: int | None = None
     start_ticks: int | None = None
     boot_id: str | None = None
@@ -71,7 +72,8 @@ class Child:
 
 @dataclass(frozen=True)
 class ChildOrder:
-    """A process to start; ``restart``: the keeper starts it again whenever it ends."""
+    """A process to start; ``restart``: the keeper starts it again whenever it ends; ``listen``: places by the variables
+    that tell it of sockets there, in which connections wait meanwhile (``fd@7``)."""
 
     name: str
     argv: Sequence[str]
@@ -82,6 +84,7 @@ class ChildOrder:
     cgroups: Sequence[str] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
     restart: bool = False
+    listen: Mapping[str, str] = field(default_factory=dict)
 
 
 class Children:
@@ -131,13 +134,22 @@ class Children:
             raise KeeperLost("the keeper does not answer; it is being started again")
         return self._mirror
 
+    async def there(self) -> Mapping[str, Child]:
+        """The same, once the keeper answers. Raises KeeperLost when it does not in time."""
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._connected.wait()
+        except TimeoutError:
+            raise self._silent() from None
+        return self._mirror
+
     def on_change(self, act: Callable[[Child], None]) -> None:
         """Calls ``act`` at each event, and for what is found to have changed after a loss of the keeper."""
         self._on_change.append(act)
 
     async def start(self, order: ChildOrder) -> Child:
         """Starts it, unless it lives; returns once its program runs."""
-        child = {**vars(order), "argv": list(order.argv), "cgroups": list(order.cgroups)}
+        child = {**vars(order), "argv": list(order.argv), "cgroups": list(order.cgroups), "listen": dict(order.listen)}
         return Child.told((await self._request("start", child=child))["child"])
 
     async def restart(self, name: str, **changes: Any) -> Child:
@@ -149,8 +161,8 @@ class Children:
         keeper tells no environment. Raises StepFailed when there is none."""
         try:
             record = json.loads((self.data_dir / "keeper" / "children" / f"{name}.json").read_bytes())
-            order = {key: record[key] for key in ChildOrder.__dataclass_fields__}
-        except (OSError, ValueError, KeyError) as error:
+            order = {key: record[key] for key in ChildOrder.__dataclass_fields__ if key in record}
+        except (OSError, ValueError) as error:
             raise StepFailed(f"the keeper's record of {name} cannot be read: {error}") from error
         marks = {"ROTA_KEEPER": self.data_dir_id, "ROTA_CHILD": name}  # by which the keeper finds strays
         return ChildOrder(**{**order, "env": {**order["env"], **marks}})
@@ -174,6 +186,10 @@ class Children:
         """Replaces its meta."""
         return Child.told((await self._request("update", name=name, meta=dict(meta)))["child"])
 
+    async def listen(self, name: str, places: Mapping[str, str]) -> None:
+        """Has connections wait for it at other places, from its next start on; at those of before they no longer do."""
+        await self._request("listen", name=name, listen=dict(places))
+
     async def shutdown(self) -> None:
         """Ends the keeper and does not start another; refused ("children-alive") while a child lives."""
         self._leaving = True
@@ -193,6 +209,9 @@ class Children:
                 await self._next_change()
         return self._mirror.get(name)
 
+    def _silent(self) -> KeeperLost:
+        return KeeperLost(f"the keeper did not answer within {self._patience:g} s")
+
     async def _next_change(self) -> None:
         change = asyncio.get_running_loop().create_future()
         self._changes.append(change)
@@ -207,7 +226,7 @@ class Children:
                 await self._connected.wait()
                 return await self._ask(op, fields)
         except TimeoutError:
-            raise KeeperLost(f"the keeper did not answer within {self._patience:g} s") from None
+            raise self._silent() from None
 
     async def _ask(self, op: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         if self._writer is None:
@@ -261,8 +280,8 @@ class Children:
             self._tell(child)
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
-        """Until the keeper has gone."""
-        with suppress(OSError, ValueError):
+        """Until the keeper has gone, or says what nobody understands."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
             while line := await reader.readline():
                 self._take(json.loads(line))
 
@@ -282,7 +301,10 @@ class Children:
 
     def _tell(self, child: Child) -> None:
         for act in self._on_change:
-            act(child)
+            try:
+                act(child)
+            except Exception:  # noqa: BLE001 - a bug of one listener must not cut the daemon off from its keeper
+                _log.exception("%s: its change could not be told", child.name)
         for change in self._changes:
             if not change.done():
                 change.set_result(None)

@@ -6,7 +6,9 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+import rota
 from rota.adapters.store import codec
+from rota.core.errors import StepFailed
 from rota.core.events import Event
 from rota.core.rollout import Rollout
 from rota.core.state import AppState, Release
@@ -19,14 +21,23 @@ PRUNED_EVERY = 1000
 
 
 def states(connection: sqlite3.Connection) -> tuple[AppState, ...]:
+    """Raises StepFailed naming the app that cannot be read."""
     rows = connection.execute(
         "SELECT apps.name, apps.body, rollouts.body FROM apps "
         "LEFT JOIN rollouts ON rollouts.number = apps.rollout ORDER BY apps.name"
     )
-    return tuple(
-        codec.state_of(body, _releases(connection, name), codec.rollout_of(rollout) if rollout else None)
-        for name, body, rollout in rows.fetchall()
-    )
+    return tuple(_state(connection, *row) for row in rows.fetchall())
+
+
+def _state(connection: sqlite3.Connection, name: str, body: str, rollout: str | None) -> AppState:
+    """A later rota writes keys that this one does not know, and may take what this one refuses."""
+    try:
+        return codec.state_of(body, _releases(connection, name), codec.rollout_of(rollout) if rollout else None)
+    except ValueError as error:
+        raise StepFailed(
+            f"what is kept of the app {name!r} cannot be read by rota {rota.__version__}; install the rota again that "
+            f"wrote it, or start this one with another --data-dir ({' '.join(str(error).split())[:300]})"
+        ) from error
 
 
 def write_state(connection: sqlite3.Connection, state: AppState, before: AppState | None) -> None:

@@ -60,8 +60,8 @@ async def logs(
     app: App, given: Given, tail: Tail = 100, replica: Replica = None, follow: bool = False
 ) -> View | Response:
     """The last lines of the replicas' output; ``follow=true`` goes on with new ones as server-sent events."""
-    await given.engine.replicas(app)  # a stream that has begun cannot become a 404 any more
     if follow:
+        await given.engine.log_lines(app, replica, 0)  # a stream that has begun cannot become a 404 any more
         return sse.stream(given.engine.follow_logs(app, replica, tail), sse.line_frame, given.closing)
     return {"app": app, "lines": await given.engine.log_lines(app, replica, tail)}
 

@@ -10,10 +10,10 @@ import typer
 from rota.cli import output
 from rota.cli.commands.arguments import App, AsJson, example
 from rota.cli.connection import Connection, quoted
+from rota.cli.outcome import TIMED_OUT
 from rota.core.errand import Errand
 from rota.core.errors import UsageError
 
-TIMED_OUT = 6
 _ANSWER_TIME = 30.0  # seconds beyond the command's own
 
 Words = Annotated[list[str], typer.Argument(metavar="-- CMD...", help="The command; no shell takes part.")]

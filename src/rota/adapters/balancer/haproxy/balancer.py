@@ -71,9 +71,10 @@ class HaproxyBalancer:
             outdated = bool(running) and (renewed or await self._disk.differs(self._state))
             await self._disk.write(self._state)
             self._launcher.on_exit(self._watch.lost)
-            await self._launcher.ensure(self._argv)
+            await self._launcher.ensure(self._argv, self._settings.listen())
             await self._until_started()
             await self._agree(reload=outdated)
+            await self._launcher.listen(self._settings.listen())
         self._watcher = asyncio.create_task(self._watch.run())
 
     async def close(self) -> None:

@@ -47,7 +47,8 @@ def frontend_section(state: State, settings: Settings) -> str:
 
 
 def _head(settings: Settings) -> str:
-    binds = "\n".join(f"  bind {bind}" for bind in settings.binds)
+    # A socket that HAProxy was handed, or else its own: the file is enough for one that is started by hand.
+    binds = "\n".join(f'  bind "${{{variable}-{bind}}}"' for variable, bind in settings.listen().items())
     return f"""\
 frontend http
 {binds}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rota.adapters.balancer.haproxy.access import LOG
 from rota.adapters.balancer.haproxy.launcher import Run
 from rota.adapters.clock import SystemClock
-from rota.adapters.keeper.client import Child, ChildOrder, Children
+from rota.adapters.keeper.client import Child, ChildOrder, Children, Refused
 
 NAME = "haproxy"
 _STOP_TIMEOUT = 10.0  # seconds
@@ -25,13 +27,39 @@ class KeptHaproxy:
         self._directory = directory
         self._serving: dict[str, float] = {}  # by the run's own start, since what begins to serve may end soon
 
-    async def ensure(self, argv: Sequence[str]) -> None:
+    async def ensure(self, argv: Sequence[str], listen: Mapping[str, str]) -> None:
         """Raises StepFailed. A HAProxy that runs stays; the adapter reloads it when its program is another now."""
         child = self._children.known.get(NAME)
         if child is None or not child.alive:
             log = str(self._directory / LOG)
-            order = ChildOrder(NAME, argv, cwd=str(self._directory), log=log, restart=True)
+            order = ChildOrder(NAME, argv, cwd=str(self._directory), log=log, restart=True, listen=listen)
             await self._children.start(order)
+
+    async def listen(self, listen: Mapping[str, str]) -> None:
+        """Raises StepFailed."""
+        child = self._children.known.get(NAME)
+        if child is not None and child.listen != listen:
+            try:
+                await self._children.listen(NAME, listen)
+            except Refused as refused:
+                if refused.reason != "bad-request":  # a keeper of before an update of rota knows no such request
+                    raise
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """Its processes, old workers among them; none when it does not run."""
+        child = self._children.known.get(NAME)
+        if child is None or not child.alive or child.pid is None:
+            return frozenset()
+        return frozenset({child.pid, *_children_of(child.pid)})
+
+    def listens_at(self, bind: str) -> bool:
+        """Whether it runs and has that address already, by its file."""
+        bound = re.compile(rf'  bind (?:"\$\{{\w+-)?{re.escape(bind)}(?:\}}")?')
+        with suppress(OSError):
+            lines = (self._directory / "haproxy.cfg").read_text().splitlines()
+            return bool(self.pids) and any(map(bound.fullmatch, lines))
+        return False
 
     async def runs(self) -> Sequence[Run]:
         child = self._children.known.get(NAME)
@@ -78,7 +106,12 @@ class KeptHaproxy:
 def _children_started(pid: int) -> list[int]:
     """The start ticks of a process's children (proc(5)); none when it is gone."""
     try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[19]) for child in children]
+        return [int(Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()[19]) for one in _children_of(pid)]
     except OSError:
         return []
+
+
+def _children_of(pid: int) -> list[int]:
+    with suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,9 +20,15 @@ class Run:
 
 
 class Launcher(Protocol):
-    async def ensure(self, argv: Sequence[str]) -> None:
+    async def ensure(self, argv: Sequence[str], listen: Mapping[str, str]) -> None:
         """Runs the command and starts it again whenever it ends, until told otherwise; running already, nothing
-        changes. Raises StepFailed."""
+        changes. ``listen`` are places by variables: where the parent can listen for it, so that connections wait while
+        it is started again, the variable is set to a word that is HAProxy's for that socket. Raises StepFailed."""
+        ...
+
+    async def listen(self, listen: Mapping[str, str]) -> None:
+        """The same from the next start on; at places that are no longer among them nobody waits from now on. Raises
+        StepFailed."""
         ...
 
     async def runs(self) -> Sequence[Run]:

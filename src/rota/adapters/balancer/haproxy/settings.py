@@ -101,6 +101,11 @@ class Settings:
         started by, and so becomes what the link leads to."""
         return self.directory / "haproxy"
 
+    def listen(self) -> dict[str, str]:
+        """The addresses by the variables that haproxy.cfg has for them: each of its own, so that a file with other
+        addresses does not take up what HAProxy was started with."""
+        return {f"ROTA_LISTEN_{re.sub('[^0-9a-zA-Z]', '_', bind)}": bind for bind in self.binds}
+
     def argv(self) -> tuple[str, ...]:
         """The command to run; every path in it and in the file is relative to the directory, so none is quoted."""
         master = ("-W", "-S", "unix@master.sock,mode,600")

@@ -158,6 +158,9 @@ class Images:
     def _drop(self, key: Key, ended: asyncio.Task[None]) -> None:
         if self._tasks.get(key) is ended:  # not the one that was begun since
             del self._tasks[key]
+        if not ended.cancelled() and (bug := ended.exception()) is not None:
+            _log.error("the preparation of release %d of %s broke", key[1], key[0], exc_info=bug)
+            self._set(key, Artefact(key[1], ArtefactState.FAILED, f"rota broke at it ({bug!r}); its log says more"))
 
     async def _make(self, order: ReleaseOrder) -> None:
         key = (order.app, order.release)

@@ -1,5 +1,5 @@
 """Replicas as processes of this machine, children of the keeper."""
 
-from rota.adapters.runtime.process.runtime import ProcessRuntime, daemon_path
+from rota.adapters.runtime.process.runtime import ProcessRuntime
 
-__all__ = ["ProcessRuntime", "daemon_path"]
+__all__ = ["ProcessRuntime"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import shutil
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from rota.adapters.durable import write_durably
 from rota.adapters.keeper.client import Child, ChildOrder, Children
 from rota.adapters.runtime.process.cgroups import Cgroups
 from rota.adapters.runtime.process.command import build_environment, executable
-from rota.adapters.runtime.process.disk import flush
+from rota.adapters.runtime.process.disk import flush, remove
 from rota.adapters.runtime.process.layout import Account, Layout, account, make
 from rota.adapters.unpack import unpack, written_disk_error
 from rota.adapters.written import written_tail
@@ -111,6 +110,9 @@ class Artefacts:
     def _drop(self, key: tuple[str, int], ended: asyncio.Task[None]) -> None:
         if self._tasks.get(key) is ended:  # not the one that was begun since
             del self._tasks[key]
+        if not ended.cancelled() and (bug := ended.exception()) is not None:
+            _log.error("the preparation of release %d of %s broke", key[1], key[0], exc_info=bug)
+            self._set(key, Artefact(key[1], ArtefactState.FAILED, f"rota broke at it ({bug!r}); its log says more"))
 
     async def _make(self, order: ReleaseOrder) -> None:
         key = (order.app, order.release)
@@ -131,7 +133,7 @@ class Artefacts:
         make(releases)
         self._layout.open_to(owner, releases.parent, releases)
         staging = self._staging(order.app, order.release)
-        await asyncio.to_thread(_remove, staging)
+        await asyncio.to_thread(remove, staging)
         if order.source is None:
             make(staging, owner)
         else:
@@ -165,7 +167,7 @@ class Artefacts:
         ended = await self._end_of_build(name)
         reason = self._reason(order, ended)
         await self._end_build(name)
-        await asyncio.to_thread(_remove, home)
+        await asyncio.to_thread(remove, home)
         if reason:
             raise StepFailed(reason)
 
@@ -193,7 +195,7 @@ class Artefacts:
 
     async def _clear(self, app: str, release: int) -> None:
         """Nothing is left of the release; the marker goes first, and what still builds is ended."""
-        await asyncio.to_thread(_remove, self._layout.marker(app, release))
+        await asyncio.to_thread(remove, self._layout.marker(app, release))
         await self._end_build(_build_name(app, release))
         for path in (
             self._staging(app, release),
@@ -201,7 +203,7 @@ class Artefacts:
             self._layout.build_home(app, release),
             self._layout.build_log(app, release),
         ):
-            await asyncio.to_thread(_remove, path)
+            await asyncio.to_thread(remove, path)
 
     async def _end_build(self, name: str) -> None:
         child = self._children.known.get(name)
@@ -251,10 +253,3 @@ async def _to_its_end(work: Coroutine[None, None, None]) -> None:
     except asyncio.CancelledError:
         await asyncio.wait([task])
         raise
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

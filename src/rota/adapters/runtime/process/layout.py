@@ -80,11 +80,21 @@ def app_of(replica: ReplicaId) -> str:
 
 
 def make(directory: Path, account: Account | None = None) -> None:
-    """A directory (mode 0700), with those above it; the account's own when one is given."""
+    """A directory (mode 0700), with those above it; the account's own when one is given. Raises OSError, for a link in
+    its place too."""
     for missing in (*reversed(directory.parents), directory):
         missing.mkdir(mode=0o700, exist_ok=True)  # parents=True would make those above it by the umask
     if account is not None:
-        os.chown(directory, account.uid, account.gid)
+        _give(directory, account)
+
+
+def _give(directory: Path, account: Account) -> None:
+    """Not by its path: an app whose directory the one above is could lead that anywhere."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        os.fchown(descriptor, account.uid, account.gid)
+    finally:
+        os.close(descriptor)
 
 
 def account(user: str | None) -> Account | None:
@@ -92,7 +102,7 @@ def account(user: str | None) -> Account | None:
     if user is None:
         return None
     try:
-        entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+        entry = pwd.getpwuid(int(user)) if user.isascii() and user.isdigit() else pwd.getpwnam(user)
     except (KeyError, OverflowError):
         raise StartFailed(f"there is no user {user!r} on this machine; create it, or change user:") from None
     if entry.pw_uid == os.geteuid():

@@ -8,9 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import os
-import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +21,7 @@ from rota.adapters.runtime.command import with_port
 from rota.adapters.runtime.process import cgroups
 from rota.adapters.runtime.process.artefacts import BUILD_TIME, Artefacts
 from rota.adapters.runtime.process.command import DEFAULT_PATH, executable, replica_environment
+from rota.adapters.runtime.process.disk import remove
 from rota.adapters.runtime.process.exec import ProcessExec
 from rota.adapters.runtime.process.labels import BrokenLabels, Labels, observed
 from rota.adapters.runtime.process.layout import Account, Layout, account, app_of, make
@@ -130,11 +129,12 @@ class ProcessRuntime:
         self._artefacts.prepare(order)
 
     async def start(self, order: StartOrder) -> None:
-        if order.replica in self._children.known:
+        if order.replica in await self._children.there():
             return
         port, ports = await asyncio.to_thread(self._leases.lease_all, order.replica, order.spec)
         try:
-            await self._children.start(self._child_order(order, port, ports))
+            child = self._child_order(order, port, ports)
+            await _surviving_the_keeper(lambda: self._children.start(child))
         except StartFailed:
             await self._discard(order.replica, self._groups_of(order.replica))
             raise
@@ -145,7 +145,10 @@ class ProcessRuntime:
             raise StartFailed(written_disk_error(error, self._layout.data_dir)) from error
 
     async def restart(self, order: StartOrder) -> None:
-        child = self._children.known.get(order.replica)
+        await _surviving_the_keeper(lambda: self._restart(order))
+
+    async def _restart(self, order: StartOrder) -> None:
+        child = (await self._children.there()).get(order.replica)
         if child is None:
             raise StartFailed(f"{order.replica} is gone: there is nothing to start again in place")
         if child.alive:
@@ -192,7 +195,7 @@ class ProcessRuntime:
             await self._artefacts.forget(app, keep_releases)
             if not keep_releases:
                 for directory in (self._layout.releases(app), self._layout.logs(app)):
-                    await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+                    await asyncio.to_thread(remove, directory)
         except OSError as error:
             raise StepFailed(written_disk_error(error, self._layout.data_dir)) from error
 
@@ -282,7 +285,10 @@ class ProcessRuntime:
 
     def _discard_files(self, replica: ReplicaId) -> None:
         self._leases.give_back(replica)
-        shutil.rmtree(self._layout.replica_files(replica), ignore_errors=True)
+        try:
+            remove(self._layout.replica_files(replica))
+        except OSError as error:
+            _log.warning("the files of %s stay: %s", replica, error)
         self.logs.prune(app_of(replica))
 
     def _groups_of(self, replica: ReplicaId) -> tuple[str, ...]:
@@ -317,6 +323,15 @@ class ProcessRuntime:
             wake(app)
 
 
+async def _surviving_the_keeper(start: Callable[[], Awaitable[object]]) -> None:
+    """Once more when the keeper was lost meanwhile, which is no failure of the replica; the next keeper knows what had
+    been started, and a start of what lives is none."""
+    try:
+        await start()
+    except KeeperLost:
+        await start()
+
+
 def _not_started(order: StartOrder, refused: Refused) -> StepFailed:
     if refused.reason != "exec-failed":
         return StepFailed(f"{order.replica} was not started: {refused.message}")
@@ -324,8 +339,3 @@ def _not_started(order: StartOrder, refused: Refused) -> StepFailed:
     return StartFailed(
         f"cannot start {command!r}: {refused.message}; check command: and build_command: in the file, then deploy again"
     )
-
-
-def daemon_path() -> str:
-    """PATH as the daemon has it, for apps that name none."""
-    return os.environ.get("PATH", DEFAULT_PATH)

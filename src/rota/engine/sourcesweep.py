@@ -1,0 +1,35 @@
+"""The sweep of uploaded sources: those that no release names any more leave the disk; run by the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from rota.core.errors import StepFailed
+from rota.engine.supervisor import Supervisor
+from rota.ports.source import Sources
+
+INTERVAL = 600.0  # seconds between two sweeps
+
+log = logging.getLogger(__name__)
+
+
+class SourceSweep:
+    def __init__(self, sources: Sources, supervisor: Supervisor) -> None:
+        self._sources = sources
+        self._supervisor = supervisor
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            try:
+                await self.sweep()
+            except StepFailed as error:
+                log.warning("the sweep of sources: %s; trying again", error)
+            await asyncio.sleep(INTERVAL)
+
+    async def sweep(self) -> None:
+        """A release that was lost with its files is made again of its source: all that are kept need theirs. Raises
+        StepFailed."""
+        releases = (release for app in self._supervisor.apps.values() for release in app.state.releases.values())
+        await self._sources.keep_only(frozenset(release.source for release in releases if release.source is not None))
