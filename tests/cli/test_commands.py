@@ -377,10 +377,42 @@ def test_a_receipt_tells_of_gaps_and_of_what_is_missing() -> None:
     ]
 
 
+def test_a_receipt_tells_about_how_much_was_lost_with_haproxy(rota: RotaCommand) -> None:
+    gap: dict[str, object] = {
+        "seconds": 0.18,
+        "reason": "HAProxy was not running",
+        "last_look": None,
+        "came_meanwhile": None,
+    }
+    look = {"seconds_before": 0.02, "open": 3, "requests_per_second": 300}
+    gaps = [
+        gap,
+        gap | {"last_look": look, "came_meanwhile": {"requests": 54, "connections": 2}},
+        gap | {"last_look": look, "seconds": None},
+    ]
+    assert wording.receipt(RECEIPT | {"gaps": gaps})[-3:] == [
+        "HAProxy was not running for 180 ms",
+        "HAProxy was not running for 180 ms; 3 open 20 ms before were cut off, about 54 requests and 2 TCP connections "
+        "came meanwhile (estimated)",
+        "HAProxy was not running for a time that goes on; 3 open 20 ms before were cut off",
+    ]
+
+
 def test_a_port_that_means_nothing_here_is_named(rota: RotaCommand, app: Path) -> None:
     (app / "rota.yaml").write_text('name: hello\ncommand: ["python3", "app.py"]\nport: 8080\n')
     assert rota("validate").err == ""
     note = "rota.yaml: note: port: 8080 is not used on the process runtime: the app listens on $PORT\n"
+    assert rota("deploy").err.startswith(note)
+
+
+def test_a_check_that_is_late_with_one_that_hangs_is_named(rota: RotaCommand, app: Path) -> None:
+    (app / "rota.yaml").write_text(
+        'name: hello\ncommand: ["python3", "app.py"]\nhealth_check: {path: /, interval: 1s}\n'
+    )
+    note = "rota.yaml: note: health_check: a replica that answers nothing gets requests for up to 6.5 s, not 4.5 s: "
+    told = rota("validate")
+    assert (told.code, told.out) == (0, "rota.yaml: ok\n")
+    assert told.err.startswith(note)
     assert rota("deploy").err.startswith(note)
 
 

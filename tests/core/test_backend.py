@@ -49,7 +49,7 @@ def test_how_long_sessions_are_waited_for_needs_none() -> None:
 
 
 def test_a_name_does_not_change_with_the_settings_that_a_later_version_has() -> None:
-    assert backend_of(spec()).name == "hello.096989af"
+    assert backend_of(spec(health_check={"timeout": 2})).name == "hello.096989af"
 
 
 def test_a_request_may_be_as_slow_as_a_drain_would_wait_for() -> None:

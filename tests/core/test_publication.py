@@ -124,6 +124,26 @@ def test_the_next_replica_waits_until_the_last_one_is_named() -> None:
     assert len(told(simulation, "TakeSlot")) == 1
 
 
+@pytest.mark.feature("J3", "V5")
+@pytest.mark.parametrize("parallelism", [1, 2, 3])
+def test_an_heir_is_named_before_its_predecessor_leaves(parallelism: int) -> None:
+    internal, zone = both()
+    simulation = life(internal, zone)
+    simulation.takes = lambda step: 0.7 if isinstance(step, s.PublishRecords) else 0.0
+    fewest = {"internal": 3, "zone": 3}
+
+    def look() -> bool:
+        for name, view in (("internal", internal), ("zone", zone)):
+            fewest[name] = min(fewest[name], len(named(view)))
+        return False
+
+    simulation.order(o.Restart(policy=options(remove_from_dns=True, parallelism=parallelism)))
+    simulation.run(120.0, look)
+    assert simulation.rollout.phase is Phase.SUCCEEDED
+    assert fewest == {"internal": 3, "zone": 3}
+    settled(simulation)
+
+
 @pytest.mark.feature("V5")
 def test_the_last_record_of_a_name_stays() -> None:
     internal, zone = both()

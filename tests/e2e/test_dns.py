@@ -117,8 +117,7 @@ async def test_a_replica_is_gone_from_every_answer_its_ttl_before_it_is_stopped(
         assert disabled >= noted + TTL
         # Rota's own clock may be off the wall clock by a little.
         assert steps["StopReplica", replica] >= last_named + TTL - 0.05, replica
-    # Two at a time: when both heirs arrive in one moment both go, and the heirs' records may come right after.
-    assert min(len(look.replicas) for look in looks) >= len(before) - 2
+    assert min(len(look.replicas) for look in looks) >= len(before), "an heir is named before its predecessor leaves"
     assert looks[-1].replicas == set(await app.ready())
     stages = [step["step"] for step in rollout["steps"] if step["replica"] == before[0]]
     assert stages[:4] == ["WithdrawRecords", "NoteWithdrawn", "DisableServer", "StopReplica"]

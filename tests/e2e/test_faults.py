@@ -101,6 +101,10 @@ async def keep_users_out(app: Hello) -> None:
     await app.server.cli("maintenance", "on", app.name)
 
 
+async def kill_haproxy(app: Hello) -> None:
+    app.server.kill_child("haproxy")
+
+
 async def fall_ill(app: Hello) -> None:
     await tell((await app.server.replicas(app.name))[0], "/health/off")
 
@@ -211,6 +215,7 @@ LOSSY: Mapping[str, Scenario] = {
     "CloseGap": simultaneous,
     "CutConnections": cut,
     "HoldRepair": fall_ill_together,
+    "NoteOutage": kill_haproxy,
     "SetMaintenance": keep_users_out,
     "SuspendServer": fall_ill_by_command,
     "UnrouteApp": remove,

@@ -330,6 +330,9 @@ async def test_a_killed_haproxy_loses_what_was_open_in_the_gap_that_the_receipt_
         report = await load.stop()
     assert (rollout["phase"], rollout["receipt"]["complete"]) == ("succeeded", False)
     (gap,) = [gap for gap in rollout["receipt"]["gaps"] if gap["reason"] == "HAProxy was not running"]
+    assert gap["last_look"]["requests_per_second"] > 0
+    expected = gap["last_look"]["requests_per_second"] * gap["seconds"]
+    assert gap["came_meanwhile"]["requests"] == pytest.approx(expected, abs=1)
     since = at(gap["since"])
     assert killed - TICK <= since <= at(gap["until"])
     assert report.lost == len(report.samples), "the load is too large for this test"

@@ -10,6 +10,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,52 @@ class Echo:
             done.set()
             await asyncio.gather(*coming)
 
+    @asynccontextmanager
+    async def patient_users(self) -> AsyncIterator[Coming]:
+        """The same, who try again when nobody answers."""
+        seen = Coming()
+
+        async def come() -> None:
+            while not seen.done:
+                again, before = seen.again, seen.killed
+                answered = await self._answered()
+                seen.again += answered and before
+                seen.lost += not answered and not before and not seen.killed
+                seen.lost_again += not answered and again > 0
+                seen.refused += not answered
+                await asyncio.sleep(0.005)
+
+        coming = [asyncio.create_task(come()) for _ in range(2)]
+        try:
+            yield seen
+        finally:
+            seen.done = True
+            await asyncio.gather(*coming)
+
+    async def _answered(self) -> bool:
+        try:
+            line = await self.open()
+        except (OSError, EOFError):
+            return False
+        try:
+            return await line.echo() == b"ping\n"
+        finally:
+            line.close()
+
+
+@dataclass
+class Coming:
+    """How it goes for them. ``killed`` is set with HAProxy's kill. Connections are ``lost`` that failed before it,
+    ``refused`` are all that failed; answered ``again`` are those that were begun after it, and ``lost_again`` what
+    failed though it was begun after one of those."""
+
+    done: bool = False
+    killed: bool = False
+    lost: int = 0
+    refused: int = 0
+    again: int = 0
+    lost_again: int = 0
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server() -> AsyncIterator[ServerAt]:
@@ -136,6 +183,66 @@ async def draining(echo: Echo) -> str:
         return next(going, "")
 
     return await echo.server.until(holds, 30.0)
+
+
+@pytest.mark.feature("V7", "R4")
+async def test_a_daemon_that_is_killed_in_a_restart_costs_no_connection(echo: Echo) -> None:
+    async with echo.users() as met:
+        restart = await in_the_middle_of_a_restart(echo)
+        await echo.server.kill()
+        until_then = len(met)
+
+        async def served_by_haproxy_alone() -> bool:
+            return len(met) > until_then + 50
+
+        await echo.server.until(served_by_haproxy_alone)
+        await echo.server.start()
+        ended = await end_of(echo, restart)
+    assert ended["phase"] == "succeeded", ended
+    receipt = ended["receipt"]
+    assert (receipt["failed"], receipt["cut"], receipt["gaps"], receipt["complete"]) == (0, 0, [], True)
+
+
+@pytest.mark.feature("V7", "R4")
+async def test_a_haproxy_that_is_killed_in_a_restart_costs_what_came_in_the_gap_that_is_told(echo: Echo) -> None:
+    async with echo.patient_users() as seen:
+        restart = await in_the_middle_of_a_restart(echo)
+        seen.killed = True
+        echo.server.kill_child("haproxy")
+        ended = await end_of(echo, restart)
+
+        async def served_again() -> bool:
+            return seen.again > 50
+
+        await echo.server.until(served_again)
+    assert (seen.lost, seen.lost_again) == (0, 0)
+    assert seen.refused
+    assert ended["phase"] == "succeeded", ended
+    receipt = ended["receipt"]
+    assert not receipt["complete"]
+    (gap,) = [gap for gap in receipt["gaps"] if gap["reason"] == "HAProxy was not running"]
+    assert gap["seconds"] > 0
+
+
+async def in_the_middle_of_a_restart(echo: Echo) -> str:
+    """The rollout, once its first new replica serves."""
+    await echo.server.ok("restart", echo.name, "--detach", "--delay", "1s")
+    newest = (await echo.server.get(f"/api/v1/rollouts?app={echo.name}&limit=1"))["rollouts"][0]["id"]
+
+    async def begun() -> bool:
+        steps = (await echo.server.get(f"/api/v1/rollouts/{newest}"))["steps"]
+        return any(step["step"] == "EnableServer" for step in steps)
+
+    await echo.server.until(begun)
+    return str(newest)
+
+
+async def end_of(echo: Echo, rollout: str) -> dict[str, Any]:
+    async def ended() -> dict[str, Any]:
+        found: dict[str, Any] = await echo.server.get(f"/api/v1/rollouts/{rollout}")
+        return found if found["finished_at"] else {}
+
+    return await echo.server.until(ended, 60)
 
 
 @pytest.mark.feature("V7")

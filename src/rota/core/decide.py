@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rota.core import arrival, handoff, lateness, publication, repair, rolling, routes, slowstart
+from rota.core import arrival, handoff, lateness, outage, publication, repair, rolling, routes, slowstart
 from rota.core.names import ReplicaId
 from rota.core.observation import Observation
 from rota.core.rollout import Phase, Rollout, SlotTarget
@@ -54,6 +54,7 @@ def decide_in(here: Situation) -> Decision:
         elif member.running and member.id in staying:
             _staying_on(here, member)
     repair.watch(here, staying)
+    outage.note(here)
     publication.follow(here, _hand_off(here, staying, routed))
     for slot in here.slots:
         _fill(here, slot, staying)

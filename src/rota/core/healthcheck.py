@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from rota.core.model import Command, Model
-from rota.core.quantities import Seconds, Whole, between
+from rota.core.quantities import Seconds, Whole, between, written_seconds
 
 MOST_TEXT = 256  # characters of expect_body and service: a line of haproxy.cfg holds them
 BODY_SEARCHED = (
@@ -40,7 +40,7 @@ class Check:
     expect_body: str | None = None
     interval: float = 2.0
     fast_interval: float = 0.5
-    timeout: float = 2.0
+    timeout: float = 1.5  # that ``late_if_it_hangs`` has nothing to say
     fall: int = 3
     rise: int = 2
     start_period: float = 0.0
@@ -53,8 +53,44 @@ class Check:
         """HAProxy cannot ask this: in rotation too it is the daemon that does, and HAProxy tries TCP beside it."""
         return self.kind in (Kind.EXEC, Kind.GRPC)
 
+    @property
+    def out_within(self) -> float:
+        """Seconds in which a replica that falls ill is to get no more requests."""
+        return self.fall * self.interval + self.timeout
+
+    @property
+    def hung_out_within(self) -> float:
+        """Seconds that it takes at most of one that answers nothing, so that each check takes its time, and that fell
+        ill just after it had passed one. HAProxy counts the time between two checks from the end of the first, the
+        daemon from its beginning."""
+        if self.by_daemon:
+            apart = max(self.timeout, min(self.fast_interval, self.interval))
+            return self.interval + (self.fall - 1) * apart + self.timeout
+        connecting = min(CONNECTING, self.interval)
+        each = max(self.timeout, connecting) if self.kind is Kind.HTTP else connecting
+        return self.interval + (self.fall - 1) * (each + self.fast_interval) + each
+
+    def late_if_it_hangs(self) -> str:
+        """What is said to whoever wrote a check that keeps a replica that hangs in rotation for longer than one that
+        answers wrongly; "" where it does not."""
+        if self.hung_out_within <= self.out_within + _ROUNDING:
+            return ""
+        way_out = (
+            "timeout should be no more than interval"
+            if self.by_daemon
+            else f"timeout + fast_interval should be no more than interval, timeout {CONNECTING:g} s or more"
+        )
+        return (
+            "health_check: a replica that answers nothing gets requests for up to "
+            f"{written_seconds(self.hung_out_within)}, not {written_seconds(self.out_within)}: {way_out}"
+        )
+
 
 _DEFAULT = Check()
+CONNECTING = 1.0
+"""Seconds that HAProxy tries to connect to a replica. Version 2.6 does not give up an HTTP check before that time, or
+an ``interval`` if it is shorter, has passed, whatever the timeout says (measured; 2.8 does)."""
+_ROUNDING = 1e-6  # of sums of seconds
 
 
 @dataclass(frozen=True)

@@ -252,12 +252,25 @@ class Connections:
 
 
 @dataclass(frozen=True)
+class LastLook:
+    """What HAProxy said of an app ``ago`` seconds before it was gone: ``open`` requests and connections, and how many
+    ``requests``, and ``connections`` to its TCP services, had come in the last second."""
+
+    ago: float
+    open: int
+    requests: int = 0
+    connections: int = 0
+
+
+@dataclass(frozen=True)
 class Gap:
-    """A stretch of time in which nobody was served; ``until`` is None while it lasts."""
+    """A stretch of time in which nobody was served; ``until`` is None while it lasts. ``before``: of an outage of
+    HAProxy's that somebody looked before."""
 
     since: float
     until: float | None
     reason: str
+    before: LastLook | None = None
 
 
 @dataclass(frozen=True)

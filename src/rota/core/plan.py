@@ -23,7 +23,7 @@ from rota.core.state import AppState
 
 FAR = 2  # times as many boots at once as were seen, or as few: what is then reckoned is a rough guess
 
-_UNPLANNED = s.RecordCounters | s.OpenGap | s.CloseGap
+_UNPLANNED = s.RecordCounters | s.OpenGap | s.CloseGap | s.NoteOutage
 """They depend on who is served at the time, and change nothing for anybody."""
 
 

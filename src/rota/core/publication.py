@@ -85,6 +85,8 @@ def _wait(here: Situation, name: str, view: ObservedDns, member: Member, reason:
         return True
     if member.id not in view.published:
         return False
+    if _heir_comes(here, view, member):
+        return True
     if not _others(here, name, view, member.id):
         return _comes(here, view, member)  # the last of its name stays, unless another is about to take its place
     _withdraw(here, name, member.id, reason, going=True)
@@ -94,6 +96,12 @@ def _wait(here: Situation, name: str, view: ObservedDns, member: Member, reason:
 def _comes(here: Situation, view: ObservedDns, member: Member) -> bool:
     others = (other for other in here.members.values() if other.id != member.id)
     return any(other.serving and other.kept and not _is_right(here, view, other) for other in others)
+
+
+def _heir_comes(here: Situation, view: ObservedDns, member: Member) -> bool:
+    """Its place is taken by one that is not named yet: in between the name would have a replica less than serve."""
+    heirs = (other for other in here.of_slot(member.record.slot) if other.id != member.id)
+    return any(heir.serving and heir.kept and not _is_right(here, view, heir) for heir in heirs)
 
 
 def _to_publish(here: Situation, member: Member, going: Set[ReplicaId]) -> bool:

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from rota.core import steps as s
 from rota.core.observation import Gap, Row
-from rota.core.receipt import BALANCER_DOWN
 from rota.core.rollout import Cause, Failure, Kind, Phase, Rollout, Taken, check_move
 from rota.core.spec import FailureAction
 from rota.core.state import AppState, Desired, Recorded, ReplicaRecord, SlotRecord, Standby
@@ -36,6 +35,8 @@ def record(state: AppState, step: s.Step, now: float) -> AppState:
             state = _finished(state, step, now)
         case s.HoldRepair():
             state = _with(state, replace(state.recorded, repair_held_at=now if step.held else None))
+        case s.NoteOutage():
+            state = _with(state, replace(state.recorded, outage=step.outage))
         case s.SettleSlot():
             state = _with(state, replace(state.recorded, slots={**state.recorded.slots, step.slot: SlotRecord()}))
         case s.PrepareRelease():
@@ -246,14 +247,13 @@ def _finished(state: AppState, step: s.FinishRollout, now: float) -> AppState:
     rollout = state.recorded.running_rollout
     assert rollout is not None  # only a running rollout finishes
     gaps = tuple(replace(gap, until=gap.until or now) for gap in rollout.gaps)
-    outages = tuple(Gap(since, until, BALANCER_DOWN) for since, until in step.outages)
     ended = replace(
         rollout,
         phase=check_move(rollout.phase, step.phase),
         cause=step.cause or rollout.cause,
         detail=step.detail or rollout.detail,
         rows={**rollout.rows, **_by_key(step.rows)},
-        gaps=gaps + outages,
+        gaps=gaps + step.outages,
         finished_at=now,
     )
     return replace(_with_rollout(state, ended), desired=_settled(state.desired, ended, step.phase, now))

@@ -4,7 +4,7 @@ Called by decide once a decision; what the slots in hand then need is decided sl
 
 from __future__ import annotations
 
-from rota.core import arrival, publication, standstill
+from rota.core import arrival, outage, publication, standstill
 from rota.core.begin import reverting
 from rota.core.observation import ArtefactState
 from rota.core.rollout import Cause, Kind, Phase, Rollout, SlotTarget
@@ -331,11 +331,6 @@ def _nothing_left(here: Situation) -> bool:
 
 
 def _end(here: Situation, rollout: Rollout, phase: Phase, cause: Cause | None, detail: str) -> None:
-    since = rollout.started_at or rollout.created_at
-    outages = tuple(
-        (max(gap.since, since), gap.until or here.now)
-        for gap in here.observed.balancer.gaps
-        if gap.until is None or gap.until > since
-    )
+    outages = outage.since(here, rollout.started_at or rollout.created_at)
     reason = f"the rollout has {phase.value}" if phase is Phase.SUCCEEDED else detail or phase.value
     here.draft.add(FinishRollout(reason, phase, cause, detail, here.observed.balancer.rows, outages))

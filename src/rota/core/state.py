@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from rota.core.observation import Gap
 from rota.core.rollout import Failure, Rollout, SlotTarget
 from rota.core.spec import AppSpec, Limits
 
@@ -100,7 +101,7 @@ class SlotRecord:
 @dataclass(frozen=True)
 class Recorded:
     """``repair_held_at``: since when repair waits because nobody serves; ``repair_from``: when the first replica of an
-    app recovered that was unhealthy altogether."""
+    app recovered that was unhealthy altogether. ``outage``: HAProxy's last one that is over."""
 
     replicas: Mapping[str, ReplicaRecord] = field(default_factory=dict)
     slots: Mapping[int, SlotRecord] = field(default_factory=dict)
@@ -110,6 +111,7 @@ class Recorded:
     next_release: int = 1
     repair_held_at: float | None = None
     repair_from: float = 0.0
+    outage: Gap | None = None
     rollout: Rollout | None = None
 
     @property

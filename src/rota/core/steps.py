@@ -9,7 +9,7 @@ from typing import get_args
 
 from rota.core.backend import Backend
 from rota.core.names import ReplicaId
-from rota.core.observation import Address, DnsEntry, Row
+from rota.core.observation import Address, DnsEntry, Gap, Row
 from rota.core.rollout import Cause, Failure, Phase, Rollout, SlotTarget
 from rota.core.spec import Limits
 from rota.core.tcp import Listener
@@ -246,6 +246,13 @@ class HoldRepair(AppStep):
 
 
 @dataclass(frozen=True)
+class NoteOutage(AppStep):
+    """HAProxy was not running, and is again."""
+
+    outage: Gap
+
+
+@dataclass(frozen=True)
 class SettleSlot(AppStep):
     """The slot's replica has lasted: its earlier attempts are forgotten."""
 
@@ -290,7 +297,7 @@ class FinishRollout(AppStep):
     cause: Cause | None
     detail: str
     rows: tuple[Row, ...]
-    outages: tuple[tuple[float, float], ...] = ()
+    outages: tuple[Gap, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -333,6 +340,7 @@ StoreStep = (
     | NoteHealth
     | NoteRefusal
     | HoldRepair
+    | NoteOutage
     | SettleSlot
     | RecordCounters
     | OpenGap

@@ -11,7 +11,8 @@ from typing import Any
 
 from rota.core import repair
 from rota.core.events import Event
-from rota.core.observation import Gap, Observation, ObservedBalancer
+from rota.core.observation import Gap, LastLook, Observation, ObservedBalancer
+from rota.core.outage import came_meanwhile
 from rota.core.promise import deviations
 from rota.core.receipt import BALANCER_DOWN, Receipt, receipt
 from rota.core.redaction import shown
@@ -223,7 +224,24 @@ def receipt_view(counted: Receipt) -> View:
 
 def gap_view(gap: Gap) -> View:
     seconds = round(gap.until - gap.since, 3) if gap.until is not None else None
-    return {"since": moment(gap.since), "until": moment(gap.until), "seconds": seconds, "reason": gap.reason}
+    came = came_meanwhile(gap)
+    return {
+        "since": moment(gap.since),
+        "until": moment(gap.until),
+        "seconds": seconds,
+        "reason": gap.reason,
+        "last_look": _look_view(gap.before) if gap.before is not None else None,
+        "came_meanwhile": dict(zip(("requests", "connections"), came, strict=True)) if came is not None else None,
+    }
+
+
+def _look_view(look: LastLook) -> View:
+    return {
+        "seconds_before": round(look.ago, 3),
+        "open": look.open,
+        "requests_per_second": look.requests,
+        "connections_per_second": look.connections,
+    }
 
 
 def event_view(event: Event) -> View:

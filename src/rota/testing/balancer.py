@@ -16,6 +16,7 @@ from rota.core.observation import (
     Connections,
     Counters,
     Gap,
+    LastLook,
     ObservedBalancer,
     ObservedServer,
     Open,
@@ -64,10 +65,10 @@ class FakeBalancer:
         self._faults[call] = times
         self._messages[call] = message
 
-    def lose(self, at: float = 0.0, reason: str = "HAProxy was killed") -> None:
+    def lose(self, at: float = 0.0, reason: str = "HAProxy was killed", before: LastLook | None = None) -> None:
         """HAProxy is gone until ``restore``."""
         self._answers = False
-        self.gaps.append(Gap(at, None, reason))
+        self.gaps.append(Gap(at, None, reason, before))
         self._wake_all()
 
     def restore(self, at: float = 0.0) -> None:

@@ -81,6 +81,20 @@ class DockerEngine:
         self.stop()
         self.start()
 
+    def switch_off(self) -> None:
+        """It and all its containers end in one moment, as with the machine, and of its directory only what a disk holds
+        is left; ``start`` is of the next boot."""
+        bridges = [
+            f"br-{network['Id'][:12]}" for network in self._ask("GET", "/networks") if network["Driver"] == "bridge"
+        ]
+        self.kill()
+        self._end_all()
+        self._unmount()
+        for bridge in bridges:
+            if Path("/sys/class/net", bridge).exists():
+                subprocess.run(["ip", "link", "delete", bridge], check=True, capture_output=True)
+        shutil.rmtree(self.directory / "x")
+
     def docker(self, *words: str) -> str:
         """The output of a command of the docker CLI. Raises CalledProcessError."""
         return self._cli(words).stdout.decode().strip()
@@ -195,6 +209,12 @@ class DockerEngine:
             self._process.wait(_PATIENCE)
 
     def _sweep(self) -> None:
+        self._end_all()
+        self._unmount()
+        shutil.rmtree(self.directory)
+
+    def _end_all(self) -> None:
+        """Containers and what keeps them, and their control groups."""
         deadline = time.monotonic() + _PATIENCE
         # What was being started when a daemon was ended is nobody's any more, not even the next daemon's.
         while left := {*self._pids("containerd", "containerd-shim-runc-v2"), *self._contained()}:
@@ -204,14 +224,15 @@ class DockerEngine:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"pids {left} do not end")
             time.sleep(0.02)
+        for group in self._groups():
+            with suppress(OSError):
+                group.rmdir()
+
+    def _unmount(self) -> None:
         for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
             mounted = line.split()[4]
             if mounted.startswith(f"{self.directory}/"):
                 subprocess.run(["umount", "-l", mounted], check=True, capture_output=True)
-        for group in self._groups():
-            with suppress(OSError):
-                group.rmdir()
-        shutil.rmtree(self.directory)
 
     def _pids(self, *programs: str) -> frozenset[int]:
         """Living processes of this engine, by the program's name and the directory in their arguments."""

@@ -24,8 +24,9 @@ async def switch_off(server: RunningServer) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
     await server.until(lambda: _all_gone([pid for pid in pids if pid]))
-    for record in [*records, state / "clock.json"]:
-        _as_of_another_boot(record)
+    for record in [*records, state / "clock.json", state / "boot.json"]:
+        if record.exists():
+            _as_of_another_boot(record)
 
 
 async def _all_gone(pids: list[int]) -> bool:

@@ -69,9 +69,15 @@ async def test_a_kept_connection_is_led_to_a_replica_that_its_old_process_never_
     answers = [await kept[0].ask(method="POST"), *[await client.ask(keep=True) for client in kept[1:]]]
     assert answers == [(200, new.name)] * 4
     assert "x-forwarded-for: 127.0.0.1" in new.heads[0].lower()
-    rows = [row.counters for row in (await rig.see()).rows if row.replica is None]
-    assert sum(rows, Counters()).requests == 8  # each once: the WebSocket is counted when it ends
-    assert sum(rows, Counters()).failed == 0
+
+    async def counted() -> Counters:
+        return sum((row.counters for row in (await rig.see()).rows if row.replica is None), Counters())
+
+    async def each_once() -> bool:  # the WebSocket is counted when it ends, a request some moments after its answer
+        return (await counted()).requests == 8
+
+    await until(each_once, 5)
+    assert (await counted()).failed == 0
     socket.close()
 
 

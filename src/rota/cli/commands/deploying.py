@@ -44,6 +44,7 @@ def deploy(file: File = DEFAULT_FILE, *, flags: Policy) -> None:
 def deploy_order(connection: Connection, file: Path, flags: Policy, *, upload: bool) -> tuple[str, View]:
     """The app's name and the order, its source packed, and sent to the server if that is to have it."""
     spec = read(file)
+    _note_of_check(spec, file)
     _check(flags)
     with placing(file):
         spec = _with_pages(spec, file.resolve().parent)
@@ -68,6 +69,7 @@ def placing(file: Path) -> Iterator[None]:
 def validate(file: File = DEFAULT_FILE, json: AsJson = False) -> None:
     """Check a file without deploying it."""
     spec = read(file)
+    _note_of_check(spec, file)
     output.answer_json(spec.model_dump(mode="json")) if json else output.answer(f"{file}: ok")
 
 
@@ -147,6 +149,11 @@ def _fitting(spec: AppSpec, file: Path, runtime: str) -> None:
         read(file, kind)
     if spec.port is not None and kind is RuntimeKind.PROCESS:
         output.tell(f"{file}: note: port: {spec.port} is not used on the process runtime: the app listens on $PORT")
+
+
+def _note_of_check(spec: AppSpec, file: Path) -> None:
+    if note := spec.check.late_if_it_hangs():
+        output.tell(f"{file}: note: {note}")
 
 
 def _check(flags: Policy) -> None:

@@ -13,6 +13,7 @@ from rota.adapters.balancer.haproxy.disk import Disk
 from rota.adapters.balancer.haproxy.launcher import Launcher
 from rota.adapters.balancer.haproxy.livemaps import LiveMaps
 from rota.adapters.balancer.haproxy.oldworkers import OldWorkers
+from rota.adapters.balancer.haproxy.outages import Outages
 from rota.adapters.balancer.haproxy.parts import path_of, replica_of
 from rota.adapters.balancer.haproxy.reloads import Ended, Reloads
 from rota.adapters.balancer.haproxy.servers import Servers
@@ -22,14 +23,14 @@ from rota.adapters.balancer.haproxy.socket import NotAnswering
 from rota.adapters.balancer.haproxy.state import App, Server, State
 from rota.adapters.balancer.haproxy.stats import Reading, ServerReading, with_codes
 from rota.adapters.balancer.haproxy.tcp import frontend_name, frontend_names, not_bindable
-from rota.adapters.balancer.haproxy.view import View, app_of, gaps_of
+from rota.adapters.balancer.haproxy.view import View, app_of, unanswered
 from rota.adapters.balancer.haproxy.watch import Watch
 from rota.adapters.balancer.haproxy.worker import Haproxy, process_id
 from rota.core import observation
 from rota.core.backend import Backend
 from rota.core.errors import StepFailed
 from rota.core.names import ReplicaId
-from rota.core.observation import Address, Gap, ObservedBalancer, ServerState
+from rota.core.observation import Address, ObservedBalancer, ServerState
 from rota.core.tcp import Listener
 from rota.ports.clock import Clock
 
@@ -50,7 +51,8 @@ class HaproxyBalancer:
         self._disk = Disk(settings, binary)
         self._maps = LiveMaps(self._haproxy)
         self._state = State()
-        self._known_gaps: tuple[Gap, ...] = ()
+        self._outages = Outages(launcher)
+        self._clock = clock
         self._lock = asyncio.Lock()
         self._looks = Shared(self._look)
         self._ended = Ended(self._wake_all)
@@ -230,25 +232,27 @@ class HaproxyBalancer:
     async def _look(self, begin: Callable[[], None]) -> Mapping[str, ObservedBalancer]:
         async with self._lock:  # not in the middle of a reload, when two workers answer
             begin()
-            return await self._observe(await self._gaps())
+            return await self._observe()
 
-    async def _gaps(self) -> tuple[Gap, ...]:
-        with contextlib.suppress(StepFailed):  # HAProxy serves on without its parent; what is known of gaps stands
-            self._known_gaps = gaps_of(await self._launcher.runs())
-        return self._known_gaps
-
-    async def _observe(self, gaps: tuple[Gap, ...]) -> Mapping[str, ObservedBalancer]:
+    async def _observe(self) -> Mapping[str, ObservedBalancer]:
+        await self._outages.look()
+        at = self._clock.now()
         try:
             reading = await self._haproxy.read()
             old = await self._read_old() if self._old_workers else {}
         except NotAnswering:
-            return {name: _unanswered(app, gaps) for name, app in self._state.apps.items()}
+            return self._unanswered()
         process = process_id(reading.pid)
         if process is None:  # killed since it answered
-            return {name: _unanswered(app, gaps) for name, app in self._state.apps.items()}
+            return self._unanswered()
         reading = with_codes(reading, self._ended.rows.get(process))
         self._ended.note(process, reading)
-        return View((process, reading), frozenset(reading.backends), old, self._ended.rows, gaps).of_apps(self._state)
+        self._outages.read(at, (reading, *old.values()))
+        backends, gaps = frozenset(reading.backends), self._outages.of
+        return View((process, reading), backends, old, self._ended.rows, gaps).of_apps(self._state)
+
+    def _unanswered(self) -> Mapping[str, ObservedBalancer]:
+        return {name: unanswered(app, self._outages.of(name)) for name, app in self._state.apps.items()}
 
     def _app(self, name: str) -> App:
         if name not in self._state.apps:
@@ -389,8 +393,3 @@ class HaproxyBalancer:
 
     def _saw_old(self, old: tuple[int, ...]) -> None:
         self._old_workers = self._old_workers or bool(old)
-
-
-def _unanswered(app: App, gaps: tuple[Gap, ...]) -> ObservedBalancer:
-    seen = ObservedBalancer(hosts=frozenset(app.hosts), routes=dict(app.shares), maintenance=app.maintenance, gaps=gaps)
-    return replace(seen, listeners=frozenset(app.listeners))

@@ -11,6 +11,7 @@ from rota.adapters.balancer.haproxy.state import App, State, line_of
 from rota.adapters.balancer.haproxy.succession import SUCCESSOR_SECTION
 from rota.adapters.balancer.haproxy.tcp import TCP_DEFAULTS, tcp_frontends
 from rota.adapters.balancer.haproxy.words import ms
+from rota.core.healthcheck import CONNECTING
 from rota.core.http import IDLE_TIMEOUT, LEAST_RESPONSE_TIMEOUT
 
 
@@ -51,7 +52,7 @@ global
 {TCP_DEFAULTS}
 defaults
   mode http
-  timeout connect 1s
+  timeout connect {ms(CONNECTING)}
   timeout client {ms(CLIENT_TIMEOUT)}
   timeout http-request {ms(settings.head_timeout)}
   timeout http-keep-alive 20s

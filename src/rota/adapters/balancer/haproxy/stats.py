@@ -18,7 +18,7 @@ _MAINT = 0x01 | 0x02 | 0x04  # srv_admin_state: forced, inherited, by configurat
 _DRAIN = 0x08 | 0x10
 _STOPPED = "0"  # srv_op_state
 _NAMES, _COUNTS = ("pxname", "svname", "cookie"), ("scur", "qcur", "req_tot", "wretr", "wredis", "hrsp_5xx", "srv_abrt")
-_COLUMNS = (*_NAMES, *_COUNTS, "stot", "econ", "mode", "lastsess", "check_status", "check_code", "rtime")
+_COLUMNS = (*_NAMES, *_COUNTS, "stot", "econ", "mode", "lastsess", "check_status", "check_code", "rtime", "rate")
 _CHECKS = {
     "L4TOUT": "no connection within the check's timeout",
     "L4CON": "connection refused",
@@ -64,7 +64,8 @@ class ServerReading:
 class BackendReading:
     """One backend's own row, counted at each request's end. ``errors`` are all 5xx, the apps' and HAProxy's own;
     ``broken`` the answers that a server broke off. Of a TCP service ``connections`` are all that came, counted at once,
-    and ``broken`` those that no server took or that one broke off."""
+    and ``broken`` those that no server took or that one broke off. ``open`` are those under way, queued ones included,
+    ``came`` the requests and ``connected`` the connections of the last second."""
 
     name: str
     requests: int
@@ -73,6 +74,9 @@ class BackendReading:
     errors: int
     broken: int
     connections: int = 0
+    open: int = 0
+    came: int = 0
+    connected: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,15 +123,16 @@ def read_stat(text: str) -> tuple[dict[str, ServerReading], dict[str, BackendRea
             cells[0] = "pxname"
             pick = itemgetter(*(cells.index(name) for name in _COLUMNS))
         elif pick is not None and len(cells) > 1:
-            backend, name, cookie, *counts, mode, last, check, code, latency = pick(cells)
+            backend, name, cookie, *counts, mode, last, check, code, latency, rate = pick(cells)
             if backend == NEXT or name == _FRONTEND:
                 continue
             numbers = [int(count or 0) for count in counts]
             connections, refused = numbers[7:] if mode == "tcp" else (0, 0)
             if name == "BACKEND":
                 requests, retried, redispatched, errors, broken = numbers[_OF_BACKEND]
+                lately = (0, int(rate or 0)) if mode == "tcp" else (int(rate or 0), 0)
                 known = (requests, retried, redispatched, errors, broken + refused)
-                backends[backend] = BackendReading(backend, *known, connections)
+                backends[backend] = BackendReading(backend, *known, connections, numbers[0], *lately)
             else:
                 answered, retried, redispatched, errors = numbers[2:6]
                 servers[name] = ServerReading(

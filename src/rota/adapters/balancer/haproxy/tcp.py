@@ -14,6 +14,7 @@ from rota.adapters.balancer.haproxy.settings import Settings, bind_error
 from rota.adapters.balancer.haproxy.state import Pool, State
 from rota.adapters.balancer.haproxy.stats import PREFIX
 from rota.adapters.balancer.haproxy.words import ms, word
+from rota.core.healthcheck import CONNECTING
 from rota.core.http import IDLE_TIMEOUT
 from rota.core.names import app_name
 from rota.core.tcp import Listener
@@ -25,7 +26,7 @@ _SENDS = {"": "", "v1": " send-proxy", "v2": " send-proxy-v2"}
 TCP_DEFAULTS = f"""\
 defaults {DEFAULTS}
   mode tcp
-  timeout connect 1s
+  timeout connect {ms(CONNECTING)}
   timeout client 60s
   timeout server 60s
   timeout tunnel {ms(IDLE_TIMEOUT)}

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rota.adapters.balancer.haproxy.launcher import Run
 from rota.adapters.balancer.haproxy.parts import pool_of, replica_of, service_of
 from rota.adapters.balancer.haproxy.state import App, Server, State
 from rota.adapters.balancer.haproxy.stats import BackendReading, Reading, ServerReading
@@ -23,7 +22,7 @@ class View:
     backends: frozenset[str]
     old: Mapping[str, Reading] = field(default_factory=dict)
     ended: Mapping[str, Reading] = field(default_factory=dict)
-    gaps: tuple[Gap, ...] = ()
+    gaps: Callable[[str], tuple[Gap, ...]] = lambda app: ()
 
     def of_apps(self, state: State) -> dict[str, ObservedBalancer]:
         """Every app that the file has, and every one that HAProxy still has servers of."""
@@ -49,7 +48,7 @@ class View:
             routes=dict(app.shares),
             maintenance=app.maintenance,
             rows=rows,
-            gaps=self.gaps,
+            gaps=self.gaps(app.name),
         )
 
     def _replica(self, known: Server | None, name: ReplicaId, parts: Sequence[ServerReading]) -> ObservedServer:
@@ -108,14 +107,15 @@ def rows_of(process: str, reading: Reading, deleted: Mapping[str, int]) -> list[
     return [*of_backends, *(_server_row(process, server) for server in reading.servers.values())]
 
 
-def gaps_of(runs: Sequence[Run]) -> tuple[Gap, ...]:
-    """The times between HAProxy's lives, and the one that lasts when it is not running."""
-    gaps = []
-    for run, after in zip(runs, [*runs[1:], None], strict=True):
-        if run.exited_at is not None:
-            until = (after.serving_at or after.started_at) if after else None
-            gaps.append(Gap(run.exited_at, until, run.reason or "HAProxy had ended"))
-    return tuple(gaps)
+def unanswered(app: App, gaps: tuple[Gap, ...]) -> ObservedBalancer:
+    """While HAProxy does not answer, what the file says holds."""
+    return ObservedBalancer(
+        hosts=frozenset(app.hosts),
+        listeners=frozenset(app.listeners),
+        routes=dict(app.shares),
+        maintenance=app.maintenance,
+        gaps=gaps,
+    )
 
 
 def app_of(backend: str) -> str:

@@ -66,6 +66,11 @@ class Inspection:
         return int(self._state["Pid"])
 
     @property
+    def exit_code(self) -> int:
+        """Of its last run; 0 of one that runs."""
+        return int(self._state["ExitCode"])
+
+    @property
     def created(self) -> str:
         """By the engine's clock."""
         return str(self.raw["Created"])
@@ -100,7 +105,7 @@ class Inspection:
         started, finished = clock.at_wall(self.started), str(self._state["FinishedAt"])
         if self.created_only or finished == _NEVER:
             return Exit(at=started)
-        code, oom = int(self._state["ExitCode"]), bool(self._state["OOMKilled"])
+        code, oom = self.exit_code, bool(self._state["OOMKilled"])
         number = code - _SIGNALLED
         if 0 < number < signal.NSIG:
             return Exit(at=max(started, clock.at_wall(finished)), signal=number, oom=oom)
@@ -139,10 +144,13 @@ def observed(
     network: str,
     told_to_stop: bool,
     ended: bool,
+    unwatched: bool,
 ) -> ObservedReplica:
     """The container as the engine sees it; ``ended``: the kernel says that this run is over, which the engine does not
-    yet. One that runs without its address in the own network has none."""
+    yet. ``unwatched``: the run ended while there was no engine, so that nobody knows how. One that runs without its
+    address in the own network has none."""
     reachable = not seen.running or seen.address_in(network) == labels.address
+    exit_ = seen.ended(clock)
     limits = capability.seen_as(in_force(seen.host_config, asked), asked)
     return ObservedReplica(
         id=labels.replica,
@@ -154,7 +162,7 @@ def observed(
         run=seen.run,
         started_at=clock.at_wall(seen.started),
         address=Address(labels.address, labels.port) if reachable else None,
-        exit=seen.ended(clock),
+        exit=Exit(exit_.at) if exit_ is not None and unwatched else exit_,
         limits=limits,
         limits_enforced=capability.enforces(limits),
         restarts=standing.restarts,

@@ -21,6 +21,7 @@ from rota.adapters.runtime.docker.exec import ContainerExec
 from rota.adapters.runtime.docker.failures import ending, not_started
 from rota.adapters.runtime.docker.images import Images
 from rota.adapters.runtime.docker.inspection import Capability, Inspection
+from rota.adapters.runtime.docker.lastboot import LastBoot
 from rota.adapters.runtime.docker.logs import ContainerLogs
 from rota.adapters.runtime.docker.names import Names
 from rota.adapters.runtime.docker.network import OwnNetwork
@@ -57,7 +58,8 @@ class DockerRuntime:
         self._images = Images(self._client, self._names, self._pins, self._wake)
         self._wakes: list[Callable[[str], None]] = []
         self._reruns = Reruns(data_dir / "restarts.json")
-        self._table = Table(self._client, self._names, clock, self._reruns, self._wake, self._gone)
+        self._last_boot = LastBoot(data_dir / "boot.json", clock.boot_id) if self._client.is_local else None
+        self._table = Table(self._client, self._names, clock, self._reruns, self._wake, self._gone, self._last_boot)
         self._watch = Watch(self._client, self._names, self._table, self._look, self._wake_all)
         self._starts = Starts(self._client, self._names, self._network, self._images, self._table)
         self._size = Amount()
@@ -71,6 +73,8 @@ class DockerRuntime:
             self._pins.open()
             await self._network.ensure()
             await self._watch.open()
+            if self._last_boot is not None:
+                self._last_boot.looked()
             for container in self._table.created_only:
                 await self._starts.discard(container)
             self._network.agree({entry.labels.replica: entry.labels.address for entry in self._table.entries})

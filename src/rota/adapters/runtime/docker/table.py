@@ -15,6 +15,7 @@ from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
 from rota.adapters.runtime.docker.endings import Endings
 from rota.adapters.runtime.docker.inspection import Capability, Inspection, observed
 from rota.adapters.runtime.docker.labels import BrokenLabels, Labels
+from rota.adapters.runtime.docker.lastboot import LastBoot
 from rota.adapters.runtime.docker.names import SERVER, Names
 from rota.adapters.runtime.docker.oddities import Oddities
 from rota.adapters.runtime.docker.remnants import Remnants
@@ -37,7 +38,8 @@ class Entry:
 
 
 class Table:
-    """``wake(app)`` is called at each change, ``gone(replica)`` when a container is no more."""
+    """``wake(app)`` is called at each change, ``gone(replica)`` when a container is no more. ``last_boot`` is None
+    where the engine is another machine's."""
 
     def __init__(
         self,
@@ -47,6 +49,7 @@ class Table:
         reruns: Reruns,
         wake: Callable[[str], None],
         gone: Callable[[ReplicaId], None],
+        last_boot: LastBoot | None = None,
     ) -> None:
         self.capability = Capability()
         self._client = client
@@ -55,6 +58,7 @@ class Table:
         self._reruns = reruns
         self._wake = wake
         self._gone = gone
+        self._last_boot = last_boot
         self._oddities = Oddities(names)
         self._remnants = Remnants(client)
         self._entries: dict[str, Entry] = {}
@@ -197,6 +201,7 @@ class Table:
             network=self._names.network,
             told_to_stop=self._was_told(seen, labels),
             ended=ended,
+            unwatched=self._last_boot is not None and self._last_boot.has_ended(seen),
         )
         # Limits found at the start may be an earlier daemon's doing, whatever the labels say.
         odd = self._oddities.look(seen, labels, replica, self._expected.setdefault(seen.id, (replica.limits,)))
