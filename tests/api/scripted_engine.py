@@ -406,6 +406,7 @@ def plan_view(app: str, order: Order) -> View:
         "open": [{"replica": "hello-1", "open": 2}, {"replica": "hello-2", "open": 0}],
         "drain_timeout": 30.0,
         "dns": {"ttl": 30.0, "meaning": "each replica leaves DNS 30 s before"} if order_removes(order) else None,
+        "coarse": "coarse: no boot was seen yet of 3 at once",
         "durations": {name: {"seconds": 0.5, "of": 0} for name in ("drain", "prepare", "reload", "enable", "call")}
         | {
             "boot": {"1": {"seconds": 1.4, "of": 3}, "2": {"seconds": 2.0, "of": 2}},

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.api.scripted_engine import ScriptedEngine
+from tests.api.scripted_engine import ScriptedEngine, plan_view
 from tests.cli.rota_command import RotaCommand
 
-from rota.cli import plan_file
+from rota.cli import plan_file, plan_wording
 from rota.core.errors import StalePlan, UsageError
+from rota.core.order import Restart
 
 MIB = 2**20
 
@@ -45,13 +46,46 @@ def test_a_person_is_told_what_happens_when(rota: RotaCommand) -> None:
         "    1.51 s  hello-1 stopping",
         "    2.50 s  succeeded",
         "",
-        "    0.00 s  ##   2 serving",
+        "    0.00 s  ##  2 serving",
         "",
         "at most 3 replicas at once: 192 MiB of 1,024 free",
         "open now: hello-1 2; what is still open 30.0 s after its replica's turn began is cut",
         "measured: boot 1.4 s (of 3), boot of 2 at once 2.0 s (of 2)",
         "not measured yet, guessed: stop 500 ms",
+        "coarse: no boot was seen yet of 3 at once",
     ]
+
+
+def large(view: dict[str, Any]) -> dict[str, Any]:
+    """Of fifty replicas: what the scripted plan says, with other steps and another curve."""
+    begun = [{"after": 0.001, "step": "DisableServer", "replica": f"hello-{number}"} for number in range(1, 51)]
+    arrived = [
+        {"after": number / 10, "step": "EnableServer", "replica": f"hello-{50 + number}"} for number in range(50)
+    ]
+    curve = [{"after": number / 10, "serving": abs(number - 20), "running": 50} for number in range(50)]
+    return view | {"steps": [*begun, *arrived], "capacity": {"least": 0, "most": 29, "curve": curve}}
+
+
+def test_a_plan_of_many_replicas_is_short() -> None:
+    lines = plan_wording.plan(large(plan_view("hello", Restart())))
+    steps = lines[3 : lines.index("", 3)]
+    assert steps[0] == "    0.00 s  50 replicas out of rotation: hello-1 to hello-50"
+    assert len(steps) == 1 + 50 + 1
+    bars = [line for line in lines if line.endswith(" serving")]
+    assert bars[0] == f"    0.00 s  {'#' * 20:29}  20 serving"
+    assert f"    2.00 s  {'':29}  0 serving" in bars
+    assert bars[-1] == f"    4.90 s  {'#' * 29}  29 serving"
+    assert len(bars) <= 12
+
+
+def test_of_very_many_steps_the_first_and_the_last_are_shown() -> None:
+    view = plan_view("hello", Restart())
+    steps = [{"after": number, "step": "EnableServer", "replica": f"hello-{number}"} for number in range(100)]
+    lines = plan_wording.plan(view | {"steps": steps})
+    shown = lines[3 : lines.index("", 3)]
+    assert len(shown) == 30 + 1 + 10 + 1
+    assert shown[30] == "       ...  60 more steps of the same kinds; all of them: --json"
+    assert shown[31] == "   90.00 s  hello-90 in rotation"
 
 
 def test_a_person_is_told_that_there_is_no_end(rota: RotaCommand, engine: ScriptedEngine) -> None:

@@ -146,6 +146,7 @@ def test_a_terminal_sees_a_bar_and_the_replicas(rota: RotaCommand, engine: Scrip
     assert b"hello-4 in rotation" in seen
     assert b"about 2 min 5 s left" in seen
     assert b"Traceback" not in seen
+    assert b"[green]" not in seen
 
 
 def test_an_order_whose_answer_is_lost_is_sent_again_and_carried_out_once(

@@ -69,6 +69,15 @@ def test_what_was_asked_of_a_rollout_is_said_before_it_is_so(verb: str, fields: 
     assert wording.steered(verb, ROLLOUT | fields) == text
 
 
+def test_a_scale_during_a_rollout_says_what_is_waited_for() -> None:
+    said = "hello is to have 4; hello.2 deploy goes on beside"
+    assert wording.scaled_beside("hello", 4, ROLLOUT, waits=False) == said
+    assert (
+        wording.scaled_beside("hello", 4, ROLLOUT, waits=True)
+        == f"{said}, and is waited for; Ctrl-C leaves it to itself"
+    )
+
+
 def test_the_end_says_what_serves_and_no_reason_twice() -> None:
     ended = {"started_at": None, "finished_at": None, "reason": "", "receipt": None}
     assert wording.ending(ROLLOUT | ended | {"kind": "rollback", "phase": "succeeded", "to_release": 1})[1:] == [

@@ -48,6 +48,8 @@ def test_nobody_is_sent_to_a_new_replica_before_all_are_there_and_then_to_all() 
         "RouteApp",
     ]
     assert app.rollout.gaps == ()
+    enabled = {done.step.reason for done in app.steps if isinstance(done.step, s.EnableServer)}
+    assert enabled == {"ready; requests come with the switch"}
 
 
 def test_the_old_ones_are_kept_out_of_rotation_and_go_when_their_time_has_passed() -> None:

@@ -9,6 +9,8 @@ from tests.core.scenario import deployed, empty, options, releases, running, ser
 
 from rota.core import order as o
 from rota.core import steering
+from rota.core import steps as s
+from rota.core.observation import Reloads
 from rota.core.rollout import Kind, Phase
 from rota.core.spec import AppSpec, Order
 from rota.testing.runtime import Faults
@@ -366,6 +368,31 @@ def test_an_abort_of_a_scale_goes_back_to_the_count_before() -> None:
     settled(app)
 
 
+def test_no_delay_is_waited_for_a_slot_that_came_meanwhile_and_is_as_it_should_be() -> None:
+    app = deployed(2)
+    app.order(o.Restart(policy=options(delay=100)))
+    app.run(10.0)
+    app.order(o.Scale(replicas=4))
+    began = app.rollout.started_at
+    app.run(1000.0, lambda: app.rollout.phase.ended)
+    assert (app.rollout.phase, told(app, "StartReplica")) == (
+        Phase.SUCCEEDED,
+        ["StartReplica web-3", "StartReplica web-4", "StartReplica web-5", "StartReplica web-6"],
+    )
+    assert began is not None
+    assert app.now - began < 2 * 100
+    settled(app)
+
+
+def test_a_wait_for_a_reload_is_told_as_long_as_it_is() -> None:
+    app = deployed(2)
+    app.balancer.pace = Reloads(not_before=app.now + 6.2, apart=20.0)
+    app.order(o.Deploy(spec=spec_of(replicas=2, health_check={"fall": 2})))
+    app.run(0.1)
+    (asked,) = [done.step for done in app.steps if isinstance(done.step, s.PrepareBackend)]
+    assert asked.reason == "HAProxy is reloaded for them in 7 s, as it is at most once in 20 s"
+
+
 def test_the_reasons_are_sentences_for_people() -> None:
     app = empty()
     app.order(o.Deploy(spec=spec_of(replicas=2)))
@@ -374,7 +401,7 @@ def test_the_reasons_are_sentences_for_people() -> None:
     app.run(60.0)
     reasons = {type(done.step).__name__: done.step.reason for done in app.steps}
     assert reasons["DisableServer"] == "there is 1 slot now"
-    assert reasons["PrepareBackend"] == "waiting for HAProxy's next reload (at most one in 10 s)"
+    assert reasons["PrepareBackend"] == "HAProxy is reloaded for them"
     app.order(o.Deploy(spec=spec_of(replicas=1, domains=[{"domain": "example.org"}])))
     app.run(60.0)
     told_why = [done.step.reason for done in app.steps if type(done.step).__name__ == "PrepareBackend"]

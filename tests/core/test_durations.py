@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from rota.core.durations import NEWEST, Durations, Length, Measured, measured, open_now
+from rota.core.durations import Durations, Length, open_now
 from rota.core.events import Event, EventKind
+from rota.core.measured import NEWEST, Measured, measured
 from rota.core.names import ReplicaId
 from rota.core.observation import ObservedBalancer, ObservedServer, Reloads, ServerState
 from rota.core.state import Release
@@ -26,14 +27,20 @@ def life(number: int, at: float, *, boot: float = 2.0, drain: float = 0.0, stop:
     """One replica from its start to its end, each call taking 0.25 s, with two health checks 0.1 s apart."""
     name = f"web-{number}"
     gone = at + boot + 0.1 + 10.0
-    return events(
-        (at, "StartReplica", name),
-        (at + boot + 0.1, "EnableServer", name),
+    left = events(
         (gone, "DisableServer", name),
         (gone + 0.25 + drain, "StopReplica", name),
         (gone + 0.25 + drain + stop, "RemoveServer", name),
         (gone + 0.5 + drain + stop, "RemoveReplica", name),
+        rollout="web.3",
     )
+    return [*events((at, "StartReplica", name), (at + boot + 0.1, "EnableServer", name)), *left]
+
+
+def in_rotation(at: float, *, rollout: str | None = "web.2") -> list[Event]:
+    """Of a rollout that finds something to do 0.25 s later."""
+    enabled = Event(at, "web", EventKind.STEP, rollout, "EnableServer", "web-9")
+    return [enabled, Event(at + 0.25, "web", EventKind.STEP, rollout, "FinishSlot")]
 
 
 def known_of(events: list[Event], releases: dict[int, Release]) -> Durations:
@@ -57,11 +64,20 @@ def test_nothing_known_is_all_guesses() -> None:
 
 def test_boot_drain_and_stop_are_medians() -> None:
     lives = [life(n, 100.0 * n, boot=boot, drain=3.0) for n, boot in enumerate([1.0, 2.0, 9.0])]
-    known = known_of([event for one in lives for event in one], releases())
+    known = known_of([event for one in lives for event in [*one, *in_rotation(one[-1].at + 9.0)]], releases())
     assert (known.boot_of(1).seconds, known.boot_of(1).of) == (pytest.approx(2.0), 3)
     assert (known.drain.seconds, known.drain.of) == (pytest.approx(3.0), 3)
     assert (known.stop_of(1).seconds, known.stop_of(1).of) == (pytest.approx(1.0), 3)
     assert known.call.seconds == pytest.approx(0.25)
+
+
+def test_a_server_is_in_rotation_when_its_rollout_goes_on() -> None:
+    """A repair's next step may come an hour later, and a slow start is no call."""
+    repaired = [*in_rotation(1.0, rollout=None), *in_rotation(3600.0, rollout=None)]
+    slow = events((5000.0, "EnableServer", "web-7"), (5001.0, "SetWeight", "web-7"), rollout="web.3")
+    slow += events((5009.0, "DisableServer", "web-1"), rollout="web.3")
+    assert known_of([*repaired, *slow], releases()).enable == Durations().enable
+    assert known_of([*in_rotation(1.0), *slow], releases()).enable.seconds == pytest.approx(0.25)
 
 
 def test_only_the_newest_count() -> None:
@@ -75,7 +91,7 @@ def test_boots_are_told_apart_by_how_many_there_were_at_once() -> None:
     known = known_of([*events(*beside, *ready), *life(4, 200.0, boot=1.5)], releases())
     assert {number: length.of for number, length in known.boot.items()} == {3: 3, 1: 1}
     assert known.boot_of(1).seconds == pytest.approx(1.5)
-    assert known.boot_of(3).seconds == pytest.approx(3.5)
+    assert (known.boot_of(3).first, known.boot_of(3).seconds) == (pytest.approx(3.0), pytest.approx(4.0))
     assert known.boot_of(9) == known.boot_of(3)
 
 
@@ -113,11 +129,10 @@ def test_stops_too() -> None:
     gone = [(103.0, "RemoveServer", "web-1"), (104.0, "RemoveServer", "web-2"), (201.0, "RemoveServer", "web-3")]
     known = known_of(events(*sorted(stopped + gone)), releases())
     assert {number: length.of for number, length in known.stop.items()} == {1: 1, 2: 2}
-    assert (known.stop_of(1).seconds, known.stop_of(9).seconds) == (pytest.approx(1.0), pytest.approx(3.66))
+    assert (known.stop_of(1).seconds, known.stop_of(9).seconds) == (pytest.approx(1.0), pytest.approx(3.99))
 
 
-def test_a_wave_takes_what_its_last_one_does() -> None:
-    """Of three at once half are up before the middle one, and the last of three is the longest of four."""
+def test_a_wave_takes_what_its_last_one_does_and_the_others_end_before_it() -> None:
     rounds = [
         events(*((at, "StartReplica", f"web-{at + n}") for n in range(3)))
         + events(*((at + 2.1 + n, "EnableServer", f"web-{at + n}") for n in range(3)))
@@ -125,6 +140,27 @@ def test_a_wave_takes_what_its_last_one_does() -> None:
     ]
     known = known_of([event for wave in rounds for event in wave], releases())
     assert (known.boot_of(3).of, known.boot_of(3).seconds) == (NEWEST, pytest.approx(4.0))
+    assert [known.boot_of(3).one(place, 3).seconds for place in range(3)] == pytest.approx([2.0, 3.0, 4.0])
+    assert known.boot_of(3).one(0, 1).seconds == pytest.approx(3.0)
+
+
+def test_a_boot_alone_is_reckoned_from_the_first_of_those_at_once() -> None:
+    """The last had to wait for the others to be begun."""
+    at_once = Durations(boot={3: Length(seconds=4.0, first=2.0, of=3)}, boot_cpu=1.0, cores=2.0)
+    assert at_once.boot_of(1) == Length(seconds=1.5, of=3)
+    assert at_once.boot_of(5) == Length(seconds=5.0, first=3.0, of=3)
+
+
+def test_calls_on_haproxy_at_one_moment_share_what_they_take() -> None:
+    """It is told one thing after the other, and the next step waits for all of them."""
+    three = ("web-1", "web-2", "web-3")
+    gone = [(10.0, "RemoveServer", name) for name in three] + [(10.3, "RemoveReplica", name) for name in three]
+    up = [(20.0, "EnableServer", name) for name in three] + [(20.6, "RouteApp", None)]
+    left = [(30.0, "DisableServer", name) for name in three] + [(31.6, "StopReplica", name) for name in three]
+    known = known_of(events(*gone, *up, *left), releases())
+    assert (known.call.seconds, known.call.of) == (pytest.approx(0.1), 3)
+    assert known.enable.seconds == pytest.approx(0.2)
+    assert known.drain.seconds == pytest.approx(1.0)
 
 
 def test_before_any_drain_was_seen_what_is_open_goes_on_for_as_long_as_answers_take() -> None:

@@ -10,7 +10,7 @@ from tests.core.scenario import deployed, options
 
 from rota.core import order as o
 from rota.core.begin import begin
-from rota.core.durations import Durations
+from rota.core.durations import Durations, Length
 from rota.core.errors import StalePlan
 from rota.core.names import ReplicaId
 from rota.core.observation import Observation, ObservedBalancer
@@ -58,6 +58,27 @@ def held(simulation: Simulation, order: o.Order, kept: o.SavedPlan) -> None:
 def test_what_it_means_for_the_users(order: o.Order, change: Change, meaning: str) -> None:
     made = planned(deployed(3), order)
     assert (made.change, made.meaning) == (change, meaning)
+
+
+@pytest.mark.parametrize(
+    ("seen", "policy", "said"),
+    [
+        ({3: 3}, {}, "coarse: no boot was seen yet of one alone, only of 3 at once, which may take longer"),
+        (
+            {1: 3},
+            {"mode": "simultaneous"},
+            "coarse: no boot was seen yet of 3 at once, only of one alone, and several may take longer",
+        ),
+        ({1: 3, 2: 2}, {"mode": "simultaneous"}, ""),  # one more at once makes little difference
+        ({1: 1, 3: 3}, {}, ""),
+        ({3: 0}, {}, ""),  # a guess is said to be one
+    ],
+)
+def test_a_plan_by_boots_of_other_numbers_at_once_says_so(
+    seen: dict[int, int], policy: dict[str, Any], said: str
+) -> None:
+    known = Durations(boot={number: Length(seconds=1.0, of=of) for number, of in seen.items()})
+    assert planned(deployed(3), o.Restart(policy=options(**policy)), known).coarse == said
 
 
 def test_what_would_fail_is_said_before() -> None:

@@ -37,6 +37,17 @@ def tune(app: Simulation, **asked: Any) -> None:
     app.ask(lambda rollout, now: steering.tune(state, rollout, Pace(**asked)))
 
 
+def test_what_is_paused_or_about_to_be_is_not_paused_again() -> None:
+    app = rolling()
+    for seconds in (0.0, 60.0):
+        if not seconds:
+            app.ask(steering.pause)
+        app.run(seconds)
+        with pytest.raises(Conflict, match=r"web\.2 is paused already; rota rollout resume lets it go on"):
+            app.ask(steering.pause)
+    assert app.rollout.phase is Phase.PAUSED
+
+
 @pytest.mark.parametrize("asked", [{"slot": 2}, {"replica": "web-2"}])
 def test_a_slot_that_is_skipped_keeps_what_it_had(asked: dict[str, object]) -> None:
     app = rolling()

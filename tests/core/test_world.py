@@ -19,7 +19,7 @@ def test_a_drained_server_serves_its_holders_and_what_is_open_at_first_is_not_mo
     world = World(state, Observation(balancer=ObservedBalancer("1", {name: server})), Durations(), 0.0)
     world.begin((s.DrainServer(name, "its session is waited for"),), 0.0)
     assert world.observe(0.0).busy == {name}
-    assert world.next_change(0.0) == Durations().call.seconds
+    assert world.next_change(0.0) == Durations().enable.seconds
     seen = world.observe(1.0).balancer.servers[name]
     assert (seen.state, seen.up, seen.open, seen.old_holders) == (ServerState.DRAIN, True, 0, 0)
 

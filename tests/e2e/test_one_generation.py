@@ -1,5 +1,5 @@
-"""``overlap: forbid`` on real processes: workers that write down when they begin and end, and a daemon that is killed
-in the middle of their change."""
+"""``overlap: forbid`` on a real server: workers that write down when they begin and end, and a daemon that is killed in
+the middle of their change."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import yaml
-from tests.e2e.site import Processes, ServerAt
+from tests.e2e.scenario import same_on_both
+from tests.e2e.site import ServerAt, Site
+
+from rota.testing.docker import HELLO
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
+REPLICAS = 2
 WORKER = """
 import os, signal, socket, threading
 
@@ -26,7 +30,7 @@ def mark(word):
 over = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: over.set())
 mark("begin")
-listening = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
+listening = socket.create_server((os.environ.get("HOST", "127.0.0.1"), int(os.environ["PORT"])))
 over.wait()
 threading.Event().wait(0.3)  # the last job
 mark("end")
@@ -47,7 +51,7 @@ class Workers:
         async def holds() -> bool:
             replicas = await self.replicas()
             found[:] = [replica["id"] for replica in replicas]
-            return [replica["phase"] for replica in replicas] == ["ready"] * 3
+            return [replica["phase"] for replica in replicas] == ["ready"] * REPLICAS
 
         await self.server.until(holds)
         return found
@@ -57,25 +61,39 @@ class Workers:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def workers() -> AsyncIterator[Workers]:
-    async with ServerAt(Processes()) as server:
+async def workers(site: Site) -> AsyncIterator[Workers]:
+    async with ServerAt(site) as server:
         source, marks = server.directory / "workers", server.directory / "marks"
         source.mkdir()
-        (source / "worker.py").write_text(WORKER)
+        marks.mkdir()
+        marks.chmod(0o777)  # a container's user is another
         spec = {
             "name": "workers",
-            "replicas": 3,
-            "command": [sys.executable, "worker.py"],
+            "replicas": REPLICAS,
             "overlap": "forbid",
-            "env": [{"name": "MARKS", "value": str(marks)}],
+            "env": [{"name": "MARKS", "value": str(marks / "all")}],
+            **_runs(site, marks),
         }
         (source / "rota.yaml").write_text(yaml.safe_dump(spec))
         await server.ok("deploy", cwd=source)
-        yield Workers(server, marks)
+        yield Workers(server, marks / "all")
+
+
+def _runs(site: Site, marks: Path) -> dict[str, Any]:
+    """The directory of the marks has the same path wherever the workers are."""
+    if site.name == "process":
+        return {"command": [sys.executable, "-c", WORKER]}
+    return {"image": HELLO, "command": ["python3", "-c", WORKER], "volumes": [f"{marks}:{marks}"]}
 
 
 @pytest.mark.feature("S8", "R4")
-@pytest.mark.parametrize("phases", [("stopping",), ("starting", "warming")], ids=["old-stop", "new-start"])
+@pytest.mark.parametrize(
+    "phases",
+    [
+        pytest.param(("stopping",), id="old-stop"),
+        pytest.param(("starting", "warming"), id="new-start", marks=same_on_both),
+    ],
+)
 async def test_a_killed_daemon_lets_no_two_generations_run_at_once(workers: Workers, phases: tuple[str, ...]) -> None:
     server, old = workers.server, set(await workers.settled())
     await server.ok("restart", "workers", "--detach")

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
+from rich.text import Text
 
 from rota.cli import wording
 from rota.cli.connection import Connection, View, quoted
@@ -46,10 +47,10 @@ class Progress:
     def event(self, event: View) -> None:
         text = wording.event(event)
         if text is not None:
-            self._console.print(text, markup=False)
+            self.notice(text)
 
     def notice(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        self._console.print(Text(text))  # what is printed without markup takes it from the live part too
 
     def _refresh(self) -> None:
         while not self._ended.is_set():
@@ -74,6 +75,5 @@ def _replicas(replicas: list[View]) -> Table:
         requests = f"{replica['open']} open" if phase == "draining" else ""
         if phase == "ready" and replica.get("dns") == "withdrawn":
             requests = "out of DNS, waiting for caches"
-        colour = _COLOURS.get(phase, "")
-        table.add_row(f"  {replica['slot']}", replica["id"], f"[{colour}]{phase}[/]" if colour else phase, requests)
+        table.add_row(f"  {replica['slot']}", replica["id"], Text(phase, _COLOURS.get(phase, "")), requests)
     return table

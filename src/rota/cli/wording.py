@@ -217,6 +217,12 @@ def steered(verb: str, rollout: dict[str, Any]) -> str:
     return f"{text} {phase}"
 
 
+def scaled_beside(app: str, count: int, rollout: dict[str, Any], *, waits: bool) -> str:
+    """A scale during a rollout is none of its own."""
+    until = ", and is waited for; Ctrl-C leaves it to itself" if waits else ""
+    return f"{app} is to have {count}; {rollout['id']} {rollout['kind']} goes on beside{until}"
+
+
 def ending(rollout: dict[str, Any]) -> list[str]:
     """The receipt for people, and after a failure what failed, why, and what serves now."""
     return [_headline(rollout), *_failures(rollout), *receipt(rollout.get("receipt")), *_serving(rollout)]

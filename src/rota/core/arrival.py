@@ -95,12 +95,19 @@ def _enable(here: Situation, member: Member, reason: str) -> None:
     backend = backend_of(spec, member.record.colour).name
     if backend in here.observed.balancer.backends:
         ports = tuple((entry.listener.port, seen.port_of(entry.target)) for entry in spec.ports)
+        if _switched_to_later(here, backend):
+            reason = "ready; requests come with the switch"
         share, since = first_share(here, member), _healthy_since(here, member)
         weight = weight_in(share, member.slot_weight)
         healthy_for = here.now - since if since is not None else None
         here.draft.add(
             EnableServer(member.id, reason, backend, address, weight, ports, healthy_for=healthy_for, share=share)
         )
+
+
+def _switched_to_later(here: Situation, backend: str) -> bool:
+    rollout, routes = here.rollout, here.observed.balancer.routes
+    return rollout is not None and rollout.policy.switch and bool(routes) and not routes.get(backend)
 
 
 def _healthy_since(here: Situation, member: Member) -> float | None:

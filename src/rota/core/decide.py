@@ -37,7 +37,11 @@ class Decision:
 
 def decide(state: AppState, observed: Observation, now: float) -> Decision:
     """The next steps. The same arguments give the same decision; the rules of design.md hold after each step."""
-    here = Situation(state, observed, now, Draft(observed.busy))
+    return decide_in(Situation(state, observed, now, Draft(observed.busy)))
+
+
+def decide_in(here: Situation) -> Decision:
+    """For who asks the situation more than what is to be done in it."""
     routes.close(here)
     routed = routes.lead(here)
     rolling.advance(here, routed=routed)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from rota.core import steps as s
-from rota.core.decide import Decision, decide
+from rota.core.decide import Decision, decide_in
 from rota.core.durations import Durations
 from rota.core.handoff import POLL
 from rota.core.observation import Observation, RunState
@@ -52,13 +52,15 @@ class CurvePoint:
 @dataclass(frozen=True)
 class Forecast:
     """``phase`` is the one in which the rollout ends, or waits for a person; ``cut``: it did not in as many turns as a
-    rollout may take, and nobody knows whether it ever would. ``curve`` has an entry for each change, the first at 0."""
+    rollout may take, and nobody knows whether it ever would. ``curve`` has an entry for each change, the first at 0.
+    ``boots`` has the numbers of replicas that boot at once."""
 
     steps: tuple[Planned, ...]
     curve: tuple[CurvePoint, ...]
     seconds: float
     phase: Phase
     cut: bool = False
+    boots: frozenset[int] = frozenset()
 
     @property
     def least(self) -> int:
@@ -95,7 +97,8 @@ def forecast(state: AppState, observed: Observation, durations: Durations, now: 
     left = min(MOST_TURNS, TURNS_OF_SLOT * max(FEW, state.desired.replicas))
     while left and not run.over and run.turn():
         left -= 1
-    return Forecast(tuple(run.steps), tuple(run.curve), run.now - now, run.rollout.phase, not (left or run.over))
+    cut, boots = not (left or run.over), frozenset(run.world.boots)
+    return Forecast(tuple(run.steps), tuple(run.curve), run.now - now, run.rollout.phase, cut, boots)
 
 
 def seconds_left(state: AppState, observed: Observation, durations: Durations, now: float) -> float | None:
@@ -141,8 +144,8 @@ class _Run:
 
     def turn(self) -> bool:
         """One turn of the loop; whether anything is to come."""
-        observed, decision = self._decided(self.now)
-        self._note(observed)
+        here, decision = self._decided(self.now)
+        self._note(here)
         if decision.steps:
             self._carry_out(decision)
             return True
@@ -152,9 +155,10 @@ class _Run:
         self.now = following
         return True
 
-    def _decided(self, now: float) -> tuple[Observation, Decision]:
+    def _decided(self, now: float) -> tuple[Situation, Decision]:
         observed = self.world.observe(now)
-        return observed, decide(self.state, observed, now)
+        here = Situation(self.state, observed, now, Draft(observed.busy))
+        return here, decide_in(here)
 
     def _carry_out(self, decision: Decision) -> None:
         for step in decision.steps:
@@ -175,11 +179,11 @@ class _Run:
             low, high = (low, middle) if self._decided(middle)[1].steps else (middle, high)
         return high
 
-    def _note(self, observed: Observation) -> None:
-        running = [seen.limits for seen in observed.replicas.values() if seen.state is RunState.RUNNING]
+    def _note(self, here: Situation) -> None:
+        running = [seen.limits for seen in here.observed.replicas.values() if seen.state is RunState.RUNNING]
         point = CurvePoint(
             self.now - self._began,
-            Situation(self.state, observed, self.now, Draft(frozenset())).serving,
+            here.serving,
             len(running),
             _sum([limits.memory for limits in running]),
             _sum([limits.cpus for limits in running]),

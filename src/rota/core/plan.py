@@ -21,6 +21,8 @@ from rota.core.rollout import Phase, Rollout
 from rota.core.situation import Draft, Situation
 from rota.core.state import AppState
 
+FAR = 2  # times as many boots at once as were seen, or as few: what is then reckoned is a rough guess
+
 _UNPLANNED = s.RecordCounters | s.OpenGap | s.CloseGap | s.NoteOutage
 """They depend on who is served at the time, and change nothing for anybody."""
 
@@ -107,9 +109,25 @@ class Plan:
         return waits + (longer if 0 < delay < self.ttl else "")
 
     @property
+    def coarse(self) -> str:
+        """What a person should know whose replicas were never seen to boot in such numbers at once; else empty."""
+        known = {count: self.durations.reckoned_from(count) for count in sorted(self.forecast.boots)}
+        known = {count: by for count, by in known.items() if self.durations.boot[by].of}
+        far = [(count, by) for count, by in known.items() if max(count, by) >= FAR * min(count, by)]
+        if not far:
+            return ""
+        count, by = far[0]
+        longer = ", which may take longer" if by > count else ", and several may take longer"
+        return f"coarse: no boot was seen yet of {_at_once(count)}, only of {_at_once(by)}{longer}"
+
+    @property
     def _serves(self) -> bool:
         """Somebody is served in the end."""
         return self.forecast.curve[-1].serving > 0
+
+
+def _at_once(count: int) -> str:
+    return "one alone" if count == 1 else f"{count} at once"
 
 
 def plan(state: AppState, observed: Observation, durations: Durations, now: float) -> Plan:

@@ -8,7 +8,7 @@ from rota.core import arrival, outage, publication, standstill
 from rota.core.begin import reverting
 from rota.core.observation import ArtefactState
 from rota.core.rollout import Cause, Kind, Phase, Rollout, SlotTarget
-from rota.core.situation import Member, Situation
+from rota.core.situation import Member, Situation, is_of
 from rota.core.spec import FailureAction
 from rota.core.state import SlotRecord
 from rota.core.steps import (
@@ -203,18 +203,25 @@ def _take_up(here: Situation, rollout: Rollout, routed: bool) -> None:
 
 
 def _take_next(here: Situation, rollout: Rollout, target: SlotTarget, untaken: list[int]) -> None:
+    changing = {slot for slot in untaken if not _is_so_already(here, slot, target)}
     gate = max((_handed_back(here, slot) for slot in rollout.taken), default=0.0) + rollout.policy.delay
-    if rollout.taken and here.now < gate:
+    if rollout.taken and changing and here.now < gate:
         here.draft.wake(gate)
         return
     room = rollout.policy.parallelism - len(rollout.in_hand)
     if rollout.policy.whole:
         room = len(untaken)
-    for slot in sorted(untaken, key=lambda slot: (_serves(here, slot), slot)):
+    for slot in sorted(untaken, key=lambda slot: (slot not in changing, _serves(here, slot), slot)):
         if room <= 0 and not _out_of_turn(here, rollout, slot):
             continue
         here.draft.add(TakeSlot(f"slot {slot} is next", slot, target))
         room -= 1
+
+
+def _is_so_already(here: Situation, slot: int, target: SlotTarget) -> bool:
+    """As a slot that came by a scale meanwhile: it is taken up for the record alone, and no delay is due for that."""
+    members = [member for member in _changing(here, slot) if member.kept and is_of(member.record, target)]
+    return any(member.serving and member.limited_to(target.limits) for member in members)
 
 
 def _out_of_turn(here: Situation, rollout: Rollout, slot: int) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from rota.core.names import ReplicaId, RolloutId
 from rota.core.observation import Gap, Row
@@ -179,7 +180,7 @@ class Rollout:
         worth = self.policy.keep_old and former.release != self.target.release and not self.before
         return former if worth else None
 
-    @property
+    @cached_property
     def in_hand(self) -> tuple[int, ...]:
         """The slots taken up and not finished."""
         return tuple(sorted(slot for slot, taken in self.taken.items() if taken.finished_at is None))

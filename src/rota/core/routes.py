@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
-from math import gcd
 
 from rota.core.situation import Member, Situation
 from rota.core.steps import PrepareBackend, RouteApp, SetMaintenance, UnrouteApp
@@ -20,9 +20,7 @@ def lead(here: Situation) -> bool:
     seen, hosts, listeners, backend = here.observed.balancer, _hosts(here), _listeners(here), here.backend
     by_reload = backend.name not in seen.backends or set(listeners) != seen.listeners
     if by_reload or set(hosts) != seen.hosts:
-        reason = f"{', '.join(hosts)} must lead to {backend.name}"
-        if by_reload:
-            reason = "waiting for HAProxy's next reload (at most one in 10 s)"  # the reloads' own interval
+        reason = _reload(here) if by_reload else f"{', '.join(hosts)} must lead to {backend.name}"
         here.draft.add(PrepareBackend(reason, backend, hosts, listeners))
         return False
     shares = _shares(here)
@@ -30,6 +28,14 @@ def lead(here: Situation) -> bool:
         here.draft.add(RouteApp("requests go where the replicas are", shares))
         return False
     return True
+
+
+def _reload(here: Situation) -> str:
+    reloads = here.observed.balancer.reloads
+    wait = math.ceil(reloads.not_before - here.now)
+    if wait <= 0:
+        return "HAProxy is reloaded for them"
+    return f"HAProxy is reloaded for them in {wait} s, as it is at most once in {reloads.apart:g} s"
 
 
 def close(here: Situation) -> None:
@@ -101,5 +107,5 @@ def _all_there(here: Situation) -> bool:
 
 def _reduced(shares: Mapping[str, int]) -> Mapping[str, int]:
     """The same proportions in the smallest numbers."""
-    common = gcd(*shares.values()) or 1
+    common = math.gcd(*shares.values()) or 1
     return {name: share // common for name, share in shares.items()}

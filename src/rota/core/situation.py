@@ -21,7 +21,7 @@ from rota.core.observation import (
 )
 from rota.core.readiness import Health, Readiness, Stage, health, readiness
 from rota.core.rollout import Rollout, SlotTarget
-from rota.core.spec import AppSpec, Overlap
+from rota.core.spec import AppSpec, Limits, Overlap
 from rota.core.state import AppState, Desired, Recorded, ReplicaRecord
 from rota.core.steps import Step, subject
 
@@ -91,9 +91,12 @@ class Member:
         can be changed."""
         return is_of(self.record, self.target) and not self.unlimitable
 
+    def limited_to(self, limits: Limits) -> bool:
+        return self.seen is not None and self.seen.limits == limits
+
     @property
     def right_limits(self) -> bool:
-        return self.target is not None and self.seen is not None and self.seen.limits == self.target.limits
+        return self.target is not None and self.limited_to(self.target.limits)
 
     @property
     def unlimitable(self) -> bool:
@@ -245,8 +248,15 @@ class Situation:
         members = (self._member(name) for name in known)
         return {member.id: member for member in members}
 
+    @cached_property
+    def _by_slot(self) -> Mapping[int, tuple[Member, ...]]:
+        found: dict[int, tuple[Member, ...]] = {}
+        for member in self.members.values():
+            found[member.record.slot] = (*found.get(member.record.slot, ()), member)
+        return found
+
     def of_slot(self, slot: int) -> tuple[Member, ...]:
-        return tuple(member for member in self.members.values() if member.record.slot == slot)
+        return self._by_slot.get(slot, ())
 
     @cached_property
     def serving(self) -> int:

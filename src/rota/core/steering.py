@@ -52,6 +52,8 @@ class Pace(Model):
 
 def pause(rollout: Rollout, now: float) -> Rollout:
     """The hand-off under way is finished, then it is paused. Raises Conflict."""
+    if rollout.phase is Phase.PAUSED or rollout.pause_asked:
+        raise Conflict(f"{rollout.id} is paused already; rota rollout resume lets it go on")
     if rollout.phase is not Phase.PROGRESSING or rollout.target is None:
         raise Conflict(f"{rollout.id} is {rollout.phase.value}: only a rollout that takes replicas up can pause")
     return replace(rollout, pause_asked=True)

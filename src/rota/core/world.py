@@ -41,6 +41,7 @@ class World:
     a stop and a preparation as just begun."""
 
     def __init__(self, state: AppState, observed: Observation, durations: Durations, now: float) -> None:
+        self.boots: set[int] = set()  # how many started at once, each time that any did
         self._durations = durations
         self._state = state
         self._replicas: dict[ReplicaId, ObservedReplica] = dict(observed.replicas)
@@ -61,7 +62,7 @@ class World:
             if seen.state is RunState.RUNNING:
                 self._healthy_at[name] = self._first_pass(seen, observed.probes.get(name), now)
                 if seen.told_to_stop:
-                    self._end_later(seen, now, 1)
+                    self._end_later(seen, now, durations.stop_of(1))
         for number, artefact in observed.artefacts.items():
             if artefact.state is ArtefactState.PREPARING:
                 self._prepare(number, now)
@@ -69,14 +70,13 @@ class World:
     def observe(self, now: float) -> Observation:
         """What a look at this moment sees."""
         self._happen(now)
-        servers = {
-            name: replace(
-                server,
+        servers = dict(self._servers)
+        for name in servers.keys() & {*self._open_until, *self._idle_since}:
+            servers[name] = replace(
+                servers[name],
                 open=int(now < self._open_until.get(name, now)),
-                idle=max(server.idle, now - self._idle_since.get(name, now)),
+                idle=max(servers[name].idle, now - self._idle_since.get(name, now)),
             )
-            for name, server in self._servers.items()
-        }
         return Observation(
             replicas=dict(self._replicas),
             artefacts=dict(self._artefacts),
@@ -97,36 +97,40 @@ class World:
 
     def begin(self, steps: Sequence[s.Step], now: float) -> None:
         """The steps of one decision are carried out from now on."""
-        starting = sum(at > now for at in self._healthy_at.values())
-        starting += sum(isinstance(step, s.StartReplica | s.RestartReplica) for step in steps)
-        stopping = sum(seen.told_to_stop and seen.state is RunState.RUNNING for seen in self._replicas.values())
-        stopping += sum(isinstance(step, s.StopReplica) for step in steps)
+        starts = [step for step in steps if isinstance(step, s.StartReplica | s.RestartReplica)]
+        stops = [step for step in steps if isinstance(step, s.StopReplica)]
+        starting = sum(at > now for at in self._healthy_at.values()) + len(starts)
+        if starts:
+            self.boots.add(starting)
+        boots = self._durations.boot_of(starting)
+        ends = self._durations.stop_of(self._stopping + len(stops))
+        for place, start in enumerate(starts):
+            self._start(start, now, boots.one(place, len(starts)))
+        for place, stop in enumerate(stops):
+            self._stop(stop, now, ends.one(place, len(stops)))
+        told_at = self._told(steps, now)
         for step in steps:
-            self._begin(step, now, starting, stopping)
+            self._begin(step, now, told_at)
 
-    def _begin(self, step: s.Step, now: float, starting: int, stopping: int) -> None:
+    def _begin(self, step: s.Step, now: float, told_at: float) -> None:
         """A fact (core.record) changes nothing here."""
         match step:
-            case s.StartReplica() | s.RestartReplica():
-                self._start(step, now, starting)
-            case s.StopReplica():
-                self._stop(step, now, stopping)
+            case s.StartReplica() | s.RestartReplica() | s.StopReplica():
+                pass
             case s.KillReplica():
                 self._exit(step.replica, self._replicas[step.replica].run, now)
             case s.PrepareRelease():
                 self._prepare(step.release, now)
             case s.PrepareBackend():
                 self._call(step, self._reloaded(step, now))
-            case s.EnableServer():
-                self._call(step, self._told(now, self._durations.enable))
-            case s.DrainServer() | s.DisableServer() | s.RemoveServer():
-                self._call(step, self._told(now, self._durations.call))
+            case _ if isinstance(step, s.BalancerStep):
+                self._call(step, told_at)
             case _ if not isinstance(step, s.StoreStep):
                 self._call(step, now + self._durations.call.seconds)
 
     # The runtime
 
-    def _start(self, step: s.StartReplica | s.RestartReplica, now: float, starting: int) -> None:
+    def _start(self, step: s.StartReplica | s.RestartReplica, now: float, boot: Length) -> None:
         """It runs at once: what the start itself takes is in the boot."""
         before = self._replicas.get(step.replica)
         seen = ObservedReplica(
@@ -144,14 +148,18 @@ class World:
             told_to_stop=False,
         )
         self._replicas[step.replica] = seen
-        self._healthy_at[step.replica] = now + self._boot(seen, starting)
+        self._healthy_at[step.replica] = now + _believed(boot, self._spec(seen).boot_timeout)
 
-    def _stop(self, step: s.StopReplica, now: float, stopping: int) -> None:
+    def _stop(self, step: s.StopReplica, now: float, length: Length) -> None:
         self._replicas[step.replica] = replace(self._replicas[step.replica], told_to_stop=True)
-        self._end_later(self._replicas[step.replica], now, stopping)
+        self._end_later(self._replicas[step.replica], now, length)
 
-    def _end_later(self, seen: ObservedReplica, now: float, stopping: int) -> None:
-        at = now + _believed(self._durations.stop_of(stopping), self._spec(seen).stop_grace_period)
+    @property
+    def _stopping(self) -> int:
+        return sum(seen.told_to_stop and seen.state is RunState.RUNNING for seen in self._replicas.values())
+
+    def _end_later(self, seen: ObservedReplica, now: float, length: Length) -> None:
+        at = now + _believed(length, self._spec(seen).stop_grace_period)
         self._later.append((at, lambda: self._exit(seen.id, seen.run, at)))
 
     def _exit(self, replica: ReplicaId, run: str, at: float) -> None:
@@ -168,9 +176,12 @@ class World:
 
     # The calls
 
-    def _told(self, now: float, length: Length) -> float:
-        """HAProxy is told one thing after the other."""
-        self._haproxy_free_at = max(now, self._haproxy_free_at) + length.seconds
+    def _told(self, steps: Sequence[s.Step], now: float) -> float:
+        """When HAProxy has been told all of these: one thing after the other, and who looks at it waits for them."""
+        known = self._durations
+        told = [step for step in steps if isinstance(step, s.BalancerStep) and not isinstance(step, s.PrepareBackend)]
+        lengths = [known.call if isinstance(step, s.RemoveServer) else known.enable for step in told]
+        self._haproxy_free_at = max(now, self._haproxy_free_at) + sum(length.seconds for length in lengths)
         return self._haproxy_free_at
 
     def _reloaded(self, step: s.PrepareBackend, now: float) -> float:
@@ -262,10 +273,8 @@ class World:
         """Of one that runs already: when it did, or when it should."""
         if history is not None and history.healthy_since is not None:
             return history.healthy_since
-        return max(now, seen.started_at + self._boot(seen, 1))
-
-    def _boot(self, seen: ObservedReplica, starting: int) -> float:
-        return _believed(self._durations.boot_of(starting), self._spec(seen).boot_timeout)
+        boot = self._durations.boot_of(1).one(0, 1)
+        return max(now, seen.started_at + _believed(boot, self._spec(seen).boot_timeout))
 
     def _spec(self, seen: ObservedReplica) -> AppSpec:
         release = self._state.releases.get(seen.release) or self._state.releases[self._state.desired.current.release]

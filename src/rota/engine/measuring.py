@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import groupby
 
-from rota.core.durations import Durations, Measured, measured, open_now
+from rota.core.durations import Durations, open_now
 from rota.core.errors import StepFailed
 from rota.core.events import Event
+from rota.core.measured import Measured, measured
 from rota.core.names import ReplicaId
 from rota.core.observation import ObservedBalancer
 from rota.core.state import AppState

@@ -11,7 +11,7 @@ from rota.core.names import ReplicaId
 from rota.core.observation import ObservedServer, RunState, ServerState
 from rota.core.readiness import Health, Stage
 from rota.core.rollout import Cause, Rollout
-from rota.core.situation import Member, Situation
+from rota.core.situation import Member, Situation, is_of
 from rota.core.spec import Mode, Order, Overlap
 from rota.testing.simulation_dns import check_dns
 
@@ -255,6 +255,9 @@ def _take(here: Situation, rollout: Rollout, step: s.TakeSlot) -> None:
         assert rollout.policy.whole or len(rollout.in_hand) < rollout.policy.parallelism, (
             "more slots in hand than parallelism"
         )
+    same = [member for member in here.of_slot(step.slot) if is_of(member.record, step.target)]
+    if any(member.serving and member.limited_to(step.target.limits) for member in same):
+        return  # it stays as it is
     for slot, taken in rollout.taken.items():
         if taken.finished_at is not None and slot in here.slots:
             enabled = [member.record.enabled_at or 0.0 for member in here.of_slot(slot)]

@@ -72,6 +72,9 @@ def scale(
     orders = [(app, plan_file.attached(plan, flags.order("scale", replicas=count))) for app, count in wanted]
     connection = Connection()
     begun = [rollout.begin(connection, app, order) for app, order in orders]
+    for (app, count), view in zip(wanted, begun, strict=True):
+        if view["kind"] != "scale":
+            output.tell(wording.scaled_beside(app, count, view, waits=flags.wait))
     if len(begun) == 1 and flags.wait:
         rollout.see_through(connection, begun[0], as_json=flags.json, fail_on_loss=flags.fail_on_loss)
     ended = [rollout.settle(connection, view) for view in begun] if flags.wait else begun
