@@ -1,17 +1,20 @@
 """What a request costs through rota, beside what it costs through a HAProxy of one's own: .venv/bin/python
-bench/balancer.py [--rounds 8] [--seconds 3]
+bench/balancer.py [--rounds 24] [--minutes 7]
 
 A real ``rota serve`` with an app of three replicas; and in front of the same three processes a bare HAProxy (the same
 program, its file written by hand), the same once more (what differs between the two is noise), and nginx and Caddy
 where they are installed. The replicas are HAProxys that answer by themselves (``http-request return``), the lightest
-there are, so that the balancer is what is measured.
+there are, so that the balancer is what is measured. The balancers have one processor to themselves, with a thread
+each; clients, replicas and the daemon are on another (``--no-pin`` leaves all where the kernel puts them).
 
-Throughput is a closed loop over kept connections (wrk), where a balancer's own cost weighs most; latency an open loop
-at a fixed rate (open_loop.py). Short rounds, all in turns and each round in another order; each round's figures are set
-against the bare one's of the same round, and the median of these ratios counts. CPU is what the balancer's own
-processes used a request: the calmest of the three on a busy machine. Quote ratios only: all share the cores.
+A round is a closed loop over kept connections (wrk) of a second through each of the three, in an order and then
+backwards, and an open loop at a fixed rate far below what they could do (open_loop.py), whose requests go to the three
+at random. Rota's figures are set against those of the two bare ones in the same round, and the median of these ratios
+counts, with the interval that it lies in (judging.py). CPU is what the balancer's own processes used a request. nginx
+and Caddy have fewer rounds, after the others. Quote ratios only.
 
-Limits: 0.97 of the bare one's throughput, 1.05 of its p99."""
+Limits: 0.97 of the bare ones' throughput, 1.05 of their p99. Each is held, over, or undecided: where the bare one
+beside itself strays by more than the limit, the machine cannot tell."""
 
 from __future__ import annotations
 
@@ -21,9 +24,11 @@ import contextlib
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +36,7 @@ from typing import Any
 
 import peers
 import yaml
-from figures import Spread
+from judging import Interval, Verdict, judged, orders
 from open_loop import END
 
 from rota.adapters.balancer.haproxy import binary
@@ -41,6 +46,8 @@ from rota.testing.server import RunningServer, free_port
 HOST = "balanced.localhost"
 BARE, AGAIN, ROTA = "bare HAProxy", "bare HAProxy again", "rota"
 LIMITS = {"throughput": 0.97, "p99": 1.05}
+KEYS = ("throughput", "cpu_us", "p50", "p99")
+_LEAST_ROUNDS = 2
 HEADERS = (
     "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
     "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
@@ -81,12 +88,19 @@ class Figures:
     lost: int
 
 
+Round = Mapping[str, Figures]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--seconds", type=int, default=3, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=24, help="at most; six have each order once")
+    parser.add_argument("--minutes", type=float, default=6.5, help="after which no other round begins")
+    parser.add_argument("--peer-rounds", type=int, default=4, help="of nginx and Caddy")
+    parser.add_argument("--seconds", type=int, default=1, help="of each turn of the closed loop")
+    parser.add_argument("--open-seconds", type=float, default=5.0, help="of the open loop")
     parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--rate", type=float, default=2000.0, help="requests a second, for the latency")
+    parser.add_argument("--rate", type=float, default=500.0, help="requests a second to each, for the latency")
+    parser.add_argument("--no-pin", action="store_true", help="leave processes on any processor")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args()
     programs = peers.found("wrk", "nginx", "caddy")
@@ -97,24 +111,45 @@ def main() -> int:
         return 2
     results = asyncio.run(_measure(given, programs))
     print(json.dumps(results) if given.json else _report(results))
-    return 0 if results["within_limits"] else 1
+    return 0 if all(limit["verdict"] == Verdict.HELD.value for limit in results["limits"].values()) else 1
 
 
 async def _measure(given: argparse.Namespace, programs: Mapping[str, str]) -> dict[str, Any]:
-    async with _contenders(programs) as contenders:
-        load = _Load(programs["wrk"], given.seconds, given.connections, given.rate)
+    until = time.monotonic() + 60 * given.minutes
+    processors = sorted(os.sched_getaffinity(0))
+    pinned = len(processors) > 1 and not given.no_pin
+    if pinned:  # whoever is started from here on has one processor, and so one thread
+        os.sched_setaffinity(0, processors[1:2])
+    async with _contenders(programs, 1 if pinned else len(processors)) as contenders:
+        if pinned:
+            for contender in contenders:
+                _put(contender.pid, processors[0])
+        load = _Load(programs["wrk"], given)
+        judged_ones = [one for one in contenders if one.name in (BARE, AGAIN, ROTA)]
+        beside = [one for one in contenders if one.name == BARE or one not in judged_ones]
         for contender in contenders:
-            load.throughput(contender.port, 1)  # connections to the replicas, caches
-        rounds = [load.round(_rotated(contenders, number)) for number in range(given.rounds)]
-    return _results(rounds, given)
+            load.throughput(contender.port)  # connections to the replicas, caches
+        rounds: list[Round] = []
+        for number, order in enumerate(orders(judged_ones, given.rounds)):
+            if time.monotonic() < until or len(rounds) < _LEAST_ROUNDS:
+                rounds.append(load.round(order, number))
+        others = [load.round(order, 0) for order in orders(beside, given.peer_rounds)] if beside[1:] else []
+    return _results(rounds, others, given, pinned)
+
+
+def _put(pid: int, processor: int) -> None:
+    """A balancer's processes, all their threads."""
+    for process in _family(pid):
+        for task in Path(f"/proc/{process}/task").iterdir():
+            os.sched_setaffinity(int(task.name), {processor})
 
 
 @contextlib.asynccontextmanager
-async def _contenders(programs: Mapping[str, str]) -> AsyncIterator[list[Contender]]:
+async def _contenders(programs: Mapping[str, str], threads: int) -> AsyncIterator[list[Contender]]:
     haproxy = binary.find().path
     async with RunningServer() as server:
         replicas = await _deploy(server, haproxy)
-        behind = peers.Behind(HOST, replicas, os.cpu_count() or 1, fitting_maxconn())
+        behind = peers.Behind(HOST, replicas, threads, fitting_maxconn())
         with tempfile.TemporaryDirectory(prefix="rota-") as name, contextlib.ExitStack() as stack:
             where = Path(name)
             made = [
@@ -147,29 +182,24 @@ async def _deploy(server: RunningServer, haproxy: str) -> list[str]:
     return [str(replica["address"]) for replica in await server.replicas("balanced")]
 
 
-def _rotated(contenders: Sequence[Contender], number: int) -> list[Contender]:
-    """Each begins in turn, and every other round goes backwards, so that none always follows the same one."""
-    start = number % len(contenders)
-    order = [*contenders[start:], *contenders[:start]]
-    return order[::-1] if number % 2 else order
-
-
 class _Load:
-    def __init__(self, wrk: str, seconds: int, connections: int, rate: float) -> None:
-        self._wrk, self._seconds, self._connections, self._rate = wrk, seconds, connections, rate
+    def __init__(self, wrk: str, given: argparse.Namespace) -> None:
+        self._wrk, self._given = wrk, given
 
-    def round(self, contenders: Sequence[Contender]) -> dict[str, Figures]:
-        closed = {one.name: self._closed(one) for one in contenders}
-        opened = {one.name: self._open(one.port) for one in contenders}
-        return {
-            name: Figures(rate, cpu, opened[name]["p50_ms"], opened[name]["p99_ms"], int(opened[name]["lost"]) + failed)
-            for name, (rate, cpu, failed) in closed.items()
-        }
+    def round(self, order: Sequence[Contender], number: int) -> Round:
+        """``order`` has each more than once: what it did in all its turns counts."""
+        contenders = list(dict.fromkeys(order))
+        closed: dict[str, list[tuple[float, float, int]]] = {}
+        for one in order:
+            closed.setdefault(one.name, []).append(self._closed(one))
+        opened = dict(zip([one.name for one in contenders], self._open(contenders, number), strict=True))
+        return {name: _figures(turns, opened[name]) for name, turns in closed.items()}
 
-    def throughput(self, port: int, seconds: int) -> tuple[float, int, int]:
+    def throughput(self, port: int) -> tuple[float, int, int]:
         """Requests a second, and how many there were and failed."""
-        argv = [self._wrk, "-t1", f"-c{self._connections}", f"-d{seconds}s", *_headers("-H"), "-H", f"Host: {HOST}"]
-        said = subprocess.run([*argv, f"http://127.0.0.1:{port}/"], capture_output=True, text=True, check=True).stdout
+        argv = [self._wrk, "-t1", f"-c{self._given.connections}", f"-d{self._given.seconds}s", *_headers("-H")]
+        argv += ["-H", f"Host: {HOST}", f"http://127.0.0.1:{port}/"]
+        said = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
         rate, requests = re.search(r"Requests/sec:\s+([\d.]+)", said), re.search(r"(\d+) requests in", said)
         failed = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
         errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", said)
@@ -181,14 +211,24 @@ class _Load:
     def _closed(self, contender: Contender) -> tuple[float, float, int]:
         pids = _family(contender.pid)
         before = sum(map(_used, pids))
-        rate, requests, failed = self.throughput(contender.port, self._seconds)
+        rate, requests, failed = self.throughput(contender.port)
         return rate, (sum(map(_used, pids)) - before) / requests / 1000, failed
 
-    def _open(self, port: int) -> Mapping[str, float]:
-        argv = [sys.executable, str(Path(__file__).with_name("open_loop.py")), str(port), HOST, *_headers("--header")]
-        argv += [f"--rate={self._rate}", f"--seconds={self._seconds}", f"--connections={self._connections}"]
-        found: Mapping[str, float] = json.loads(subprocess.run(argv, stdout=subprocess.PIPE, check=True).stdout)
+    def _open(self, contenders: Sequence[Contender], number: int) -> Sequence[Mapping[str, float]]:
+        given, program = self._given, str(Path(__file__).with_name("open_loop.py"))
+        argv = [sys.executable, program, HOST, *(str(one.port) for one in contenders), *_headers("--header")]
+        argv += [f"--rate={given.rate}", f"--seconds={given.open_seconds}", f"--seed={number}"]
+        argv += [f"--connections={given.connections // 2}"]
+        found: Sequence[Mapping[str, float]] = json.loads(
+            subprocess.run(argv, stdout=subprocess.PIPE, check=True).stdout
+        )
         return found
+
+
+def _figures(turns: Sequence[tuple[float, float, int]], opened: Mapping[str, float]) -> Figures:
+    rates, cpu, failed = zip(*turns, strict=True)
+    lost = sum(failed) + int(opened["lost"])
+    return Figures(statistics.mean(rates), statistics.mean(cpu), opened["p50_ms"], opened["p99_ms"], lost)
 
 
 def _headers(flag: str) -> list[str]:
@@ -206,49 +246,54 @@ def _used(pid: int) -> int:
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
 
 
-def _results(rounds: Sequence[Mapping[str, Figures]], given: argparse.Namespace) -> dict[str, Any]:
-    names = sorted(rounds[0], key=[ROTA, BARE, AGAIN].__contains__, reverse=True)
-    ratios = {name: _ratios(rounds, name) for name in names if name != BARE}
-    own = ratios[ROTA]
+def _results(
+    rounds: Sequence[Round], others: Sequence[Round], given: argparse.Namespace, pinned: bool
+) -> dict[str, Any]:
+    """The same beside itself is held against the other one alone, all else against what is between the two."""
+    same = {key: Interval.of(_ratios(rounds, AGAIN, key, BARE)) for key in KEYS}
+    own = {key: Interval.of(_ratios(rounds, ROTA, key, BARE, AGAIN)) for key in KEYS}
+    ratios = {ROTA: own, AGAIN: same}
+    for name in sorted(set(others[0]) - {BARE}) if others else []:
+        ratios[name] = {key: Interval.of(_ratios(others, name, key, BARE)) for key in KEYS}
     return {
         "rounds": len(rounds),
         "rate": given.rate,
-        "ratios_to_bare": {name: {key: _spread(values) for key, values in of.items()} for name, of in ratios.items()},
-        "lost": {name: sum(figures[name].lost for figures in rounds) for name in names},
-        "limits": LIMITS,
-        "within_limits": Spread.of(own["throughput"]).median >= LIMITS["throughput"]
-        and Spread.of(own["p99"]).median <= LIMITS["p99"],
+        "pinned": pinned,
+        "ratios_to_bare": {name: {key: vars(interval) for key, interval in of.items()} for name, of in ratios.items()},
+        "lost": {name: _lost([*rounds, *others], name) for name in (BARE, *ratios)},
+        "limits": {key: _verdict(own[key], same[key], limit) for key, limit in LIMITS.items()},
     }
 
 
-def _ratios(rounds: Sequence[Mapping[str, Figures]], name: str) -> dict[str, list[float]]:
-    """Of each round's own two."""
-    return {
-        key: [getattr(figures[name], key) / getattr(figures[BARE], key) for figures in rounds]
-        for key in ("throughput", "cpu_us", "p50", "p99")
-    }
+def _verdict(own: Interval, same: Interval, limit: float) -> dict[str, Any]:
+    verdict, why = judged(own, same, limit)
+    return {"limit": limit, "verdict": verdict.value, "why": why}
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    found = Spread.of(values)
-    return {"median": found.median, "least": found.least, "most": found.most}
+def _lost(rounds: Sequence[Round], name: str) -> int:
+    return sum(found[name].lost for found in rounds if name in found)
+
+
+def _ratios(rounds: Sequence[Round], name: str, key: str, *to: str) -> list[float]:
+    """Of each round's own."""
+    reference = [statistics.geometric_mean(getattr(found[one], key) for one in to) for found in rounds]
+    return [getattr(found[name], key) / base for found, base in zip(rounds, reference, strict=True)]
 
 
 def _report(results: Mapping[str, Any]) -> str:
-    def cell(of: Mapping[str, float]) -> str:
-        return f"{of['median']:6.3f} ({of['least']:.2f} to {of['most']:.2f})"
-
-    keys = ("throughput", "cpu_us", "p50", "p99")
+    where = "balancers on a processor of their own" if results["pinned"] else "all on any processor"
     lines = [
-        f"medians of {results['rounds']} rounds, each against the bare HAProxy of its round (least to most)",
-        f"{'':20} {'throughput':>22} {'CPU a request':>22} {'p50':>22} {'p99':>22}   at {results['rate']:g}/s",
+        f"{results['rounds']} rounds, {where}; medians of the rounds' ratios to the bare HAProxy (95 % interval)",
+        f"{'':20} {'throughput':>24} {'CPU a request':>24} {'p50':>24} {'p99':>24}   at {results['rate']:g}/s each",
     ]
     for name, of in results["ratios_to_bare"].items():
-        lines.append(f"{name:20} " + " ".join(f"{cell(of[key]):>22}" for key in keys))
+        lines.append(f"{name:20} " + " ".join(f"{Interval(**of[key])!s:>24}" for key in KEYS))
     lost = {name: count for name, count in results["lost"].items() if count}
     lines += [f"lost: {lost}"] if lost else []
-    limits = f"throughput at least {LIMITS['throughput']}, p99 at most {LIMITS['p99']}"
-    return "\n".join([*lines, f"rota is {'within' if results['within_limits'] else 'OVER'} the limits: {limits}"])
+    for key, found in results["limits"].items():
+        bound = "at least" if found["limit"] < 1 else "at most"
+        lines.append(f"{key} {bound} {found['limit']}: {found['verdict']}{found['why'] and ': ' + found['why']}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

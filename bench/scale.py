@@ -2,8 +2,9 @@
 
 Writes and checks the whole file, then gives one server other weights over the socket, has all apps looked at, and sends
 one app's servers 10,000 requests. Limits: 3 s for the file, 5 ms for a change by the socket, shares equal within 2 %.
-Beside them: what the file on disk adds to a change, and for how long that holds up all else in the daemon; one look at
-HAProxy, and the looks of all apps at the same moment."""
+One look at HAProxy holds up all else in the daemon for at most 20 ms of its CPU. Beside them: what the file on disk
+adds to a change, and for how long that holds up all else; how long looks take, those of all apps at one moment too,
+and the longest that anything else waited meanwhile, which on a busy machine is as long as that likes."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from rota.core.observation import Address
 from rota.testing.haproxy import Rig, binary_of, pool
 from rota.testing.web import Client, WebServer
 
-LIMITS = {"file_s": 3.0, "change_ms": 5.0, "spread": 0.02}
+LIMITS = {"file_s": 3.0, "change_ms": 5.0, "look_holds_up_cpu_ms": 20.0, "spread": 0.02}
 
 
 def main() -> int:
@@ -99,21 +100,32 @@ async def _change(rig: Rig) -> dict[str, float]:
 
 
 async def _looks(rig: Rig, apps: int) -> dict[str, float]:
-    """In milliseconds."""
+    """In milliseconds; medians of 9 but for all apps' looks."""
+
+    async def of(app: int) -> None:
+        (await rig.balancer.observe())[f"app{app}"]
+
+    async def of_all() -> None:
+        await asyncio.gather(*map(of, range(apps)))
+
+    looks: dict[str, list[float]] = {"look_ms": [], "look_holds_up_ms": [], "look_holds_up_cpu_ms": []}
+    for number in range(9):
+        began = time.perf_counter()
+        looks["look_holds_up_ms"].append(await _held_up(of(number)))
+        looks["look_ms"].append(time.perf_counter() - began)
+        looks["look_holds_up_cpu_ms"].append(await _held_up(of(number), time.thread_time))
+    found = {name: 1000 * statistics.median(values) for name, values in looks.items()}
     began = time.perf_counter()
-    await rig.balancer.observe()
-    one = time.perf_counter() - began
-    began = time.perf_counter()
-    await asyncio.gather(*(rig.balancer.observe() for _ in range(apps)))
-    return {"look_ms": 1000 * one, "all_apps_look_ms": 1000 * (time.perf_counter() - began)}
+    held_up = await _held_up(of_all(), time.thread_time)
+    return found | {"all_apps_look_ms": 1000 * (time.perf_counter() - began), "all_apps_hold_up_cpu_ms": 1000 * held_up}
 
 
-async def _held_up(work: Coroutine[Any, Any, None]) -> float:
+async def _held_up(work: Coroutine[Any, Any, None], clock: Callable[[], float] = time.perf_counter) -> float:
     """The longest time in which nothing else ran."""
-    task, longest, last = asyncio.ensure_future(work), 0.0, time.perf_counter()
+    task, longest, last = asyncio.ensure_future(work), 0.0, clock()
     while not task.done():
         await asyncio.sleep(0)
-        now = time.perf_counter()
+        now = clock()
         longest, last = max(longest, now - last), now
     await task
     return longest

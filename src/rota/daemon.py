@@ -174,6 +174,7 @@ class _Server:
         self._sources = ArchiveDirectory(options.data_dir / "sources")
         self._runtime = _runtime(options, children, self._sources, clock)
         self._haproxy = KeptHaproxy(children, clock, settings.directory)
+        self._access = HaproxyAccessLog(settings.directory)
         self._notifier = AppriseNotifier()
         self._balancer = HaproxyBalancer(settings, program.path, self._haproxy, clock)
         names = options.data_dir / "nameserver"
@@ -188,6 +189,7 @@ class _Server:
             (options.http,),
             reload_interval=options.reload_interval,
             trusted=options.trusted_proxies,
+            not_found_page=options.not_found_page,
         )
         children = Children(options.data_dir)
         stack.push_async_callback(children.close)
@@ -216,6 +218,7 @@ class _Server:
                 Delivery(store, server._notifier, server._clock, journal).run(),
                 DiskWatch(disk, store, server._clock, journal).run(),
                 SourceSweep(server._sources, server._supervisor).run(),
+                server._access.run(),
             )
         )
         loop = asyncio.get_running_loop()
@@ -291,7 +294,7 @@ class _Server:
             usage=self._runtime,
             balancer=self._balancer,
             logs=self._runtime.logs,
-            access=HaproxyAccessLog(self._options.data_dir / "haproxy"),
+            access=self._access,
             exec=self._runtime.exec,
             clock=self._clock,
             notifier=self._notifier,

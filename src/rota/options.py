@@ -15,6 +15,7 @@ from rota.adapters.dns.settings import HostedSettings, ZoneSettings, read_zones
 from rota.adapters.runtime.process.layout import account
 from rota.core.errors import StartFailed, UsageError
 from rota.core.fitness import RuntimeKind
+from rota.core.pages import MAX_PAGE, page_text
 from rota.core.quantities import seconds
 
 LONGEST_RELOAD_INTERVAL = 300.0  # seconds: a new app waits for it
@@ -36,6 +37,7 @@ class Options:
     reload_interval: float = RELOAD_INTERVAL
     dns_ttl: int = 1
     trusted_proxies: tuple[str, ...] = ()
+    not_found_page: str | None = None
 
 
 def read_options(argv: Sequence[str]) -> Options:
@@ -65,6 +67,8 @@ def read_options(argv: Sequence[str]) -> Options:
     pace = "the shortest time between two reloads of HAProxy; new apps wait for the next (default: 10s)"
     proxies = "networks, with commas between, of proxies in front whose X-Forwarded-… and X-Request-Id are believed"
     add("--trusted-proxies", default="", metavar="NETWORKS", help=proxies)
+    page = "HTML for requests to a host, or a path of one, that no app has (default: a line of text)"
+    add("--not-found-page", type=Path, metavar="FILE", help=page)
     add("--reload-interval", default=RELOAD_INTERVAL, metavar="TIME", help=pace)
     given = parser.parse_args(list(argv))
     return Options(
@@ -82,7 +86,17 @@ def read_options(argv: Sequence[str]) -> Options:
         _reload_interval(given.reload_interval),
         _dns_ttl(given.dns_ttl),
         _networks(filter(None, given.trusted_proxies.split(",")), "--trusted-proxies"),
+        _page(given.not_found_page) if given.not_found_page is not None else None,
     )
+
+
+def _page(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return page_text(file.read(MAX_PAGE + 1))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"--not-found-page {path} cannot be used: {reason}") from error
 
 
 def default_data_dir() -> Path:

@@ -108,3 +108,22 @@ def test_ctrl_c_while_it_starts_is_no_traceback(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(__main__, "_serve", interrupted)
     monkeypatch.setattr(sys, "argv", ["rota", "serve"])
     assert __main__.main() == 130
+
+
+def test_the_page_for_what_nobody_has_is_judged_at_the_start(tmp_path: Path) -> None:
+    page = tmp_path / "none.html"
+    page.write_text("<p>ü")
+    assert read_options(["--not-found-page", str(page)]).not_found_page == "<p>ü"
+    assert read_options([]).not_found_page is None
+    for content, reason in (
+        (b"", "it has 0 bytes"),
+        (b"x" * 12_001, "it has 12,001 bytes"),
+        (b"\xff", "it is not UTF-8"),
+    ):
+        page.write_bytes(content)
+        with pytest.raises(UsageError, match=f"--not-found-page .*none.html cannot be used: {reason}"):
+            read_options(["--not-found-page", str(page)])
+    with pytest.raises(UsageError, match="cannot be used: No such file"):
+        read_options(["--not-found-page", str(tmp_path / "missing")])
+    with pytest.raises(UsageError, match="cannot be used: Is a directory"):
+        read_options(["--not-found-page", str(tmp_path)])

@@ -337,6 +337,17 @@ async def test_only_so_many_events_rollouts_and_answers_are_kept(path: Path, mon
     await store.close()
 
 
+async def test_long_answers_do_not_fill_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "ANSWERS_SIZE", 1000)
+    monkeypatch.setattr(tables, "LONG_ANSWER", 300)
+    store = await SqliteStore.open(path)
+    for number in range(5):
+        await store.keep_answer(str(number), Answer("a", 200, "x" * 400))
+    kept = [await store.answer(str(number)) is not None for number in range(5)]
+    await store.close()
+    assert kept == [False, False, False, True, True]
+
+
 async def test_a_release_and_a_rollout_that_did_not_change_are_not_written_again(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

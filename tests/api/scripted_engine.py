@@ -320,6 +320,7 @@ def replica_view(number: int) -> View:
         "restarts": 0,
         "limits": {"memory": 268435456, "cpus": 0.5, "enforced": False},
         "open": 0,
+        "weight": 100,
         "dns": "published",
         "log": [],
     }

@@ -120,7 +120,7 @@ def test_a_deploy_packs_and_uploads_the_files_directory_once(
 ) -> None:
     first = rota("deploy", "-f", str(app / "rota.yaml"))
     assert first.code == 0
-    assert "uploading 2 files" in first.err
+    assert "uploading 1 file," in first.err
     [digest] = engine.sources.sizes
     second = rota("deploy", "--json")
     assert "uploading" not in second.err

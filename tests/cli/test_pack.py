@@ -308,3 +308,14 @@ def test_a_full_disk_is_said(source: Path, packed_files: Path, monkeypatch: pyte
     with pytest.raises(RotaError, match=f"cannot be packed into {packed_files}: No space left on device"):
         pack(source)
     assert list(packed_files.iterdir()) == []
+
+
+def test_the_app_s_own_file_is_no_part_of_its_source(source: Path) -> None:
+    fill(source, "app.py", "sub/rota.yaml", content="x")
+    fill(source, "rota.yaml", content="one")
+    before = pack(source, described_by="rota.yaml")
+    fill(source, "rota.yaml", content="two")
+    assert pack(source, described_by="rota.yaml").digest == before.digest
+    with tarfile.open(before.path) as packed:
+        assert packed.getnames() == ["app.py", "sub", "sub/rota.yaml"]
+    assert pack(source).digest != before.digest

@@ -128,3 +128,36 @@ def test_tcp_connections_are_counted_beside_requests(counts: dict[str, Any], tex
     assert wording.receipt(view)[0] == f"0 failed of {text} (retried 0, redispatched 0, cut 3)"
     assert wording.served(7, 0) == "7"
     assert wording.served(7, 2012) == "7 + 2,012 TCP"
+
+
+@pytest.mark.parametrize(
+    ("ended", "said"),
+    [
+        ("--", "closed"),
+        ("CD", "broken off by the client"),
+        ("SD", "broken off by the replica"),
+        ("SC", "no replica took it"),
+        ("sC", "no replica took it"),
+        ("sD", "idle for too long"),
+        ("cD", "idle for too long"),
+        ("DD", "the replica went down"),
+        ("K-", "cut"),
+        ("PR", "refused"),
+    ],
+)
+def test_a_connection_says_how_it_ended(ended: str, said: str) -> None:
+    entry = {
+        "protocol": "tcp",
+        "at": None,
+        "client": "192.0.2.1",
+        "port": 5432,
+        "received": 1204,
+        "sent": 12,
+        "total_ms": 4200,
+        "replica": "db-1" if ended != "PR" else None,
+        "retries": 2 if ended == "SC" else 0,
+        "ended": ended,
+    }
+    again = " after 2 more tries" if ended == "SC" else ""
+    whose = "-" if ended == "PR" else "db-1"
+    assert wording.request(entry) == f"- 192.0.2.1 TCP 5432 1,204 bytes in, 12 out, 4.2 s {whose} {said}{again}"

@@ -41,6 +41,8 @@ def files(draw: st.DrawFn) -> dict[str, Any]:
     wanted["repair"] = {"unhealthy_grace": draw(st.sampled_from([0, 1, 30])), "max_at_once": draw(st.integers(1, 2))}
     wanted["restart"] = {"attempts": 3, "delay": 0.1, "max_delay": 4.0, "give_up": draw(st.booleans())}
     if draw(st.integers(0, 3)) == 0:
+        wanted["weights"] = {1: draw(st.sampled_from([1, 50, 256]))}
+    if draw(st.integers(0, 3)) == 0:
         wanted["health_check"] = {"type": "exec", "command": ["check"], "interval": draw(st.sampled_from([0.1, 2]))}
     if draw(st.integers(0, 2)) == 0:
         wanted |= {"sticky": True, "drain": {"timeout": 0.2, "session_timeout": draw(st.sampled_from([None, 0, 0.1]))}}
@@ -94,6 +96,7 @@ changes = st.sampled_from(
         {"health_check": {"fall": 2}},
         {"health_check": {"type": "exec", "command": ["other check"]}},
         {"sticky": {"max_age": 9}},
+        {"weights": {1: 20}},
         {**plain, "deployment_strategy": "blue-green", "keep_old": 20},
         {**plain, "overlap": "forbid"},
     ]

@@ -24,7 +24,10 @@ def test_pages_are_written_by_their_status() -> None:
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ("{500: x.html}", "rota.yaml:3:20: error_pages.500: HAProxy itself answers with 502, 503, 504 alone, not "),
+        (
+            "{500: x.html}",
+            "rota.yaml:3:20: error_pages.500: HAProxy itself answers with 404, 502, 503, 504 alone, ",
+        ),
         ("{503: /etc/passwd}", "rota.yaml:3:20: error_pages.503: a file below this one's directory is expected, not "),
         ("{503: ../x}", "rota.yaml:3:20: error_pages.503: a file below"),
         ("{503: 5}", "rota.yaml:3:20: error_pages.503: a file below"),
@@ -63,3 +66,11 @@ def test_a_page_s_text_is_sent_and_makes_a_pool() -> None:
         assert o.Deploy(spec=sent).spec == sent
         names.add(backend_of(sent).name)
     assert len(names) == 3
+
+
+def test_a_page_for_paths_that_nobody_has_needs_a_path_of_somebody() -> None:
+    below = "domains: [{domain: x.org}, {domain: y.org, path: /a}]\nerror_pages: {404: none.html}"
+    assert [page.status for page in parse(GOOD + below).error_pages] == [404]
+    for domains in ("domains: [{domain: x.org}]\n", ""):
+        with pytest.raises(SpecError, match=r":20: error_pages\.404: it is for paths that no app has, and no domain"):
+            parse(f"{GOOD}{domains}error_pages: {{404: none.html}}")

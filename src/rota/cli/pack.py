@@ -51,10 +51,12 @@ class _Entry:
         return _BLOCK + -(-self.size // _BLOCK) * _BLOCK
 
 
-def pack(directory: Path, limit: int = LIMIT) -> Packed:
-    """Raises SpecError when the directory cannot be packed as it is (too large, unreadable, links that lead out of
-    it), Conflict when a file changes meanwhile, and RotaError when there is no room for the packed file."""
-    entries = _Scan(directory).entries()
+def pack(directory: Path, limit: int = LIMIT, described_by: str = "") -> Packed:
+    """``described_by`` is left out, the name of the app's own file in it: that is sent as values, and another weight or
+    comment is no other source. Raises SpecError when the directory cannot be packed as it is (too large, unreadable,
+    links that lead out of it), Conflict when a file changes meanwhile, and RotaError when there is no room for the
+    packed file."""
+    entries = _Scan(directory, described_by).entries()
     _check_size(directory, entries, limit)
     try:
         path = _packed(directory, entries)
@@ -67,8 +69,9 @@ def pack(directory: Path, limit: int = LIMIT) -> Packed:
 class _Scan:
     """Collects what is packed; all mistakes of a kind are named together."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, described_by: str) -> None:
         self._directory = directory
+        self._described_by = described_by
         self._problems: list[Problem] = []
         self._entries: dict[str, _Entry] = {}
 
@@ -99,7 +102,7 @@ class _Scan:
 
     def _take(self, child: os.DirEntry[str], parent: str) -> str:
         name = f"{parent}/{child.name}" if parent else child.name
-        left_out = self._ignore.leaves_out(name)
+        left_out = name == self._described_by or self._ignore.leaves_out(name)
         status = child.stat(follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
             return self._take_subdirectory(name, status, left_out)

@@ -74,12 +74,35 @@ def day_and_clock(text: str | None) -> str:
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else "-"
 
 
+_ENDS = {
+    "C": "broken off by the client",
+    "S": "broken off by the replica",
+    "SC": "no replica took it",
+    "sC": "no replica took it",
+    "c": "idle for too long",
+    "s": "idle for too long",
+    "D": "the replica went down",
+    "K": "cut",
+    "-": "closed",
+}
+"""HAProxy's termination state, its first letter unless both are here; what is left is a connection that was refused."""
+
+
 def request(entry: dict[str, Any]) -> str:
     """A line of the access log."""
     again = f" after {entry['retries']} more tries" if entry["retries"] else ""
+    if entry.get("protocol") == "tcp":
+        return _connection(entry) + again
     took = f"{entry['total_ms']} ms" if entry["response_ms"] < 0 else f"{entry['response_ms']}/{entry['total_ms']} ms"
     asked = f"{entry['client']} {entry['method']} {entry['host']}{entry['path']}"
     return f"{day_and_clock(entry['at'])} {asked} {entry['status']} {took} {entry['replica'] or '-'}{again}"
+
+
+def _connection(entry: dict[str, Any]) -> str:
+    ended = _ENDS.get(entry["ended"]) or _ENDS.get(entry["ended"][:1], "refused")
+    carried = f"{entry['received']:,} bytes in, {entry['sent']:,} out, {duration(entry['total_ms'] / 1000)}"
+    user = f"{entry['client']} TCP {entry['port']}"
+    return f"{day_and_clock(entry['at'])} {user} {carried} {entry['replica'] or '-'} {ended}"
 
 
 def duration(seconds: float) -> str:

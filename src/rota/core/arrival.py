@@ -9,8 +9,8 @@ from rota.core.names import replica_id
 from rota.core.observation import ArtefactState
 from rota.core.readiness import Health, Stage
 from rota.core.rollout import Cause, Failure, Kind, Phase, Rollout, SlotTarget
-from rota.core.situation import Member, Situation, is_of
-from rota.core.slowstart import first_weight
+from rota.core.situation import Member, Situation, is_of, weight_in
+from rota.core.slowstart import first_share
 from rota.core.spec import Limits, Restart
 from rota.core.state import AppState, SlotRecord
 from rota.core.steps import EnableServer, FailReplica, PrepareRelease, RestartReplica, StartReplica
@@ -91,16 +91,17 @@ def take_back(here: Situation, member: Member) -> None:
 def _enable(here: Situation, member: Member, reason: str) -> None:
     if member.seen is None or member.seen.address is None or not here.balanced:
         return
-    spec, seen = here.spec(member.record.release), member.seen
+    spec, seen, address = here.spec(member.record.release), member.seen, member.seen.address
     backend = backend_of(spec, member.record.colour).name
     if backend in here.observed.balancer.backends:
         ports = tuple((entry.listener.port, seen.port_of(entry.target)) for entry in spec.ports)
         if _switched_to_later(here, backend):
             reason = "ready; requests come with the switch"
-        weight, since = first_weight(here, member), _healthy_since(here, member)
+        share, since = first_share(here, member), _healthy_since(here, member)
+        weight = weight_in(share, member.slot_weight)
         healthy_for = here.now - since if since is not None else None
         here.draft.add(
-            EnableServer(member.id, reason, backend, member.seen.address, weight, ports, healthy_for=healthy_for)
+            EnableServer(member.id, reason, backend, address, weight, ports, healthy_for=healthy_for, share=share)
         )
 
 

@@ -110,7 +110,7 @@ def _deploy(state: AppState, order: o.Deploy, now: float) -> AppState:
     current = state.desired.current
     same = number == current.release and state.desired.running
     generation = current.min_generation if same else state.recorded.next_generation
-    target = SlotTarget(number, generation, order.spec.limits)
+    target = SlotTarget(number, generation, order.spec.limits, weights=order.spec.weights)
     return rolling(state, Change(Kind.DEPLOY, target, order.policy, order.spec, order.spec.replicas), now)
 
 
@@ -149,15 +149,29 @@ def _unborn(order: o.Deploy, app: str, removed: Rollout | None) -> AppState:
 
 def _release_for(state: AppState, order: o.Deploy, now: float) -> tuple[int, AppState]:
     """The release that is the same file and the same tree as the current one, else a new one; an image that is to be
-    pulled always may be another by now."""
+    pulled always may be another by now. Other weights alone are the balancer's, not the replicas': the release stays,
+    with the file that has them."""
     current = state.releases.get(state.desired.current.release)
     moves = order.spec.image is not None and order.spec.image.pull is PullPolicy.ALWAYS
-    if current is not None and not moves and (current.spec, current.source) == (order.spec, order.source):
-        return current.number, state
+    if (
+        current is not None
+        and not moves
+        and (_unweighed(current.spec), current.source)
+        == (
+            _unweighed(order.spec),
+            order.source,
+        )
+    ):
+        kept = {**state.releases, current.number: replace(current, spec=order.spec)}
+        return current.number, state if current.spec == order.spec else replace(state, releases=kept)
     number = state.recorded.next_release
     rollout = rollout_id(state.name, state.recorded.next_generation)
     releases = {**state.releases, number: Release(number, order.spec, order.source, now, rollout)}
     return number, replace(state, releases=releases, recorded=replace(state.recorded, next_release=number + 1))
+
+
+def _unweighed(spec: AppSpec) -> AppSpec:
+    return spec.model_copy(update={"weights": ()})
 
 
 def _change(state: AppState, order: o.Restart | o.Redeploy | o.Rollback | o.ChangeLimits, now: float) -> Change:
@@ -178,7 +192,7 @@ def _change(state: AppState, order: o.Restart | o.Redeploy | o.Rollback | o.Chan
         case _:
             by_rollout = order.policy.order is not None or order.policy.mode is Mode.SIMULTANEOUS
             least = generation if by_rollout else current.min_generation
-            target = SlotTarget(current.release, least, order.applied_to(current.limits))
+            target = SlotTarget(current.release, least, order.applied_to(current.limits), weights=current.weights)
             return Change(Kind.LIMITS, target, order.policy, spec, count, same_release=True)
 
 
@@ -192,7 +206,8 @@ def _rollback(state: AppState, order: o.Rollback, now: float) -> Change:
         switching = spec.model_copy(update={"deployment_strategy": Strategy.BLUE_GREEN})
         return Change(Kind.ROLLBACK, kept.target, order.policy, switching, count, instant=True)
     release = state.releases[_earlier(state, order.release)]
-    target = SlotTarget(release.number, state.recorded.next_generation, release.spec.limits)
+    generation, limits = state.recorded.next_generation, release.spec.limits
+    target = SlotTarget(release.number, generation, limits, weights=release.spec.weights)
     return Change(Kind.ROLLBACK, target, order.policy, spec, count)
 
 

@@ -12,7 +12,8 @@ from pydantic import BeforeValidator, Field, field_validator
 from rota.core.model import Model, misplaced
 from rota.core.quantities import quoted
 
-Status = Literal[502, 503, 504]
+NOT_FOUND = 404
+Status = Literal[404, 502, 503, 504]
 MAX_PAGE = 12_000
 """Bytes: HAProxy answers with one buffer of 16 KiB, which the head of the answer is in as well."""
 
@@ -58,6 +59,14 @@ def _page(status: str, file: object) -> ErrorPage:
     if path is None or not path.name or path.is_absolute() or ".." in path.parts or "\0" in str(path):
         raise misplaced(f"a file below this one's directory is expected, not {quoted(file)}", [status])
     return ErrorPage(status=known[status], file=str(path))
+
+
+def seen(pages: tuple[ErrorPage, ...], *, below: bool) -> tuple[ErrorPage, ...]:
+    """Raises for a page that nobody could ever see; ``below``: some domain is the app's below a path alone."""
+    if any(page.status == NOT_FOUND for page in pages) and not below:
+        why = "it is for paths that no app has, and no domain here has a path: this app answers all of them itself"
+        raise misplaced(why, [str(NOT_FOUND)])
+    return pages
 
 
 ErrorPages = Annotated[tuple[ErrorPage, ...], BeforeValidator(_pages), Field(max_length=len(get_args(Status)))]

@@ -131,11 +131,11 @@ def _entry_after(entry: ReplicaRecord, step: s.Step, now: float) -> ReplicaRecor
                 disabled_at=None,
                 cut_at=None,
                 unhealthy_since=None,
-                weight=step.weight,
+                weight=step.share,
                 weighed_at=now,
             )
         case s.SetWeight():
-            return replace(entry, weight=step.weight, weighed_at=now)
+            return replace(entry, weight=step.share, weighed_at=now if step.share != entry.weight else entry.weighed_at)
         case s.NoteHealth():
             return replace(entry, unhealthy_since=None if step.healthy else entry.unhealthy_since or now)
         case s.PublishRecords():
@@ -333,7 +333,7 @@ def _advances(recorded: Recorded, step: s.Step) -> bool:
         case s.EnableServer():
             return entry is not None and entry.enabled_at is None
         case s.SetWeight():
-            return entry is not None and entry.weight < step.weight
+            return entry is not None and entry.weight < step.share
         case s.DrainServer():
             return entry is not None and entry.drain_began_at is None
         case s.DisableServer():

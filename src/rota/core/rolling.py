@@ -74,16 +74,20 @@ def is_done(here: Situation, slot: int) -> bool:
     members = _changing(here, slot)
     if slot not in here.slots:
         return not members
-    return len(members) == 1 and members[0].kept and members[0].right_limits and members[0].serving and members[0].grown
+    return len(members) == 1 and _arrived(members[0]) and members[0].grown
 
 
 def _handed_over(here: Situation, slot: int) -> bool:
     """The slot's new replica serves and the old one has ended: what is left of that one is cleared away beside the next
     slot's change, and holds up only the end of the rollout."""
     members = _changing(here, slot)
-    arrived = [member for member in members if member.kept and member.right_limits and member.serving]
+    arrived = [member for member in members if _arrived(member)]
     rest = [member for member in members if member not in arrived]
     return slot in here.slots and len(arrived) == 1 and all(member.exited and member.leaving for member in rest)
+
+
+def _arrived(member: Member) -> bool:
+    return member.kept and member.right_limits and member.right_weight and member.serving
 
 
 def _changing(here: Situation, slot: int) -> list[Member]:

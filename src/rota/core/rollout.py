@@ -13,6 +13,7 @@ from rota.core.names import ReplicaId, RolloutId
 from rota.core.observation import Gap, Row
 from rota.core.policy import Policy
 from rota.core.spec import Limits
+from rota.core.weights import SlotWeights, weight_of
 
 
 class Kind(enum.Enum):
@@ -77,12 +78,18 @@ class Cause(enum.Enum):
 @dataclass(frozen=True)
 class SlotTarget:
     """What one slot is to run: a release, no older than a generation, under these limits. ``colour`` is the pool that
-    its replica enters: a blue-green rollout fills another one than the one that serves (S6)."""
+    its replica enters: a blue-green rollout fills another one than the one that serves (S6). ``weights``
+    are those of all slots."""
 
     release: int
     min_generation: int
     limits: Limits
     colour: int = 0
+    weights: SlotWeights = ()
+
+    def weight(self, slot: int) -> int:
+        """What the slot's replica gets of the requests, of 100."""
+        return weight_of(self.weights, slot)
 
 
 @dataclass(frozen=True)

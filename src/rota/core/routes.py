@@ -73,16 +73,15 @@ def _listeners(here: Situation) -> tuple[Listener, ...]:
 
 
 def _shares(here: Situation) -> Mapping[str, int]:
-    """In proportion to the replicas that are to be sent to; empty when none is, or when they would be too few, which
-    leaves the routes alone. A switch is all or nothing, unless nobody serves."""
+    """In proportion to the weights of the replicas that are to be sent to; empty when none is, or when they would be
+    too few, which leaves the routes alone. A switch is all or nothing, unless nobody serves."""
     rollout = here.rollout
     if rollout is not None and rollout.policy.switch and here.serving and not _all_there(here):
         return {}
-    shares = Counter(
-        member.server.backend
-        for member in here.members.values()
-        if member.server is not None and member.admitted and _is_sent_to(here, member)
-    )
+    shares: Counter[str] = Counter()
+    for member in here.members.values():
+        if member.server is not None and member.admitted and _is_sent_to(here, member):
+            shares[member.server.backend] += member.slot_weight
     there = [m for m in here.members.values() if m.server is not None and m.arrived and m.server.backend in shares]
     return _reduced(shares) if len(there) >= min(here.floor, here.serving) else {}
 

@@ -86,13 +86,15 @@ DESCRIPTIONS = {
     "progress_deadline": "The longest time without progress.",
     "balance": "Whom a request goes to: the next one, the one with the least open, any, always the same by address"
     " or, as a section, by the value of a header.",
+    "weights": "What the replica of a slot gets of the requests, of 100, by the slot's number.",
     "sticky": "true: a cookie keeps each user on one replica while that is there.",
     "cookie": "The cookie's name, which must not be one that the app sets.",
     "max_age": "How long browsers keep the cookie; without it until they are closed.",
     "header": "Requests with the same value of this header go to the same replica.",
     "secure": "Browsers send the cookie over https alone.",
     "same_site": "Whether browsers send the cookie with requests that other sites make: lax, strict or none.",
-    "error_pages": "Pages that HAProxy answers with where no replica does: 502, 503 or 504 and a file.",
+    "error_pages": "Pages that HAProxy answers with where no replica does: 502, 503 or 504 and a file; 404 is for"
+    " paths that no app has.",
     "status": "The answer's status.",
     "file": "The page, below the file's directory.",
     "text": "What the page holds.",

@@ -135,6 +135,15 @@ class Member:
         return self.record.weight >= FULL_WEIGHT
 
     @property
+    def slot_weight(self) -> int:
+        """Its whole share, of 100."""
+        return FULL_WEIGHT if self.target is None else self.target.weight(self.record.slot)
+
+    @property
+    def right_weight(self) -> bool:
+        return self.server is None or self.server.weight == weight_in(self.record.weight, self.slot_weight)
+
+    @property
     def standby(self) -> bool:
         """Out of rotation and kept running, to go back to by one switch (S6)."""
         return self.spare and self.arrived and not self.routed and not self.leaving and self.record.failure is None
@@ -322,6 +331,11 @@ class Situation:
         if seen is None or release is None:
             return Health.UNASKED
         return health(self.as_checked(record.release), seen, self.observed.probes.get(seen.id))
+
+
+def weight_in(share: int, slot_weight: int) -> int:
+    """What HAProxy is told of one that has so much of its whole share; never 0, which would be no request at all."""
+    return max(1, share * slot_weight // FULL_WEIGHT)
 
 
 def is_of(record: ReplicaRecord, target: SlotTarget | None) -> bool:

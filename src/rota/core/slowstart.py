@@ -1,11 +1,12 @@
-"""Slow start: a new replica's share of the requests grows step by step, and waits while it is slower than the others
-(J4). Called by decide for each replica in rotation, and by arrival for the first share."""
+"""A replica's share of the requests: its slot's weight; with slow start at first a part of that, which grows step by
+step, and waits while it is slower than the others (J4). Called by decide for each replica in rotation, and by arrival
+for the first share."""
 
 from __future__ import annotations
 
 from statistics import median
 
-from rota.core.situation import FULL_WEIGHT, Member, Situation
+from rota.core.situation import FULL_WEIGHT, Member, Situation, weight_in
 from rota.core.steps import SetWeight
 
 FIRST = 10  # of FULL_WEIGHT, and by how much it grows
@@ -14,7 +15,7 @@ SLOWER, NOISE = 1.1, 0.001  # times the others' latency, and seconds: HAProxy co
 PATIENCE = 4.0  # times slow_start, after which a replica that stays slower gets its whole share
 
 
-def first_weight(here: Situation, member: Member) -> int:
+def first_share(here: Situation, member: Member) -> int:
     """Of one that enters rotation. It has nobody to leave requests to when no other serves; one that was in rotation
     in this run of its before goes on where it was."""
     if member.record.enabled_at is not None:
@@ -25,11 +26,10 @@ def first_weight(here: Situation, member: Member) -> int:
 
 def grow(here: Situation, member: Member) -> None:
     """The next step of a replica in rotation, when it is due."""
-    record, server = member.record, member.server
-    assert server is not None  # it is in rotation
-    if server.weight != record.weight:
-        # A daemon died between writing a weight down and setting it.
-        here.draft.add(SetWeight(member.id, "its weight is not what is on record", record.weight))
+    record = member.record
+    if not member.right_weight:
+        # Its slot has another weight now, or a daemon died between writing a share down and setting it.
+        _set(here, member, "its weight is not what it is to be", record.weight)
     elif not member.grown:
         _next(here, member)
 
@@ -44,8 +44,12 @@ def _next(here: Situation, member: Member) -> None:
     elif _is_slower(here, member) and not overdue:
         here.draft.wake(min(here.now + every, enabled_at + PATIENCE * slow))
     else:
-        weight = FULL_WEIGHT if overdue else min(FULL_WEIGHT, record.weight + FIRST)
-        here.draft.add(SetWeight(member.id, "it was slower for long" if overdue else "slow_start goes on", weight))
+        share = FULL_WEIGHT if overdue else min(FULL_WEIGHT, record.weight + FIRST)
+        _set(here, member, "it was slower for long" if overdue else "slow_start goes on", share)
+
+
+def _set(here: Situation, member: Member, reason: str, share: int) -> None:
+    here.draft.add(SetWeight(member.id, reason, weight_in(share, member.slot_weight), share))
 
 
 def _is_slower(here: Situation, member: Member) -> bool:

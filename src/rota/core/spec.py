@@ -6,7 +6,7 @@ has the key (design.md, "File")."""
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -14,12 +14,13 @@ from pydantic_core import PydanticCustomError
 from rota.core.balance import Balance, BalanceOrHeader
 from rota.core.container import Container, Image, NetworkName, Volume
 from rota.core.domains import Domain, Site, check_host, each_once
+from rota.core.environment import EnvVar, variables_once
 from rota.core.healthcheck import Check, ImageCheck, UrlPath
 from rota.core.healthcheck import HealthCheck as HealthCheck
 from rota.core.http import LEAST_RESPONSE_TIMEOUT, HttpOptions
 from rota.core.model import Command, Switch, Words, misplaced, no_nul
 from rota.core.model import Model as Model
-from rota.core.names import AppName, EnvName, UserName
+from rota.core.names import AppName, UserName
 
 # The part of the file's model with a module of its own is the spec's all the same.
 from rota.core.options import NO_WAY_BACK, contradiction
@@ -30,10 +31,11 @@ from rota.core.options import Overlap as Overlap
 from rota.core.options import RolloutOptions as RolloutOptions
 from rota.core.options import Strategy as Strategy
 from rota.core.options import UpdateConfig as UpdateConfig
-from rota.core.pages import ErrorPages
+from rota.core.pages import ErrorPages, seen
 from rota.core.quantities import Seconds, Size, Whole, between, quoted
 from rota.core.sticky import StickyOrSwitch
 from rota.core.tcp import Listener, Port, TcpPort, apart
+from rota.core.weights import SlotWeights, Weights, within
 
 CLOUDLET_BYTES = 128 * 2**20  # V8: 1 cloudlet = 128 MiB
 CLOUDLET_CPUS = 0.4  # V8: and 400 MHz, taken as 0.4 of a core as Virtuozzo's hosts do
@@ -92,25 +94,6 @@ class Resources(Model):
         if self.cloudlets is not None:
             return cloudlets(self.cloudlets)
         return Limits(memory=self.memory, cpus=self.cpus)
-
-
-class EnvVar(Model):
-    name: EnvName
-    value: str = Field(max_length=65536)
-
-    @field_validator("value", mode="before")
-    @classmethod
-    def _scalar(cls, value: Any) -> Any:
-        if isinstance(value, bool):
-            raise ValueError('a text is expected: write "true" or "false" with quotes')
-        return str(value) if isinstance(value, int | float) else value
-
-    @field_validator("value")
-    @classmethod
-    def _no_nul(cls, value: str) -> str:
-        if "\0" in value:
-            raise ValueError("a value holds no NUL byte")
-        return value
 
 
 def _notify_url(value: str) -> str:
@@ -173,16 +156,6 @@ class Repair(Model):
 CommandOrNone = Annotated[Words, Field(max_length=10_000), AfterValidator(no_nul)]
 
 
-def _variables_once(entries: tuple[EnvVar, ...]) -> tuple[EnvVar, ...]:
-    """The entries, or an error that carries the place of the first that repeats an earlier one."""
-    seen: set[str] = set()
-    for index, entry in enumerate(entries):
-        if entry.name in seen:
-            raise misplaced(f"{quoted(entry.name)} is given twice", (index, "name"))
-        seen.add(entry.name)
-    return entries
-
-
 class AppSpec(Model):
     """One app, as its file describes it. It has a ``command``, an ``image``, or both: then the command is run in a
     container of that image."""
@@ -215,6 +188,7 @@ class AppSpec(Model):
     rollback: RolloutOptions = RolloutOptions()
     rollback_config: UpdateConfig | None = None
     balance: BalanceOrHeader = Balance.ROUND_ROBIN
+    weights: Weights = ()
     sticky: StickyOrSwitch = None
     http: HttpOptions = HttpOptions()
     error_pages: ErrorPages = ()
@@ -236,6 +210,11 @@ class AppSpec(Model):
     def _domains_once(cls, value: tuple[Domain, ...]) -> tuple[Domain, ...]:
         return each_once(value)
 
+    @field_validator("weights")
+    @classmethod
+    def _of_slots_there(cls, value: SlotWeights, read: ValidationInfo) -> SlotWeights:
+        return within(value, read.data["replicas"]) if "replicas" in read.data else value
+
     @field_validator("ports")
     @classmethod
     def _ports_apart(cls, value: tuple[TcpPort, ...], read: ValidationInfo) -> tuple[TcpPort, ...]:
@@ -244,7 +223,7 @@ class AppSpec(Model):
     @field_validator("env")
     @classmethod
     def _env_once(cls, value: tuple[EnvVar, ...]) -> tuple[EnvVar, ...]:
-        return _variables_once(value)
+        return variables_once(value)
 
     @field_validator("overlap")
     @classmethod
@@ -278,6 +257,11 @@ class AppSpec(Model):
         if own == "rollback" and value.failure_action is FailureAction.ROLLBACK:
             raise misplaced(NO_WAY_BACK, ["failure_action"])
         return value
+
+    @field_validator("error_pages")
+    @classmethod
+    def _pages_seen(cls, value: ErrorPages, read: ValidationInfo) -> ErrorPages:
+        return seen(value, below=any(site.path for entry in read.data.get("domains", ()) for site, _ in entry.sites()))
 
     @field_validator("drain")
     @classmethod

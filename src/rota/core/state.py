@@ -62,7 +62,7 @@ class ReplicaRecord:
     ended for a restart in place; ``generation`` is that of the replica's next or present run; ``colour`` is the pool
     that it was made for. ``unhealthy_since``: when rota saw that its check fails; None while it passes.
     ``cut_at`` is when the last share of what was open was to be cut, ``cut_leave`` how much that was to leave.
-    ``weight`` is its share in rotation, of 100, since ``weighed_at``.
+    ``weight`` is its share in rotation, of 100 of its slot's, since ``weighed_at``.
     ``withdrawn_at``: when every view of DNS was seen to name it no more; the TTL counts from there.
     ``refused_limits``: what its runtime would not give it while it runs."""
 

@@ -103,20 +103,22 @@ class SetMaintenance(AppStep):
 @dataclass(frozen=True)
 class EnableServer(ReplicaStep):
     """``ports``: at the replica, by the port that its TCP service listens on. ``healthy_for``: seconds since its first
-    health check that passed, where that was seen."""
+    health check that passed, where that was seen. ``weight`` and ``share`` as in SetWeight."""
 
     backend: str
     address: Address
     weight: int = 100
     ports: tuple[tuple[int, int], ...] = ()
     healthy_for: float | None = None
+    share: int = 100
 
 
 @dataclass(frozen=True)
 class SetWeight(ReplicaStep):
-    """Its share of the requests beside the others', of 100 (J4)."""
+    """``weight`` is what it gets beside the others; ``share``, of 100, how much that is of its slot's (J4)."""
 
     weight: int
+    share: int = 100
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,7 @@ def replica_view(member: Member, here: Situation) -> View:
         "restarts": seen.restarts if seen else 0,
         "limits": {**limits, "enforced": seen.limits_enforced if seen else False},
         "open": (member.server.open if member.server else 0) + here.observed.direct.get(member.id, 0),
+        "weight": member.server.weight if member.server else None,
         "dns": dns_state(member.id, record, here.observed.dns),
         "log": list(failure.log) if failure else [],
     }

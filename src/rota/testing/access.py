@@ -15,7 +15,7 @@ class FakeAccessLog:
 
     async def add(self, app: str, path: str, **fields: Any) -> None:
         async with self._more:
-            self.entries.append({"app": app, "path": path, "at": 0.0, "status": 200} | fields)
+            self.entries.append({"protocol": "http", "app": app, "path": path, "at": 0.0, "status": 200} | fields)
             self._more.notify_all()
 
     async def tail(self, app: str, lines: int) -> list[Mapping[str, Any]]:

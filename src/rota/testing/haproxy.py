@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from rota.adapters.balancer.haproxy import HaproxyBalancer, Run, Settings
-from rota.adapters.balancer.haproxy.access import LOG
 from rota.adapters.balancer.haproxy.binary import bundled
+from rota.adapters.balancer.haproxy.newest import LOG
 from rota.adapters.clock import SystemClock
 from rota.core.backend import Backend
 from rota.core.errors import Missing

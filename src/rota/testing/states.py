@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rota.core.events import Event, EventKind
 from rota.core.names import replica_id, rollout_id
-from rota.core.observation import Counters, Gap, Row
+from rota.core.observation import Counters, Gap, LastLook, Row
 from rota.core.policy import Policy
 from rota.core.rollout import Cause, Failure, Kind, Phase, Rollout, SlotTarget, Taken
 from rota.core.spec import AppSpec, FailureAction, Limits, Mode, Order
@@ -36,10 +38,15 @@ def app_in_rollout(app: str = "hello", *, replicas: int = 5, tick: int = 0, gene
             next_generation=generation + 1,
             next_release=3,
             repair_held_at=BEGAN + tick,
+            outage=_outage(),
             rollout=rollout(app, replicas=replicas, tick=tick, generation=generation),
         ),
         releases={number: release(app, number) for number in (1, 2)},
     )
+
+
+def _outage() -> Gap:
+    return Gap(BEGAN, BEGAN + 1.5, "HAProxy was gone", LastLook(0.2, 3, 40, 5))
 
 
 def rollout(app: str = "hello", *, replicas: int = 5, tick: int = 0, generation: int = 7) -> Rollout:
@@ -98,7 +105,7 @@ def rollout(app: str = "hello", *, replicas: int = 5, tick: int = 0, generation:
         releases={replica_id(app, slot): 2 for slot in slots},
         planned=("TakeSlot 1", "StartReplica hello-2"),
         next_replica=replicas + 1,
-        gaps=(Gap(BEGAN, BEGAN + 1.5, "HAProxy was gone"), Gap(BEGAN + 2, None, "no replica was in service")),
+        gaps=(_outage(), replace(_outage(), since=BEGAN + 2, until=None)),
         cut=tick + 1,
         started_at=BEGAN + 0.5,
         finished_at=BEGAN + 99.9,
@@ -132,7 +139,7 @@ def events(app: str = "hello", *, tick: int = 0, generation: int = 7) -> tuple[E
 
 
 def _target(number: int) -> SlotTarget:
-    return SlotTarget(number, number + 3, Limits(memory=256 * 2**20, cpus=0.1 + 0.2), colour=number)
+    return SlotTarget(number, number + 3, Limits(memory=256 * 2**20, cpus=0.1 + 0.2), colour=number, weights=((1, 50),))
 
 
 def _replica(app: str, slot: int, tick: int) -> ReplicaRecord:

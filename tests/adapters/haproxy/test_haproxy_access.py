@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rota.adapters.balancer.haproxy.access import LOG, HaproxyAccessLog
+from rota.adapters.balancer.haproxy import newest
+from rota.adapters.balancer.haproxy.access import HaproxyAccessLog
+from rota.adapters.balancer.haproxy.newest import LOG, NewestLines
 from rota.core.names import ReplicaId
 from rota.keeper.log import rotate
 from rota.testing.haproxy import APP, HOST, Rig, pool, until
@@ -102,3 +107,83 @@ async def test_who_failed_is_told(rig: Rig, path: str) -> None:
     (entry,) = await entries(rig, 1)
     assert (entry["status"], entry["ended"][:2]) == ((503, "--") if "503" in path else (502, "SH"))
     assert entry["replica"] == ReplicaId("hello-1")
+
+
+async def test_a_quiet_app_s_requests_outlast_the_files_of_a_busy_one(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(newest, "_EVERY", 0.01)
+    for app in ("busy", "quiet"):
+        await rig.ready(1, pool(None, app=app), f"{app}.localhost")
+    log = HaproxyAccessLog(rig.settings.directory)
+    keeping = asyncio.create_task(log.run())
+    try:
+        await rig.client("quiet.localhost").ask("/once")
+        await entries(rig, 1, "quiet")
+        for number in range(4):
+            await rig.client("busy.localhost").ask(f"/{number}")
+
+            async def written(count: int = number + 1) -> bool:
+                return len(await log.tail("busy", 10)) == count
+
+            await until(written, 5)
+            assert rotate(rig.settings.directory / LOG, 300)  # four times that is copied
+
+            async def copied(path: str = f"/{number}") -> bool:
+                kept = NewestLines(rig.settings.directory).of("busy")
+                return path in {json.loads(line)["path"] for line in kept}
+
+            await until(copied, 5)
+        assert [entry["path"] for entry in await log.tail("quiet", 10)] == ["/once"]
+        assert [entry["path"] for entry in await log.tail("busy", 10)] == ["/0", "/1", "/2", "/3"]
+    finally:
+        keeping.cancel()
+
+
+def told(app: str, numbers: Iterable[int]) -> list[str]:
+    return [f'{{"app":"{app}","number":{number}}}' for number in numbers]
+
+
+def rotated(directory: Path, name: str, *lines: str) -> None:
+    """A new file, as the keeper makes one."""
+    copy = directory / f"{name}.new"
+    copy.write_text("\0\0" + "".join(f"{line}\n" for line in lines))
+    copy.rename(directory / name)
+
+
+def test_a_daemon_that_was_away_finds_what_two_rotations_left_and_copies_it_once(tmp_path: Path) -> None:
+    rotated(tmp_path, f"{LOG}.2", *told("a", [1, 2]), "no line", '{"app":"../../etc/passwd","x":1}', '{"app":"","x":1}')
+    rotated(tmp_path, f"{LOG}.1", *told("a", [3]), *told("b", [4]))
+    for _ in range(2):  # each a daemon that knows nothing of the one before
+        lines = NewestLines(tmp_path)
+        lines.copy()
+        lines.copy()
+    assert list(lines.of("a")) == told("a", [1, 2, 3])
+    assert list(lines.of("b")) == told("b", [4])
+    assert list(lines.of("nobody")) == []
+    (tmp_path / f"{LOG}.1").rename(tmp_path / f"{LOG}.2")
+    rotated(tmp_path, f"{LOG}.1", *told("a", [5]))
+    lines.copy()
+    assert list(lines.of("a")) == told("a", [1, 2, 3, 5])
+    assert sorted(path.name for path in (tmp_path / "newest").iterdir()) == ["a.log", "b.log"]
+
+
+def test_what_is_kept_is_bounded_for_each_app_and_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = len(told("a", [10])[0]) + 1
+    monkeypatch.setattr(newest, "OF_AN_APP", 3 * one)
+    monkeypatch.setattr(newest, "OF_ALL", 5 * one)
+    lines = NewestLines(tmp_path)
+    for turn, app in enumerate("abc"):
+        rotated(tmp_path, f"{LOG}.1", *told(app, range(10 * turn + 10, 10 * turn + 20)))
+        lines.copy()
+    assert [list(lines.of(app)) for app in "abc"] == [[], [], told("c", [37, 38, 39])]
+
+
+def test_a_disk_that_refuses_is_asked_again(tmp_path: Path) -> None:
+    (tmp_path / "newest").write_text("no directory")
+    rotated(tmp_path, f"{LOG}.1", *told("a", [1]))
+    lines = NewestLines(tmp_path)
+    lines.copy()
+    (tmp_path / "newest").unlink()
+    lines.copy()
+    assert list(lines.of("a")) == told("a", [1])

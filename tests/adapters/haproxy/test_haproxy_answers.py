@@ -13,7 +13,7 @@ from rota.adapters.balancer.haproxy.socket import NotAnswering, call
 from rota.adapters.balancer.haproxy.stats import ANY_STATUS, Reading, ServerReading, with_codes
 from rota.adapters.balancer.haproxy.worker import Haproxy
 from rota.core.observation import ServerState
-from rota.testing.haproxy import Rig, pool
+from rota.testing.haproxy import APP, Rig, pool
 
 EVERYTHING = "show stat -1 6 -1;show servers state;show info"
 
@@ -38,9 +38,9 @@ async def test_an_answer_cut_short_anywhere_is_none_or_leaves_nothing_out(rig: R
                 reading = await broken.read()
             except NotAnswering:
                 continue
-            assert set(reading.servers) == set(complete.servers), end
+            assert set(reading.of(APP).servers) == set(complete.of(APP).servers), end
         said = whole
-        assert set((await broken.read()).servers) == set(complete.servers)
+        assert set((await broken.read()).of(APP).servers) == set(complete.of(APP).servers)
 
 
 @pytest.mark.parametrize("half", ["# be_", "1\n# be_id be_name srv_id", "1\n# be_id be_name srv_id srv_name\n4 web"])
@@ -61,12 +61,12 @@ async def test_half_a_list_of_servers_is_no_answer(tmp_path: Path, half: str) ->
 
 
 def test_a_status_that_is_forgotten_while_the_next_check_runs_is_remembered() -> None:
-    reading = Reading(pid=1, servers={"web-1": server("HTTP 503"), "web-2": server("")}, backends={})
+    reading = Reading({"web-1": server("HTTP 503"), "web-2": server("")})
     running = replace(reading, servers={"web-1": server(ANY_STATUS), "web-2": server(ANY_STATUS)})
-    told = with_codes(running, reading).servers
+    told = with_codes(running, {"web-1": "HTTP 503"}).servers
     assert (told["web-1"].check, told["web-2"].check) == ("HTTP 503", ANY_STATUS)
-    assert with_codes(running, None) == running
-    assert with_codes(reading, running) == reading
+    assert with_codes(running, {}) == running
+    assert with_codes(reading, {"web-1": ANY_STATUS}) == reading
 
 
 def server(check: str) -> ServerReading:

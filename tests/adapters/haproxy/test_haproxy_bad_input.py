@@ -42,6 +42,7 @@ PLACES: list[tuple[str, ...]] = [
     ("http", "max_body"),
     ("http", "response_timeout"),
     ("error_pages", "503"),
+    ("error_pages", "404"),
     ("ports", "0", "listen"),
     ("ports", "0", "sni", "0"),
     ("ports", "0", "proxy_protocol"),
@@ -58,7 +59,7 @@ def good() -> dict[str, Any]:
         "balance": {"header": "X-User"},
         "sticky": {"cookie": "seat", "same_site": "lax", "max_age": "1d"},
         "http": {"max_body": "1MiB", "response_timeout": "5s", "request_timeout": "3s"},
-        "error_pages": {"503": "soon.html"},
+        "error_pages": {"503": "soon.html", "404": "none.html"},
         "ports": [
             {"listen": "127.0.0.1:4430", "sni": ["db.x.org"], "proxy_protocol": "v1", "accept_proxy": True},
             {"listen": "[::1]:5432", "port": 5433, "proxy_protocol": True, "idle_timeout": "1d"},
@@ -89,8 +90,9 @@ def accepted(kind: str, directory: Path, spec: AppSpec, page: str) -> str:
     server = Server(ReplicaId(f"{spec.name}-1"), backend.name, Address("127.0.0.1", 20001), ports=ports)
     state = State().with_app(app.with_server(server))
     (directory / DIRECTORY).mkdir(exist_ok=True)
-    chosen = Settings(directory, maxconn=100, trusted=("10.0.0.0/8", "2001:db8::/32"))
-    texts = {"haproxy.cfg": render(state, chosen, "c0ffee"), **maps_of(state), **page_files(state), PASSED_MAP: ""}
+    chosen = Settings(directory, maxconn=100, trusted=("10.0.0.0/8", "2001:db8::/32"), not_found_page=page)
+    files = {**maps_of(state), **page_files(state, chosen), PASSED_MAP: ""}
+    texts = {"haproxy.cfg": render(state, chosen, "c0ffee"), **files}
     assert read_state(texts["haproxy.cfg"]) == state
     for name, text in texts.items():
         (directory / name).write_text(text)

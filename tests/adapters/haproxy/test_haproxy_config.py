@@ -55,7 +55,9 @@ def apps(draw: st.DrawFn) -> App:
             backend, max_body=draw(st.none() | st.integers(0, 2**40)), request_timeout=draw(st.none() | SECONDS)
         )
         backend = replace(backend, response_timeout=draw(SECONDS), idle_timeout=draw(SECONDS))
-        backend = replace(backend, pages=draw(st.sampled_from([(), ((503, "a"),), ((502, "'\n"), (503, "b"))])))
+        backend = replace(
+            backend, pages=draw(st.sampled_from([(), ((503, "a"),), ((404, "n"), (502, "'\n"), (503, "b"))]))
+        )
         app = app.prepared(backend, hosts)
         address = Address(draw(IPS), draw(st.integers(1, 65535)))
         replica, pin = replica_id(name, draw(st.integers(1, 9**9))), draw(st.sampled_from(["", "0a1b"]))
@@ -82,9 +84,10 @@ def test_the_state_is_read_back_from_the_file(state: State) -> None:
 )
 @given(state=states())
 def test_haproxy_accepts_every_file(tmp_path: Path, kind: str, state: State) -> None:
-    (tmp_path / "haproxy.cfg").write_text(render(state, Settings(tmp_path, maxconn=100), KEY))
+    chosen = Settings(tmp_path, maxconn=100)
+    (tmp_path / "haproxy.cfg").write_text(render(state, chosen, KEY))
     (tmp_path / DIRECTORY).mkdir(exist_ok=True)
-    for name, text in {**maps_of(state), **page_files(state)}.items():
+    for name, text in {**maps_of(state), **page_files(state, chosen)}.items():
         (tmp_path / name).write_text(text)
     (tmp_path / PASSED_MAP).write_text("")
     done = subprocess.run(

@@ -70,8 +70,8 @@ async def test_after_a_kill_no_entry_of_before_is_left(rig: Rig) -> None:
     await rig.ready(1, pool())
     haproxy = rig.balancer
     waiting = pool(None, "other")
-    state = haproxy._state
-    await haproxy._write(state.with_app(type(state.apps[APP])("other").prepared(waiting, ("other.localhost",))))
+    state = haproxy._book.state
+    await haproxy._book.write(state.with_app(type(state.apps[APP])("other").prepared(waiting, ("other.localhost",))))
     before = (await rig.see()).process
     os.kill(rig.launcher.pid, signal.SIGKILL)
 

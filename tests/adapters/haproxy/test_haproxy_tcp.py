@@ -11,10 +11,13 @@ import socket
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rota.adapters.balancer.haproxy import balancer as adapter
+from rota.adapters.balancer.haproxy.access import HaproxyAccessLog
+from rota.adapters.balancer.haproxy.newest import LOG
 from rota.core.backend import Backend
 from rota.core.errors import StepFailed
 from rota.core.names import ReplicaId
@@ -444,3 +447,63 @@ async def test_a_pool_without_the_service_gets_none_of_its_connections(service: 
     await service.rig.balancer.route(APP, {plain.name: 1})
     with pytest.raises((OSError, EOFError)):
         await Line.open(service.port)
+
+
+async def test_each_connection_is_a_line_of_the_access_log_with_its_end(service: Service) -> None:
+    log = HaproxyAccessLog(service.rig.settings.directory)
+
+    async def told(count: int) -> list[Any]:
+        async def there() -> bool:
+            return len(await log.tail(APP, 10)) == count
+
+        await until(there, 5)
+        return await log.tail(APP, 10)
+
+    await service.prepare()
+    await service.add(A, EchoServer("one"))
+    (line,) = await service.lines(1)
+    assert await line.echo()
+    line.close()
+    (entry,) = await told(1)
+    assert {name: entry[name] for name in ("app", "protocol", "client", "port", "replica", "retries", "ended")} == {
+        "app": APP,
+        "protocol": "tcp",
+        "client": "127.0.0.1",
+        "port": service.port,
+        "replica": A,
+        "retries": 0,
+        "ended": "--",
+    }
+    assert entry["received"] > 0 < entry["sent"]
+    assert entry["total_ms"] >= 0
+
+    (line,) = await service.lines(1)
+    assert await line.echo()
+    await service.rig.balancer.disable(A)
+    await service.rig.balancer.cut(A)
+    assert (await told(2))[1]["ended"] == "K-"
+    await service.rig.balancer.maintain(APP, True)
+    with pytest.raises(EOFError):
+        await Line.open(service.port)
+    closed = (await told(3))[2]
+    assert (closed["replica"], closed["ended"]) == (None, "PR")
+
+
+async def test_an_app_that_wants_no_log_has_no_line_of_its_connections(service: Service) -> None:
+    quiet = replace(service.pool, access_log=False)
+    await service.rig.balancer.prepare(quiet, (HOST,), (service.listener,))
+    web, server = await service.rig.web(A), await EchoServer("one").start()
+    service.servers[A] = server
+    await service.rig.balancer.enable(A, APP, quiet.name, web.address, 100, ((service.port, server.port),))
+    await service.rig.balancer.route(APP, {quiet.name: 100})
+    (line,) = await service.lines(1)
+    assert await line.echo()
+    line.close()
+    await service.rig.client("nobody.localhost").ask()
+    written = service.rig.settings.directory / LOG
+
+    async def of_nobody() -> bool:
+        return '"app":"-"' in written.read_text(errors="replace")
+
+    await until(of_nobody, 5)
+    assert await HaproxyAccessLog(service.rig.settings.directory).tail(APP, 10) == []

@@ -193,6 +193,36 @@ async def test_a_new_replica_gets_the_share_that_it_has_grown_to(rig: Rig) -> No
     assert all(0 <= server.latency <= time.monotonic() - began for server in seen.values())
 
 
+@pytest.mark.feature("H1")
+async def test_shares_follow_the_weights_over_a_daemon_and_a_haproxy_that_start_anew(rig: Rig) -> None:
+    weights = {A: 50, B: 100, ReplicaId("hello-3"): 200}
+    await rig.balancer.prepare(pool(), (HOST,))
+    for replica, weight in weights.items():
+        server = await rig.web(replica)
+        await rig.balancer.enable(replica, APP, pool().name, server.address, weight=100)
+        await rig.balancer.weigh(replica, weight)
+
+    async def shares() -> dict[str, int]:
+        client = rig.client()
+        answers = [(await client.ask(keep=True))[1] for _ in range(140)]
+        client.close()
+        return {replica: answers.count(replica) for replica in weights}
+
+    expected = {replica: pytest.approx(140 * weight / 350, abs=4) for replica, weight in weights.items()}
+    assert await shares() == expected
+    await rig.another_daemon()
+    assert await shares() == expected
+    before = (await rig.see()).process
+    os.kill(rig.launcher.pid, signal.SIGKILL)
+
+    async def serves_again() -> bool:
+        return (await rig.see()).process not in (None, before)
+
+    await until(serves_again, 3)
+    assert await shares() == expected
+    assert {name: server.weight for name, server in (await rig.see()).servers.items()} == weights
+
+
 async def test_how_long_answers_take_is_seen(rig: Rig) -> None:
     await rig.ready(1, pool())
     await rig.client().ask("/slow/0.2")

@@ -17,6 +17,7 @@ from rota.ports.store import Answer
 EVENTS_KEPT = 100_000
 ROLLOUTS_KEPT = 10_000
 ANSWERS_KEPT = 10_000
+LONG_ANSWER, ANSWERS_SIZE = 64 * 2**10, 64 * 2**20  # characters; what a command has written may be a million
 PRUNED_EVERY = 1000
 
 
@@ -101,6 +102,13 @@ def write_answer(connection: sqlite3.Connection, key: str, answer: Answer) -> No
         (key, answer.fingerprint, answer.status, answer.body),
     )
     connection.execute("DELETE FROM answers WHERE number <= ?", ((added.lastrowid or 0) - ANSWERS_KEPT,))
+    if len(answer.body) > LONG_ANSWER:  # counting reads all that is kept: not for each short one
+        connection.execute(
+            "DELETE FROM answers WHERE number IN (SELECT number FROM ("
+            " SELECT number, sum(length(body)) OVER (ORDER BY number DESC) AS total FROM answers"
+            ") WHERE total > ?)",
+            (ANSWERS_SIZE,),
+        )
 
 
 def _releases(connection: sqlite3.Connection, app: str) -> dict[int, Release]:

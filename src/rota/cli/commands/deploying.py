@@ -50,7 +50,7 @@ def deploy_order(connection: Connection, file: Path, flags: Policy, *, upload: b
         spec = _with_pages(spec, file.resolve().parent)
     order = flags.order("deploy", spec=spec.model_dump(mode="json", exclude_unset=True))
     _fitting(spec, file, str(connection.get("/api/v1/server")["runtime"]))  # before the work of packing
-    source = _packed(connection, file.resolve().parent, upload) if spec.image is None else None
+    source = _packed(connection, file.resolve(), upload) if spec.image is None else None
     return spec.name, order | {"source": source}
 
 
@@ -169,13 +169,14 @@ def _check(flags: Policy) -> None:
         raise UsageError("\n".join(text.replace("Value error, ", "") for text in mistakes)) from None
 
 
-def _packed(connection: Connection, directory: Path, upload: bool) -> str:
+def _packed(connection: Connection, file: Path, upload: bool) -> str:
     from rota.cli.pack import pack
 
-    packed = pack(directory)
+    packed = pack(file.parent, described_by=file.name)
     try:
         if upload and not connection.exists(f"/api/v1/sources/{packed.digest}"):
-            output.tell(f"uploading {packed.files:,} files, {packed.size / 2**10:,.0f} KiB packed")
+            files = "1 file" if packed.files == 1 else f"{packed.files:,} files"
+            output.tell(f"uploading {files}, {packed.size / 2**10:,.0f} KiB packed")
             headers = {"Content-Type": "application/octet-stream", "Content-Length": str(packed.size)}
             with packed.path.open("rb") as body:
                 connection.send("POST", "/api/v1/sources", body, headers)

@@ -1,24 +1,23 @@
 """The access log: the lines of haproxy.cfg that have HAProxy write it, and the AccessLog port that reads it; the lines
-are written by frontend.py, the port is made by the composition root.
+are written by frontend.py and tcp.py, the port is made by the composition root.
 
-HAProxy writes one line of JSON a request to its own output, which the keeper has led to a file and rotates: no other
-process takes part, so nothing is lost or held up while the daemon is away."""
+HAProxy writes one line of JSON a request, or a TCP connection, to its own output, which the keeper has led to a file
+and rotates: no other process takes part, so nothing is lost or held up while the daemon is away. What rotation takes
+from an app of few requests, newest.py has kept."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rota.adapters.balancer.haproxy.newest import ALL, HOLE, LOG, ROTATED, NewestLines
+from rota.adapters.balancer.haproxy.parts import replica_of
 from rota.adapters.written import Follower, finished_tail
 
-LOG = "haproxy.log"
-_OLDER = (f"{LOG}.1", f"{LOG}.2")
-_ALL = 2**31
 _LOOK_AGAIN = 0.1
-_HOLE = "\0"  # before the first line after a rotation (keeper.log)
 
 # `date` is the end of the request; %rc begins with a + when another server was tried. What may hold a quote is encoded,
 # at a hundredth of a request's cost each (measured): a method is a token (RFC 9110, 5.6.2), the id ours, or what
@@ -44,12 +43,29 @@ _FIELDS = {
     "ended": '"%tsc"',
     "id": '"%[var(txn.request_id)]"',
 }
-_FORMAT = "{" + ",".join(f'"{name}":{value}' for name, value in _FIELDS.items()) + "}"
 
-ACCESS_LINES = f"""\
-  log stdout len 16384 format raw daemon info
-  log-format '{_FORMAT}'"""
+# Nothing that a client has said: no name of TLS, which could hold a quote. The id tells lines apart that are alike.
+_FIELDS_OF_TCP = {
+    **{name: _FIELDS[name] for name in ("app", "at", "client")},
+    "protocol": '"tcp"',
+    "port": "%fp",
+    **{name: _FIELDS[name] for name in ("replica", "backend", "received", "sent", "queue_ms", "connect_ms")},
+    "total_ms": "%Tt",
+    "retries": '"%rc"',
+    "ended": '"%ts"',
+    "id": '"%[uuid()]"',
+}
+
+
+def _lines(fields: Mapping[str, str]) -> str:
+    written = ",".join(f'"{name}":{value}' for name, value in fields.items())
+    return f"  log stdout len 16384 format raw daemon info\n  log-format '{{{written}}}'"
+
+
+ACCESS_LINES = _lines(_FIELDS)
 """The path is without its query, which may hold secrets."""
+
+ACCESS_LINES_OF_TCP = _lines(_FIELDS_OF_TCP)
 
 
 class HaproxyAccessLog:
@@ -57,6 +73,11 @@ class HaproxyAccessLog:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._newest = NewestLines(directory)
+
+    async def run(self) -> None:
+        """Keeps each app's newest lines as the files are rotated, without an end."""
+        await self._newest.run()
 
     async def tail(self, app: str, lines: int) -> list[Mapping[str, Any]]:
         return (await asyncio.to_thread(self._tail, app, lines))[0]
@@ -68,24 +89,29 @@ class HaproxyAccessLog:
         follower = Follower(self._directory / LOG, offset)
         while True:
             while found := await asyncio.to_thread(follower.next_lines):
-                for entry in _of(app, found):
+                for entry in _read(_of(app, found)):
                     yield entry
             await asyncio.sleep(_LOOK_AGAIN)
 
     def _tail(self, app: str, lines: int) -> tuple[list[Mapping[str, Any]], int]:
         """The last entries, and where the log ended that they were read from."""
-        newest, offset = finished_tail(self._directory / LOG, _ALL)
+        newest, offset = finished_tail(self._directory / LOG, ALL)
         found = _of(app, newest)
-        for name in _OLDER:
+        for name in ROTATED:
             if len(found) < lines:
-                found = [*_of(app, finished_tail(self._directory / name, _ALL)[0]), *found]
-        return found[-lines:] if lines else [], offset
+                found = [*_of(app, finished_tail(self._directory / name, ALL)[0]), *found]
+        if len(found) < lines:
+            found = [*self._newest.of(app), *found]  # those of the rotated files once more, which come first and stay
+        return _read(list(dict.fromkeys(found))[-lines:]) if lines else [], offset
 
 
-def _of(app: str, lines: list[str] | tuple[str, ...]) -> list[Mapping[str, Any]]:
+def _of(app: str, lines: Iterable[str]) -> list[str]:
     beginning = f'{{"app":"{app}",'
-    own = (line for text in lines if (line := text.lstrip(_HOLE)).startswith(beginning))
-    return [entry for line in own if (entry := _entry(line)) is not None]
+    return [line for text in lines if (line := text.lstrip(HOLE)).startswith(beginning)]
+
+
+def _read(lines: Iterable[str]) -> list[Mapping[str, Any]]:
+    return [entry for line in lines if (entry := _entry(line)) is not None]
 
 
 def _entry(line: str) -> Mapping[str, Any] | None:
@@ -98,4 +124,4 @@ def _entry(line: str) -> Mapping[str, Any] | None:
     read["redispatched"] = retries.startswith("+")
     read["retries"] = int(retries)
     read["at"] /= 1000
-    return read | {"replica": None if replica.startswith("<") else replica}
+    return {"protocol": "http"} | read | {"replica": None if replica.startswith("<") else replica_of(replica)}

@@ -8,21 +8,23 @@ import contextlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
+from rota.adapters.balancer.haproxy.adoption import Adoption
+from rota.adapters.balancer.haproxy.book import Book
 from rota.adapters.balancer.haproxy.connections import Connections
 from rota.adapters.balancer.haproxy.disk import Disk
 from rota.adapters.balancer.haproxy.launcher import Launcher
-from rota.adapters.balancer.haproxy.livemaps import LiveMaps
 from rota.adapters.balancer.haproxy.oldworkers import OldWorkers
 from rota.adapters.balancer.haproxy.outages import Outages
-from rota.adapters.balancer.haproxy.parts import path_of, replica_of
+from rota.adapters.balancer.haproxy.parts import app_of_replica, path_of, replica_of
 from rota.adapters.balancer.haproxy.reloads import Ended, Reloads
+from rota.adapters.balancer.haproxy.rows import Rows
 from rota.adapters.balancer.haproxy.servers import Servers
-from rota.adapters.balancer.haproxy.settings import Settings, can_bind
+from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.shared import Shared
 from rota.adapters.balancer.haproxy.socket import NotAnswering
 from rota.adapters.balancer.haproxy.state import App, Server, State
-from rota.adapters.balancer.haproxy.stats import Reading, ServerReading, with_codes
-from rota.adapters.balancer.haproxy.tcp import frontend_name, frontend_names, not_bindable
+from rota.adapters.balancer.haproxy.stats import ServerReading
+from rota.adapters.balancer.haproxy.tcp import frontend_names, not_bindable
 from rota.adapters.balancer.haproxy.view import View, app_of, unanswered
 from rota.adapters.balancer.haproxy.watch import Watch
 from rota.adapters.balancer.haproxy.worker import Haproxy, process_id
@@ -34,27 +36,24 @@ from rota.core.observation import Address, ObservedBalancer, ServerState
 from rota.core.tcp import Listener
 from rota.ports.clock import Clock
 
-_START_DEADLINE = 5.0
-
 
 class HaproxyBalancer:
     """``binary`` is the program's path. ``start`` comes before any other call."""
 
     def __init__(self, settings: Settings, binary: str, launcher: Launcher, clock: Clock) -> None:
-        self._settings = settings
-        self._argv = settings.argv()
         self._launcher = launcher
         self._haproxy = Haproxy(settings)
         self._servers = Servers(self._haproxy)
         self._old = OldWorkers(settings)
         self._connections = Connections(self._haproxy, self._old)
         self._disk = Disk(settings, binary)
-        self._maps = LiveMaps(self._haproxy)
-        self._state = State()
+        self._book = Book(self._disk, self._haproxy)
+        self._adoption = Adoption(settings, launcher, self._haproxy, self._disk, self._book, self._servers)
         self._outages = Outages(launcher)
         self._clock = clock
         self._lock = asyncio.Lock()
         self._looks = Shared(self._look)
+        self._one_by_one = asyncio.Lock()
         self._ended = Ended(self._wake_all)
         interval = settings.reload_interval
         self._reloads = Reloads(self._haproxy, interval, clock, self._carry_out_reload, self._let_go)
@@ -66,17 +65,8 @@ class HaproxyBalancer:
     async def start(self) -> None:
         """Takes over the HAProxy that runs, or has one started, and makes it agree with the file. Raises StepFailed."""
         async with self._lock:
-            self._state = await self._disk.read()
-            await self._disk.check(self._state)
-            running = await self._haproxy.version() if await self.answering() is not None else ""
-            renewed = await self._disk.choose_program(running)
-            outdated = bool(running) and (renewed or await self._disk.differs(self._state))
-            await self._disk.write(self._state)
             self._launcher.on_exit(self._watch.lost)
-            await self._launcher.ensure(self._argv, self._settings.listen())
-            await self._until_started()
-            await self._agree(reload=outdated)
-            await self._launcher.listen(self._settings.listen())
+            await self._adoption.start(self._reload_now)
         self._watcher = asyncio.create_task(self._watch.run())
 
     async def close(self) -> None:
@@ -94,13 +84,17 @@ class HaproxyBalancer:
         self._wakes.append(wake)
 
     async def observe(self) -> Mapping[str, ObservedBalancer]:
-        """One look serves all apps that ask before it begins."""
-        return await self._looks.next()
+        """One look serves all apps that ask before it begins; they go on one by one, as a thousand in the same turn of
+        the loop would hold up all else."""
+        found = await self._looks.next()
+        async with self._one_by_one:
+            await asyncio.sleep(0)
+        return found
 
     async def connections(self) -> observation.Connections:
         counted = await self._connections.counted()
         old = (await self._haproxy.workers()).old
-        return observation.Connections(counted, len(old), self._state.let_go)
+        return observation.Connections(counted, len(old), self._book.state.let_go)
 
     async def answering(self) -> str | None:
         try:
@@ -116,9 +110,9 @@ class HaproxyBalancer:
 
     async def prepare(self, backend: Backend, hosts: tuple[str, ...], listeners: tuple[Listener, ...] = ()) -> None:
         async with self._lock:
-            self._state.refuse_taken(backend.app, hosts, listeners)
-            app = self._state.apps.get(backend.app, App(backend.app)).prepared(backend, hosts, listeners)
-            state, frontends = self._state.with_app(app), await self._haproxy.frontends()
+            self._book.state.refuse_taken(backend.app, hosts, listeners)
+            app = self._book.state.apps.get(backend.app, App(backend.app)).prepared(backend, hosts, listeners)
+            state, frontends = self._book.state.with_app(app), await self._haproxy.frontends()
             there = backend.name in await self._haproxy.backends() and self._knows(backend)
             there = there and frontends == frontend_names(state)
             if not there:
@@ -126,23 +120,23 @@ class HaproxyBalancer:
                 if refusal:
                     raise StepFailed(refusal)
                 await self._disk.check(state)
-            await (self._change(state) if there else self._write(state))
+            await (self._book.change(state) if there else self._book.write(state))
         if not there:
             await self._reloads.reload()
-            if not set(listeners) <= set(self._app(backend.app).listeners):
+            if not set(listeners) <= set(self._book.app(backend.app).listeners):
                 raise StepFailed("another program has taken a port meanwhile")
 
     async def route(self, app: str, shares: Mapping[str, int]) -> None:
         async with self._lock:
-            known = self._app(app)
+            known = self._book.app(app)
             missing = sorted(set(shares) - set(known.pools))
             if missing or not any(shares.values()):
                 raise StepFailed(f"{app} cannot be routed to {', '.join(missing) or 'nothing'}")
-            await self._change(self._state.with_app(known.routed(shares)))
+            await self._book.change(self._book.state.with_app(known.routed(shares)))
 
     async def maintain(self, app: str, on: bool) -> None:
         async with self._lock:
-            await self._change(self._state.with_app(replace(self._app(app), maintenance=on)))
+            await self._book.change(self._book.state.with_app(replace(self._book.app(app), maintenance=on)))
 
     async def enable(
         self,
@@ -154,23 +148,23 @@ class HaproxyBalancer:
         ports: tuple[tuple[int, int], ...] = (),
     ) -> None:
         async with self._lock:
-            known = self._app(app)
+            known = self._book.app(app)
             if backend not in known.pools:
                 raise StepFailed(f"{app} has no backend {backend} yet")
             server = known.servers.get(replica)
             if server is None or (server.backend, server.address, server.ports) != (backend, address, ports):
                 server = Server(replica, backend, address, ports=ports)
             server = replace(server, weight=weight)
-            await self._change(self._state.with_app(known.with_server(server)))
+            await self._book.change(self._book.state.with_app(known.with_server(server)))
             await self._servers.put(known.pools[backend], server)
             if known.pools[backend].backend.cookie is not None:
-                await self._pin(replica, await self._haproxy.cookie(backend, replica))
+                await self._book.pin(replica, await self._haproxy.cookie(backend, replica))
 
     async def weigh(self, replica: ReplicaId, weight: int) -> None:
         async with self._lock:
-            app = self._state.owner(replica)
+            app = self._book.state.owner(replica)
             if app is not None:
-                await self._write(self._state.with_app(app.weighed(replica, weight)))
+                await self._book.write(self._book.state.with_app(app.weighed(replica, weight)))
                 await self._servers.weigh(await self._paths(replica), weight)
 
     async def drain(self, replica: ReplicaId) -> None:
@@ -181,10 +175,10 @@ class HaproxyBalancer:
         async with self._lock:
             paths = await self._paths(replica)
             try:
-                await self._pin(replica, "")  # first, so that no cookie leads to a backend with nobody else in it
+                await self._book.pin(replica, "")  # first, so that no cookie leads to a backend with nobody else in it
                 await self._servers.set_state(paths, "maint")
             finally:
-                await self._forget(replica)
+                await self._book.forget(replica)
             # A HAProxy that was started again between the two read the file that still had the server.
             await self._servers.set_state(paths, "maint")
 
@@ -198,27 +192,28 @@ class HaproxyBalancer:
 
     async def remove(self, replica: ReplicaId) -> None:
         async with self._lock:
-            reading = await self._haproxy.read()
-            own = [server for server in reading.servers.values() if replica_of(server.name) == replica]
+            rows = await self._haproxy.read()
+            seen = rows.of(app_of_replica(replica)).servers.values()
+            own = [server for server in seen if replica_of(server.name) == replica]
             for server in own:
                 if server.state is not ServerState.MAINT:
                     why = f"it is {server.state.value}, not in maintenance"
                     raise StepFailed(f"HAProxy does not let {replica} go: {why}")
-            await self._note_deleted(own, process_id(reading.pid))
+            await self._note_deleted(own, process_id(rows.pid))
             if not own:
-                await self._forget(replica)
+                await self._book.forget(replica)
         for server in own:
             await self._servers.delete(path_of(server.backend, server.name))
 
     async def unroute(self, app: str) -> None:
         async with self._lock:
-            if app in self._state.apps:
-                await self._change(self._state.without_app(app), maps_first=True)
+            if app in self._book.state.apps:
+                await self._book.change(self._book.state.without_app(app), maps_first=True)
             entries = (await self._haproxy.entries()).items()
             left = [path_of(entry.backend, name) for name, entry in entries if app_of(entry.backend) == app]
             await self._servers.set_state(left, "maint")
             await self._servers.shut(left)
-            listens = await self._haproxy.frontends() != frontend_names(self._state)
+            listens = await self._haproxy.frontends() != frontend_names(self._book.state)
         for path in left:
             await self._servers.delete(path)
         if listens:
@@ -238,105 +233,47 @@ class HaproxyBalancer:
         await self._outages.look()
         at = self._clock.now()
         try:
-            reading = await self._haproxy.read()
+            rows = await self._haproxy.read()
             old = await self._read_old() if self._old_workers else {}
         except NotAnswering:
             return self._unanswered()
-        process = process_id(reading.pid)
+        process = process_id(rows.pid)
         if process is None:  # killed since it answered
             return self._unanswered()
-        reading = with_codes(reading, self._ended.rows.get(process))
-        self._ended.note(process, reading)
-        self._outages.read(at, (reading, *old.values()))
-        backends, gaps = frozenset(reading.backends), self._outages.of
-        return View((process, reading), backends, old, self._ended.rows, gaps).of_apps(self._state)
+        rows.remember(self._ended.rows.get(process))
+        self._ended.note(process, rows)
+        self._outages.read(at, (rows, *old.values()))
+        return View(self._book.state, (process, rows), old, dict(self._ended.rows), self._outages.of)
 
     def _unanswered(self) -> Mapping[str, ObservedBalancer]:
-        return {name: unanswered(app, self._outages.of(name)) for name, app in self._state.apps.items()}
-
-    def _app(self, name: str) -> App:
-        if name not in self._state.apps:
-            raise StepFailed(f"HAProxy knows no app {name} yet")
-        return self._state.apps[name]
+        return {name: unanswered(app, self._outages.of(name)) for name, app in self._book.state.apps.items()}
 
     def _knows(self, backend: Backend) -> bool:
-        app = self._state.apps.get(backend.app)
+        app = self._book.state.apps.get(backend.app)
         return app is not None and backend.name in app.pools
-
-    async def _write(self, state: State) -> None:
-        """The files alone: no map differs by it, or HAProxy is to read them at its next reload."""
-        held = self._maps.take()
-        self._maps.keep(held, await self._disk.write(state))
-        self._state = state
-
-    async def _change(self, state: State, *, maps_first: bool = False) -> None:
-        held = self._maps.take()
-        maps = await self._disk.write(state, maps_first=maps_first)
-        self._state = state
-        await self._maps.send(held, maps)
-
-    async def _pin(self, replica: ReplicaId, pin: str) -> None:
-        app = self._state.owner(replica)
-        if app is not None and app.servers[replica].pin != pin:
-            await self._change(self._state.with_app(app.pinned(replica, pin)))
-
-    async def _forget(self, replica: ReplicaId) -> None:
-        app = self._state.owner(replica)
-        if app is not None:
-            await self._change(self._state.with_app(app.without_server(replica)))
 
     async def _note_deleted(self, servers: Collection[ServerReading], process: str | None) -> None:
         for server in servers:
             if server.errors and process is not None:
-                await self._write(self._state.with_deleted(process, server.backend, server.errors))
+                await self._book.write(self._book.state.with_deleted(process, server.backend, server.errors))
 
     async def _paths(self, replica: ReplicaId) -> list[str]:
-        return await self._servers.paths(self._state, replica)
-
-    async def _until_started(self) -> None:
-        try:
-            await self._haproxy.until_answers(_START_DEADLINE)
-        except StepFailed as error:
-            if await self._gave_way(()):
-                await self._until_started()
-                return
-            taken = [bind for bind in self._settings.binds if not can_bind(bind)]
-            reason = f"another program listens on {', '.join(taken)}; choose another address" if taken else str(error)
-            raise StepFailed(f"HAProxy does not start: {reason}") from error
-
-    async def _gave_way(self, running: Collection[str]) -> bool:
-        """Takes the listeners out of the file whose ports others have, beside the frontends that run: one app's must
-        not keep all the others from being served by a HAProxy that does not start, or pauses before it gives up."""
-        state = self._state.listening(lambda listener: not not_bindable([listener], running))
-        changed = state != self._state
-        if changed:
-            await self._write(state)
-        return changed
+        return await self._servers.paths(self._book.state, replica)
 
     async def _absent(self) -> None:
         async with self._lock:
             if await self.answering() is None:
                 with contextlib.suppress(StepFailed):  # a file that cannot be written; the next second tries again
-                    await self._gave_way(())
-
-    async def _agree(self, reload: bool) -> None:
-        """Brings a HAProxy found running to what the file says: a call may have been broken off half-way."""
-        pools = {name for app in self._state.apps.values() for name in app.pools}
-        listens = await self._haproxy.frontends() == frontend_names(self._state)
-        if reload or not listens or not pools <= await self._haproxy.backends():
-            await self._reload_now()
-        await self._change(self._state)
-        entries = await self._haproxy.entries()
-        for app in self._state.apps.values():
-            for server in app.servers.values():
-                await self._servers.complete(app.pools[server.backend], server, entries)
+                    await self._adoption.gave_way(())
 
     async def _let_go(self, pid: int) -> None:
         await self._connections.let_go(pid, self._note_let_go)
 
     async def _note_let_go(self, ended: Mapping[str, int]) -> None:
         async with self._lock:
-            await self._write(self._state.with_let_go({app_of(backend): count for backend, count in ended.items()}))
+            await self._book.write(
+                self._book.state.with_let_go({app_of(backend): count for backend, count in ended.items()})
+            )
 
     async def _carry_out_reload(self, begin: Callable[[], None]) -> None:
         async with self._lock:
@@ -344,29 +281,21 @@ class HaproxyBalancer:
             await self._reload_now()
 
     async def _reload_now(self) -> None:
-        await self._gave_way(await self._haproxy.frontends())
-        state = await self._without_past(self._state.without_unused())
+        await self._adoption.gave_way(await self._haproxy.frontends())
+        state = await self._without_past(self._book.state.without_unused())
         await self._disk.check(state)
-        self._maps.take()
-        maps = await self._disk.write(state)
-        before = await self._haproxy.read()
+        maps = await self._book.lay_out(state)
+        before, pid = await self._haproxy.entries(), await self._haproxy.pid()
         self._old_workers = True
         try:
             witness = await self._haproxy.reload()
         except StepFailed:
-            await self._listen_as_before()
+            await self._adoption.listen_as_before()
             raise
-        self._maps.started_on(maps)
-        self._state = state
-        self._ended.follow(witness, before.pid)
-        await self._old.pass_on(before.pid)  # before a server goes, which it could still send to; each look tries again
+        self._book.started_on(state, maps)
+        self._ended.follow(witness, pid)
+        await self._old.pass_on(pid)  # before a server goes, which it could still send to; each look tries again
         await self._servers.carry_over(before)
-
-    async def _listen_as_before(self) -> None:
-        """The file is to be one that HAProxy can be started from, also where somebody else took a port meanwhile."""
-        with contextlib.suppress(NotAnswering):
-            frontends = await self._haproxy.frontends()
-            await self._write(self._state.listening(lambda listener: frontend_name(listener) in frontends))
 
     async def _without_past(self, state: State) -> State:
         """Forgets what was noted of processes that are no more and whose last rows are not kept either."""
@@ -375,16 +304,16 @@ class HaproxyBalancer:
         known = {process_id(pid) for pid in pids} | set(self._ended.rows)
         return replace(state, deleted={name: kept for name, kept in state.deleted.items() if name in known})
 
-    async def _read_old(self) -> dict[str, Reading]:
+    async def _read_old(self) -> dict[str, Rows]:
         workers = await self._haproxy.workers()
         self._old_workers = workers.current is None or bool(workers.old)
-        readings = await self._old.read_all(workers.old)
-        for process, reading in readings.items():
-            self._ended.note(process, reading)
-        return readings
+        found = await self._old.read_all(workers.old)
+        for process, rows in found.items():
+            self._ended.note(process, rows)
+        return found
 
     def _wake_all(self) -> None:
-        for app in self._state.apps:
+        for app in self._book.state.apps:
             self._wake(app)
 
     def _wake(self, app: str) -> None:

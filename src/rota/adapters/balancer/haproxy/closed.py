@@ -3,7 +3,7 @@ route it there (maps.py), which needs no reload and leaves its own backends alon
 
 from __future__ import annotations
 
-from rota.adapters.balancer.haproxy.pages import HTML, page_file, page_id
+from rota.adapters.balancer.haproxy.pages import HTML, page_file, page_id, page_in_force, pages_of
 from rota.adapters.balancer.haproxy.state import App, State
 
 CLOSED = "_maintenance"
@@ -18,22 +18,15 @@ _PAGE = (
 
 
 def closed_sections(state: State) -> list[str]:
-    own = {_name(text): page_file(text) for app in state.apps.values() for text in _pages(app).values()}
+    own = {_name(text): page_file(text) for app in state.apps.values() for text in pages_of(app, _STATUS).values()}
     plain = _section(CLOSED, f"string '{_PAGE}'")
     return [plain, *(_section(name, f"file {path}") for name, path in sorted(own.items()))]
 
 
 def closed_backend(app: App) -> str:
     """The one with the page of the app's own, if it has one where its users are led."""
-    pages = _pages(app)
-    led = sorted((share, name) for name, share in app.shares.items() if name in pages)
-    return _name(pages[led[-1][1]]) if led else CLOSED
-
-
-def _pages(app: App) -> dict[str, str]:
-    """By pool."""
-    pages = {name: dict(pool.backend.pages).get(_STATUS) for name, pool in app.pools.items()}
-    return {name: text for name, text in pages.items() if text is not None}
+    page = page_in_force(app, _STATUS)
+    return CLOSED if page is None else _name(page)
 
 
 def _name(page: str) -> str:

@@ -6,6 +6,7 @@ from rota.adapters.balancer.haproxy.backends import backend_sections
 from rota.adapters.balancer.haproxy.closed import closed_sections
 from rota.adapters.balancer.haproxy.frontend import frontend_section
 from rota.adapters.balancer.haproxy.limits import CLIENT_TIMEOUT
+from rota.adapters.balancer.haproxy.notfound import not_found_sections
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.state import App, State, line_of
 from rota.adapters.balancer.haproxy.succession import SUCCESSOR_SECTION
@@ -38,7 +39,7 @@ def render(state: State, settings: Settings, key: str, sections: Sections | None
     apps = [made.of(app, key) for _, app in sorted(state.apps.items())]
     head = ["# Written by rota; changes made by hand are lost.", *(line for line, _ in apps), *state.notes()]
     front = [frontend_section(state, settings), *tcp_frontends(state, settings)]
-    common = [_head(settings), *front, SUCCESSOR_SECTION, *closed_sections(state), ""]
+    common = [_head(settings), *front, SUCCESSOR_SECTION, *closed_sections(state), *not_found_sections(state), ""]
     return "\n".join([*head, *common]) + "".join(pools for _, pools in apps)
 
 

@@ -161,7 +161,7 @@ class Disk:
 
     def _write_pages(self, state: State) -> None:
         """Named by what they hold, they are never changed, and those of files before are left: a few KiB each."""
-        for name, text in page_files(state).items():
+        for name, text in page_files(state, self._settings).items():
             path = self._settings.directory / name
             path.parent.mkdir(mode=0o700, exist_ok=True)
             _replace(path, text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rota.adapters.balancer.haproxy.access import ACCESS_LINES
 from rota.adapters.balancer.haproxy.forwarded import PROTO, forwarded
 from rota.adapters.balancer.haproxy.maps import BY_PATH, DRAWS, HOSTS_MAP, LEADS_ON, PATHS_MAP, ROUTES_MAP
+from rota.adapters.balancer.haproxy.notfound import not_found_answer
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.state import State
 from rota.adapters.balancer.haproxy.succession import PASS_ON, SUCCESSOR_BIND
@@ -27,7 +28,7 @@ _FURTHER = f"""\
   http-request set-var(txn.path) path if {{ var(txn.app) -m beg {BY_PATH} }}
   http-request set-var(txn.app) var(txn.app),ltrim({BY_PATH}) if {{ var(txn.path) -m found }}
   http-request set-var(txn.app) var(txn.site),concat(,txn.path,/),map_beg({PATHS_MAP}) if {{ var(txn.path) -m found }}
-  http-request return status 404 content-type text/plain string "No app has this host name.\\n" unless {{ var(txn.app) -m len 1: }}
+  http-request NOT_FOUND unless {{ var(txn.app) -m len 1: }}
   http-request set-var({PROTO}) str(http) unless {{ var({PROTO}) -m found }}
   http-request set-var(txn.canonical) var(txn.app),ltrim({LEADS_ON}) if {{ var(txn.app) -m beg {LEADS_ON} }}
   http-request set-var(txn.app) var(txn.canonical),map({HOSTS_MAP}),ltrim({BY_PATH}) if {{ var(txn.canonical) -m found }}
@@ -43,7 +44,8 @@ _FURTHER = f"""\
 
 
 def frontend_section(state: State, settings: Settings) -> str:
-    return "\n".join([_head(settings), _AT_ONCE, _FURTHER, *_pins(state), _LEAD])
+    further = _FURTHER.replace("NOT_FOUND", not_found_answer(settings))
+    return "\n".join([_head(settings), _AT_ONCE, further, *_pins(state), _LEAD])
 
 
 def _head(settings: Settings) -> str:

@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rota.adapters.balancer.haproxy.access import LOG
 from rota.adapters.balancer.haproxy.launcher import Run
+from rota.adapters.balancer.haproxy.newest import LOG
 from rota.adapters.clock import SystemClock
 from rota.adapters.keeper.client import Child, ChildOrder, Children, Refused
 

@@ -1,20 +1,23 @@
 """The maps beside haproxy.cfg: pure, from the state; written to disk and sent to the running process.
 
 ``hosts.map`` leads a host, or a wildcard, to its app. ``>www.example.org`` there sends users on; ``/app`` says that
-``paths.map`` may know better, which has ``host/path/``: the longest that the request begins with holds. Both are trees:
-a thousand apps cost what one does. ``routes.map`` leads the app to its backend: ``app``, as long as all its requests
-go one way, and a request asks no further then. While they are spread over several backends, ``app`` is not there,
-``app/0`` to ``app/99`` are and a request draws one of them by ``rand``; ``app=cookie`` leads a sticky app's user to the
-backend that the server of the cookie is in. ``app/``, to the heaviest, is always there, so that a request between the
-look-ups of a change is served too. An app in maintenance goes one way, and its TCP services have none.
-``app:5432/0`` to ``app:5432/99`` and ``app:5432``, to the heaviest, do the same for the connections of a TCP service,
-``:443/www.example.org`` says whose a TLS client is."""
+``paths.map`` may know better, which has ``host/path/``: the longest that the request begins with holds, and ``host/``
+where what is nobody's has a page (notfound.py). Both are trees: a thousand apps cost what one does.
+
+``routes.map`` leads the app to its backend: ``app``, as long as all its requests go one way, and a request asks no
+further then. While they are spread over several backends, ``app`` is not there, ``app/0`` to ``app/99`` are and a
+request draws one of them by ``rand``; ``app=cookie`` leads a sticky app's user to the backend that the server of the
+cookie is in. ``app/``, to the heaviest, is always there, so that a request between the look-ups of a change is served
+too. An app in maintenance goes one way, and its TCP services have none. ``app:5432/0`` to ``app:5432/99`` and
+``app:5432``, to the heaviest, do the same for the connections of a TCP service, ``:443/www.example.org`` says whose a
+TLS client is."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from rota.adapters.balancer.haproxy.closed import closed_backend
+from rota.adapters.balancer.haproxy.notfound import not_found_backend
 from rota.adapters.balancer.haproxy.parts import service_backend
 from rota.adapters.balancer.haproxy.state import App, State
 from rota.adapters.balancer.haproxy.words import word
@@ -49,7 +52,16 @@ def paths_map(state: State) -> str:
         # What is below none of a host's own paths is the wildcard's, unless the whole host is somebody's.
         others = {} if host in entries else below.get(_wildcard(host), {})
         lines += [f"{host}{path}/ {app}\n" for path, app in sorted({**others, **paths}.items())]
+        if host not in entries and _wildcard(host) not in entries:
+            lines += _nobody_s(state, host, paths) or _nobody_s(state, host, others)
     return "".join(lines)
+
+
+def _nobody_s(state: State, host: str, paths: Mapping[str, str]) -> list[str]:
+    """The page for what is below none of the paths: of the app with the shortest that has one."""
+    by_length = sorted(paths.items(), key=lambda entry: (len(entry[0]), entry[1]))
+    pages = (not_found_backend(state.apps[app]) for _, app in by_length)
+    return [f"{host}/ {page}\n" for page in pages if page is not None][:1]
 
 
 def routes_map(state: State) -> str:
@@ -87,7 +99,12 @@ def _wildcard(host: str) -> str:
 
 
 def _routes(state: State) -> list[tuple[str, str]]:
-    return [entry for name, app in sorted(state.apps.items()) for entry in _of_app(app_name(name), app)]
+    return [entry for name, app in sorted(state.apps.items()) for entry in (*_page(app), *_of_app(app_name(name), app))]
+
+
+def _page(app: App) -> list[tuple[str, str]]:
+    page = not_found_backend(app)
+    return [] if page is None else [(f"{page}/", page)]
 
 
 def _of_app(name: str, app: App) -> list[tuple[str, str]]:

@@ -11,14 +11,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Sequence
 
+from rota.adapters.balancer.haproxy.rows import Rows, read_counts
 from rota.adapters.balancer.haproxy.sessions import Session, in_full, listed
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.socket import NotAnswering, call
-from rota.adapters.balancer.haproxy.stats import ROWS, Reading, read_stat
+from rota.adapters.balancer.haproxy.stats import ROWS
 from rota.adapters.balancer.haproxy.succession import NEXT, PASSED_KEY, PASSED_MAP
-from rota.adapters.balancer.haproxy.worker import process_id, whole
+from rota.adapters.balancer.haproxy.worker import process_id, whole, wholly
 
 _DEADLINE, _TRIES = 0.25, 20  # seconds: the master says nothing for a worker that ends while it is asked
+_BACKEND = ",BACKEND,"  # is in any answer of a process that lives
 
 
 class OldWorkers:
@@ -40,7 +42,7 @@ class OldWorkers:
                     self._passing.add(process)
         return process in self._passing
 
-    async def read(self, pid: int) -> Reading | None:
+    async def read(self, pid: int) -> Rows | None:
         """Its rows, and the backends to whose servers it may still send; None when it has ended."""
         for _ in range(_TRIES):
             process = process_id(pid)
@@ -50,11 +52,11 @@ class OldWorkers:
                 # What may still be sent comes first: a request that moves from server to server meanwhile is seen
                 # where it was, or counted where it is.
                 sends = await self._sends(pid, process) if await self.pass_on(pid) else None
-                servers, backends = whole(read_stat, await self._ask(pid, ROWS))
-                return Reading(servers, backends, pid=pid, sends=sends) if backends else None
+                answer = await self._ask(pid, ROWS)
+                return await wholly(read_counts(answer, sends)) if _BACKEND in answer else None
         return None
 
-    async def read_all(self, pids: Sequence[int]) -> dict[str, Reading]:
+    async def read_all(self, pids: Sequence[int]) -> dict[str, Rows]:
         """By process; nothing is remembered of any other."""
         self.forget(pids)
         found = {process_id(pid): await self.read(pid) for pid in pids}

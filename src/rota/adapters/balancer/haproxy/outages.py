@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from rota.adapters.balancer.haproxy.launcher import Launcher, Run
-from rota.adapters.balancer.haproxy.stats import Reading
-from rota.adapters.balancer.haproxy.view import app_of
+from rota.adapters.balancer.haproxy.stats import BackendReading, Reading
 from rota.core.errors import StepFailed
 from rota.core.observation import Gap, LastLook
 
 
+class Told(Protocol):
+    """What one process said at one moment."""
+
+    def of(self, app: str) -> Reading: ...
+
+
 @dataclass(frozen=True)
 class _Look:
-    """``counts``: by app what was open, and the requests and the TCP connections that had come in the second before."""
-
     at: float
-    counts: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    processes: Sequence[Told]
 
 
 class Outages:
@@ -39,23 +43,24 @@ class Outages:
                 self._before[gap.since] = self._last if self._last is not None and self._last.at <= gap.since else None
         self._before = {gap.since: self._before[gap.since] for gap in self._gaps}
 
-    def read(self, at: float, readings: Iterable[Reading]) -> None:
-        """What all processes said at one moment."""
-        counts: dict[str, tuple[int, int, int]] = {}
-        for row in (row for reading in readings for row in reading.backends.values()):
-            app = app_of(row.name)
-            there, requests, connections = counts.get(app, (0, 0, 0))
-            counts[app] = (there + row.open, requests + row.came, connections + row.connected)
-        self._last = _Look(at, counts)
+    def read(self, at: float, processes: Sequence[Told]) -> None:
+        """What all of them said at one moment."""
+        self._last = _Look(at, processes)
 
     def of(self, app: str) -> tuple[Gap, ...]:
         return tuple(replace(gap, before=self._said(app, gap)) for gap in self._gaps)
 
     def _said(self, app: str, gap: Gap) -> LastLook | None:
         look = self._before[gap.since]
-        if look is None or app not in look.counts:
+        if look is None:
             return None
-        return LastLook(gap.since - look.at, *look.counts[app])
+        counts = [_counts(row) for told in look.processes for row in told.of(app).backends.values()]
+        return LastLook(gap.since - look.at, *map(sum, zip(*counts, strict=True))) if counts else None
+
+
+def _counts(row: BackendReading) -> tuple[int, int, int]:
+    """What was open, and the requests and the TCP connections that had come in the second before."""
+    return row.open, row.came, row.connected
 
 
 def _gaps_of(runs: Sequence[Run]) -> tuple[Gap, ...]:

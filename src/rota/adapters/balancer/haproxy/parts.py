@@ -53,6 +53,10 @@ def replica_of(name: str) -> ReplicaId:
     return ReplicaId(name.partition(".")[0])
 
 
+def app_of_replica(replica: ReplicaId) -> str:
+    return replica.rpartition("-")[0]
+
+
 def service_of(name: str) -> str:
     """The port that the server's TCP service listens on; "" for the pool's own."""
     return name.partition(".")[2]

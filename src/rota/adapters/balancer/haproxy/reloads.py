@@ -8,10 +8,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from statistics import median
 
+from rota.adapters.balancer.haproxy.rows import Rows, read_counts
 from rota.adapters.balancer.haproxy.shared import Shared
 from rota.adapters.balancer.haproxy.socket import Conversation, NotAnswering
-from rota.adapters.balancer.haproxy.stats import Reading, number, read_stat
-from rota.adapters.balancer.haproxy.worker import Haproxy, process_id, whole
+from rota.adapters.balancer.haproxy.stats import number
+from rota.adapters.balancer.haproxy.worker import Haproxy, process_id, wholly
 from rota.core import observation
 from rota.core.errors import StepFailed
 from rota.ports.clock import Clock
@@ -88,11 +89,11 @@ class Ended:
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
-        self._rows: dict[str, Reading] = {}
+        self._rows: dict[str, Rows] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
-    def rows(self) -> Mapping[str, Reading]:
+    def rows(self) -> Mapping[str, Rows]:
         """By process, the oldest first."""
         return self._rows
 
@@ -101,10 +102,10 @@ class Ended:
         """How many processes are read to their end."""
         return len(self._tasks)
 
-    def note(self, process: str, reading: Reading) -> None:
+    def note(self, process: str, rows: Rows) -> None:
         """Keeps a reading of a process that may end at any time; a later one takes its place."""
         self._rows.pop(process, None)
-        self._rows[process] = reading
+        self._rows[process] = rows
         while len(self._rows) > _KEPT_ENDED:
             del self._rows[next(iter(self._rows))]
 
@@ -124,8 +125,7 @@ class Ended:
             while process is not None:
                 info = await witness.ask("show info")
                 idle = number(info, "Jobs") - number(info, "Unstoppable Jobs") <= 1  # the one is the witness
-                servers, backends = whole(read_stat, await witness.ask("show stat -1 6 -1"))
-                self.note(process, Reading(servers, backends, pid=pid))
+                self.note(process, await wholly(read_counts(await witness.ask("show stat -1 6 -1"))))
                 if idle:
                     break
                 await asyncio.sleep(pause)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from rota.adapters.balancer.haproxy.backends import server_words
 from rota.adapters.balancer.haproxy.parts import Part, parts_of, path_of, replica_of
 from rota.adapters.balancer.haproxy.state import Pool, Server, State
-from rota.adapters.balancer.haproxy.stats import Entry, Reading
+from rota.adapters.balancer.haproxy.stats import Entry
 from rota.adapters.balancer.haproxy.words import word
 from rota.adapters.balancer.haproxy.worker import Haproxy
 from rota.core.errors import StepFailed
@@ -69,13 +69,13 @@ class Servers:
             name = replica_of(path.partition("/")[2])
             raise StepFailed(f"HAProxy does not let {name} go: {refused}") from error
 
-    async def carry_over(self, before: Reading) -> None:
+    async def carry_over(self, before: Mapping[str, Entry]) -> None:
         """What a reload makes forget: who was draining, and who failed its checks."""
-        for server in before.servers.values():
-            path = path_of(server.backend, server.name)
-            if server.state is ServerState.DRAIN:
+        for name, entry in before.items():
+            path = path_of(entry.backend, name)
+            if entry.state is ServerState.DRAIN:
                 await self.set_state([path], "drain")
-            elif not server.up and server.state is ServerState.READY:
+            elif not entry.up and entry.state is ServerState.READY:
                 await self._tell([f"set server {path} health down"])
 
     async def _put(self, pool: Pool, server: Server, part: Part, entries: Mapping[str, Entry]) -> None:

@@ -56,7 +56,7 @@ class Settings:
     """``hard_stop``, seconds, ends an old process with what is still open in it; it is to be at least the longest
     drain deadline of any app. ``reload_interval``, seconds, is the shortest time between two reloads. ``trusted``
     are the networks of proxies whose word on the user counts. ``head_timeout``, seconds, is for a request's head to be
-    there whole.
+    there whole. ``not_found_page`` is HTML for requests that no app has a page for (core.pages.page_text).
 
     Raises UsageError when an address is none, or when the directory's path is too long for a Unix socket."""
 
@@ -67,6 +67,7 @@ class Settings:
     maxconn: int = field(default_factory=fitting_maxconn)
     trusted: tuple[str, ...] = ()
     head_timeout: float = 10.0
+    not_found_page: str | None = None
 
     def __post_init__(self) -> None:
         for bind in self.binds:

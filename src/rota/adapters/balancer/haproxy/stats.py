@@ -1,5 +1,5 @@
-"""HAProxy's answers as values: ``show stat``, ``show servers state``, ``show info`` and ``show proc``, read by
-worker.py. Field names are those of HAProxy's management guide, sections 9.1 and 9.3."""
+"""HAProxy's answers as values: ``show stat``, ``show servers state``, ``show info`` and ``show proc``, read by rows.py
+and worker.py. Field names are those of HAProxy's management guide, sections 9.1 and 9.3."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ ROWS = "show stat -1 6 -1"  # any proxy, backends (2) and servers (4), any serve
 FRONTENDS = "show stat -1 1 -1"
 ALL_ROWS = "show stat -1 7 -1"
 
-_MAINT = 0x01 | 0x02 | 0x04  # srv_admin_state: forced, inherited, by configuration
-_DRAIN = 0x08 | 0x10
-_STOPPED = "0"  # srv_op_state
+MAINT = 0x01 | 0x02 | 0x04  # srv_admin_state: forced, inherited, by configuration
+DRAIN = 0x08 | 0x10
+STOPPED = "0"  # srv_op_state
 _NAMES, _COUNTS = ("pxname", "svname", "cookie"), ("scur", "qcur", "req_tot", "wretr", "wredis", "hrsp_5xx", "srv_abrt")
 _COLUMNS = (*_NAMES, *_COUNTS, "stot", "econ", "mode", "lastsess", "check_status", "check_code", "rtime", "rate")
 _CHECKS = {
@@ -81,16 +81,10 @@ class BackendReading:
 
 @dataclass(frozen=True)
 class Reading:
-    """All that one process of HAProxy said at one moment; ``uptime`` in seconds. ``sends``: the backends to whose
-    servers an old one may still send requests that are not at them yet, None for all; ``frontends`` are those of TCP
-    services."""
+    """Some rows of one process, by their names."""
 
     servers: Mapping[str, ServerReading] = field(default_factory=dict)
     backends: Mapping[str, BackendReading] = field(default_factory=dict)
-    pid: int = 0
-    uptime: int = 0
-    sends: frozenset[str] | None = None
-    frontends: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -112,12 +106,12 @@ class Workers:
     old: tuple[int, ...]
 
 
-def read_stat(text: str) -> tuple[dict[str, ServerReading], dict[str, BackendReading]]:
+def read_stat(lines: Iterable[str]) -> tuple[dict[str, ServerReading], dict[str, BackendReading]]:
     """``show stat``: the rows of servers and backends; a server's state is told by read_entries."""
     servers: dict[str, ServerReading] = {}
     backends: dict[str, BackendReading] = {}
     pick = None
-    for line in text.splitlines():
+    for line in lines:
         cells = line.split(",")
         if line.startswith("# pxname,"):
             cells[0] = "pxname"
@@ -154,9 +148,9 @@ def read_stat(text: str) -> tuple[dict[str, ServerReading], dict[str, BackendRea
     return servers, backends
 
 
-def read_frontends(text: str) -> frozenset[str]:
+def read_frontends(lines: Iterable[str]) -> frozenset[str]:
     """The names of the frontends of TCP services among ``show stat``'s rows."""
-    rows = (line.split(",", 2) for line in text.splitlines() if line.startswith(PREFIX))
+    rows = (line.split(",", 2) for line in lines if line.startswith(PREFIX))
     return frozenset(row[0] for row in rows if row[1] == _FRONTEND)
 
 
@@ -175,23 +169,22 @@ def _in_words(check: str, code: str) -> str:
     return _CHECKS.get(status, "" if status in _NO_FAILURES else status)
 
 
-def with_codes(reading: Reading, before: Reading | None) -> Reading:
-    """While a server's next check runs HAProxy does not say which status the last one got; ``before``, an earlier
-    reading of the same process, may."""
-    known = before.servers if before is not None else {}
+def with_codes(reading: Reading, known: Mapping[str, str]) -> Reading:
+    """While a server's next check runs HAProxy does not say which status the last one got; what was ``known`` of its
+    check, by its name, may."""
     told = {
-        name: replace(server, check=known[name].check)
+        name: replace(server, check=known[name])
         for name, server in reading.servers.items()
-        if server.check == ANY_STATUS and name in known and known[name].check
+        if server.check == ANY_STATUS and name in known
     }
     return replace(reading, servers={**reading.servers, **told}) if told else reading
 
 
-def read_entries(text: str) -> dict[str, Entry]:
+def read_entries(lines: Iterable[str]) -> dict[str, Entry]:
     """``show servers state``: every server by its name."""
     entries = {}
     pick = None
-    for line in text.splitlines():
+    for line in lines:
         cells = line.split()
         if line.startswith("# be_id"):
             pick = itemgetter(*(cells.index(name) - 1 for name in _ENTRY_COLUMNS))
@@ -200,16 +193,15 @@ def read_entries(text: str) -> dict[str, Entry]:
             if backend == NEXT:
                 continue
             flags = int(admin)
-            state = ServerState.MAINT if flags & _MAINT else ServerState.DRAIN if flags & _DRAIN else ServerState.READY
-            up = operation != _STOPPED and state is not ServerState.MAINT
+            state = ServerState.MAINT if flags & MAINT else ServerState.DRAIN if flags & DRAIN else ServerState.READY
+            up = operation != STOPPED and state is not ServerState.MAINT
             entries[name] = Entry(backend, state, up, (address, int(port)), int(weight))
     return entries
 
 
-def read_all(text: str) -> Reading:
-    """``show stat -1 7 -1;show servers state;show info`` in one answer."""
-    stat, _, rest = text.partition("\n# be_id")
-    listed, _, info = ("# be_id" + rest).partition("\nName: ")
+def read_parts(stat: Iterable[str], listed: Iterable[str]) -> Reading:
+    """Some rows of ``show stat`` with what ``show servers state`` says of the same servers; of one that it does not
+    list, which has gone between the two, nothing."""
     servers, backends = read_stat(stat)
     entries = read_entries(listed)
     joined = {
@@ -217,8 +209,12 @@ def read_all(text: str) -> Reading:
         for name, server in servers.items()
         if name in entries
     }
-    seconds = _at_least(number(info, "Uptime_sec"))
-    return Reading(joined, backends, number(info, "Pid"), seconds, frontends=read_frontends(stat))
+    return Reading(joined, backends)
+
+
+def uptime_of(info: str) -> int:
+    """For how many seconds at least the process that says so runs."""
+    return _at_least(number(info, "Uptime_sec"))
 
 
 def read_proc(text: str) -> Workers:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
+from rota.adapters.balancer.haproxy.access import ACCESS_LINES_OF_TCP
 from rota.adapters.balancer.haproxy.maps import DRAWS, ROUTES_MAP
 from rota.adapters.balancer.haproxy.parts import service_backend
 from rota.adapters.balancer.haproxy.settings import Settings, bind_error
@@ -68,6 +69,7 @@ def tcp_backend(pool: Pool, service: tuple[int, str, float], balance: Iterable[s
         f"backend {word(service_backend(pool.name, port))} from {DEFAULTS}",
         *balance,
         f"  timeout check {ms(pool.backend.timeout)}",
+        *([] if pool.backend.access_log else ["  tcp-request content set-log-level silent"]),
         *([] if idle == IDLE_TIMEOUT else [f"  timeout tunnel {ms(idle)}"]),
         *servers,
     ]
@@ -86,8 +88,10 @@ def _frontend(name: str, listener: Listener, app: str, settings: Settings) -> st
     lines = [
         f"frontend {name} from {DEFAULTS}",
         f"  bind {listener.place}",
+        ACCESS_LINES_OF_TCP,
         *_told_by_proxies(listener, settings),
         *(_by_name(listener) if listener.names else [f"  tcp-request content set-var(txn.app) str({app_name(app)})"]),
+        "  tcp-request content set-log-level silent unless { var(txn.app) -m found }",
         "  tcp-request content reject unless { var(txn.app) -m found }",
         f"  tcp-request content set-var(txn.draw) rand({DRAWS})",
         f"  tcp-request content set-var(txn.backend) {route},map({ROUTES_MAP})",

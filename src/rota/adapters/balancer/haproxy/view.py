@@ -1,11 +1,11 @@
-"""From readings of HAProxy's processes to each app's ObservedBalancer: pure; called by balancer.observe."""
+"""From what HAProxy's processes say to each app's ObservedBalancer: pure; made by balancer.observe."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rota.adapters.balancer.haproxy.parts import pool_of, replica_of, service_of
+from rota.adapters.balancer.haproxy.rows import Rows
 from rota.adapters.balancer.haproxy.state import App, Server, State
 from rota.adapters.balancer.haproxy.stats import BackendReading, Reading, ServerReading
 from rota.adapters.balancer.haproxy.tcp import frontend_name
@@ -13,74 +13,90 @@ from rota.core.names import ReplicaId
 from rota.core.observation import Counters, Gap, ObservedBalancer, ObservedServer, Row, ServerState
 
 
-@dataclass(frozen=True)
-class View:
-    """What was read at one moment. ``current`` is (process, reading); ``old`` are processes that live still,
-    ``ended`` the last readings of those that do not."""
+class View(Mapping[str, ObservedBalancer]):
+    """What was read at one moment, of every app that the file has, and every one that HAProxy still has servers of;
+    each is made when it is asked for. ``current`` is (process, rows); ``old`` are processes that live still, ``ended``
+    the last rows of those that do not."""
 
-    current: tuple[str, Reading]
-    backends: frozenset[str]
-    old: Mapping[str, Reading] = field(default_factory=dict)
-    ended: Mapping[str, Reading] = field(default_factory=dict)
-    gaps: Callable[[str], tuple[Gap, ...]] = lambda app: ()
+    def __init__(
+        self,
+        state: State,
+        current: tuple[str, Rows],
+        old: Mapping[str, Rows],
+        ended: Mapping[str, Rows],
+        gaps: Callable[[str], tuple[Gap, ...]],
+    ) -> None:
+        self._state = state
+        self._process, self._current = current
+        self._old = old
+        live = {**old, self._process: self._current}
+        self._counted = {process: rows for process, rows in ended.items() if process not in live} | live
+        self._gaps = gaps
+        self._made: dict[str, ObservedBalancer] = {}
 
-    def of_apps(self, state: State) -> dict[str, ObservedBalancer]:
-        """Every app that the file has, and every one that HAProxy still has servers of."""
-        servers: dict[str, dict[ReplicaId, list[ServerReading]]] = {name: {} for name in state.apps}
-        for server in self.current[1].servers.values():
-            servers.setdefault(app_of(server.backend), {}).setdefault(replica_of(server.name), []).append(server)
-        rows = self._rows(state)
-        return {
-            name: self._of(state.apps.get(name, App(name)), own, tuple(rows.get(name, ())))
-            for name, own in servers.items()
-        }
+    def __getitem__(self, app: str) -> ObservedBalancer:
+        if app not in self._made:
+            if app not in self._state.apps and app not in self._current.apps:
+                raise KeyError(app)
+            self._made[app] = self._of(self._state.apps.get(app, App(app)))
+        return self._made[app]
 
-    def _of(
-        self, app: App, servers: Mapping[ReplicaId, Sequence[ServerReading]], rows: tuple[Row, ...]
-    ) -> ObservedBalancer:
-        frontends = self.current[1].frontends
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*self._state.apps, *sorted(self._current.apps)]))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def _of(self, app: App) -> ObservedBalancer:
+        reading, frontends = self._current.of(app.name), self._current.frontends
+        servers: dict[ReplicaId, list[ServerReading]] = {}
+        for server in reading.servers.values():
+            servers.setdefault(replica_of(server.name), []).append(server)
+        held = [(rows.of(app.name).servers, rows.sends) for rows in self._old.values()]
         return ObservedBalancer(
-            process=self.current[0],
-            servers={name: self._replica(app.servers.get(name), name, parts) for name, parts in servers.items()},
-            backends=frozenset(app.pools) & self.backends,
+            process=self._process,
+            servers={name: self._replica(app.servers.get(name), name, parts, held) for name, parts in servers.items()},
+            backends=frozenset(app.pools) & frozenset(reading.backends),
             hosts=frozenset(app.hosts),
             listeners=frozenset(one for one in app.listeners if frontend_name(one) in frontends),
             routes=dict(app.shares),
             maintenance=app.maintenance,
-            rows=rows,
-            gaps=self.gaps(app.name),
+            rows=tuple(self._rows(app.name)),
+            gaps=self._gaps(app.name),
         )
 
-    def _replica(self, known: Server | None, name: ReplicaId, parts: Sequence[ServerReading]) -> ObservedServer:
+    def _replica(
+        self, known: Server | None, name: ReplicaId, parts: Sequence[ServerReading], old: Sequence[_OldServers]
+    ) -> ObservedServer:
         """All its servers as one. ``known`` is what the file has of it."""
         first = min(parts, key=lambda part: part.name)  # its own, unless that is missing
-        held = [old.servers[part.name] for old in self.old.values() for part in parts if part.name in old.servers]
-        own_idle = (self.current[1].uptime if part.idle is None else part.idle for part in parts)
+        held = [servers[part.name] for servers, _ in old for part in parts if part.name in servers]
+        own_idle = (self._current.uptime if part.idle is None else part.idle for part in parts)
         return ObservedServer(
             replica=name,
             backend=pool_of(first.backend),
             state=_together(parts, known),
             up=all(part.up for part in parts),
             open=sum(part.open for part in (*parts, *held)),
-            old_holders=sum(any(self._may_get(part, old) for part in parts) for old in self.old.values()),
+            old_holders=sum(any(_may_get(part, process) for part in parts) for process in old),
             weight=first.weight,
             latency=first.latency / 1000,
             check=next((_said(part) for part in parts if not part.up), ""),
             idle=min([*own_idle, *(other.idle for other in held if other.idle is not None)]),
         )
 
-    @staticmethod
-    def _may_get(server: ServerReading, old: Reading) -> bool:
-        return server.name in old.servers and (old.sends is None or server.backend in old.sends)
+    def _rows(self, app: str) -> Iterator[Row]:
+        for process, rows in self._counted.items():
+            yield from rows_of(process, rows.of(app), self._state.deleted.get(process, {}))
 
-    def _rows(self, state: State) -> dict[str, list[Row]]:
-        rows: dict[str, list[Row]] = {}
-        live = {**self.old, self.current[0]: self.current[1]}
-        ended = {process: reading for process, reading in self.ended.items() if process not in live}
-        for process, reading in (ended | live).items():
-            for row in rows_of(process, reading, state.deleted.get(process, {})):
-                rows.setdefault(row.app, []).append(row)
-        return rows
+
+_OldServers = tuple[Mapping[str, ServerReading], frozenset[str] | None]
+"""An app's servers in an old process, and the backends to which it may still send."""
+
+
+def _may_get(server: ServerReading, old: _OldServers) -> bool:
+    servers, sends = old
+    return server.name in servers and (sends is None or server.backend in sends)
 
 
 def _together(parts: Sequence[ServerReading], known: Server | None) -> ServerState:

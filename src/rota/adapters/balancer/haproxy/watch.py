@@ -4,13 +4,12 @@ server begin to fail or pass again; run by balancer.py."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from rota.adapters.balancer.haproxy.socket import NotAnswering
 from rota.adapters.balancer.haproxy.stats import Workers
 from rota.adapters.balancer.haproxy.view import app_of
 from rota.adapters.balancer.haproxy.worker import Haproxy
-from rota.core.observation import ServerState
 
 _EVERY = 1.0
 _EVERY_LOST = 0.05
@@ -43,7 +42,7 @@ class Watch:
     async def run(self) -> None:
         """Asks now and then in case nobody said so."""
         before: Workers | None = None
-        healthy: dict[str, bool] = {}
+        failing: frozenset[tuple[str, str]] = frozenset()
         while True:
             try:
                 async with asyncio.timeout(_EVERY if before is not None and before.current else _EVERY_LOST):
@@ -58,7 +57,7 @@ class Watch:
                 self._wake_all()
             before = now
             await self._count_absence(now.current is None)
-            healthy = await self._tell_health(healthy)
+            failing = await self._tell_health(failing)
 
     async def _count_absence(self, absent: bool) -> None:
         self._absent_rounds = self._absent_rounds + 1 if absent else 0
@@ -66,13 +65,12 @@ class Watch:
             self._absent_rounds = 0
             await self._absent()
 
-    async def _tell_health(self, before: Mapping[str, bool]) -> dict[str, bool]:
-        """Wakes the apps that have a server whose checks say something else than ``before``; returns what they say."""
+    async def _tell_health(self, before: frozenset[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+        """Wakes the apps of which other servers fail their checks than ``before``; returns which do."""
         try:
-            entries = await self._haproxy.entries()
+            after = await self._haproxy.failing()
         except NotAnswering:
-            return {}
-        after = {name: entry.up for name, entry in entries.items() if entry.state is ServerState.READY}
-        for app in {app_of(entries[name].backend) for name, up in after.items() if before.get(name, True) != up}:
+            return frozenset()
+        for app in {app_of(backend) for backend, _ in before ^ after}:
             self._wake(app)
         return after

@@ -4,10 +4,11 @@ them all; used by balancer.py and reloads.py."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from rota.adapters.balancer.haproxy.rows import Rows, failing, read_rows
 from rota.adapters.balancer.haproxy.sessions import Session, in_full
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.socket import Conversation, NotAnswering, call
@@ -15,10 +16,8 @@ from rota.adapters.balancer.haproxy.stats import (
     ALL_ROWS,
     FRONTENDS,
     Entry,
-    Reading,
     Workers,
     number,
-    read_all,
     read_entries,
     read_frontends,
     read_proc,
@@ -31,13 +30,22 @@ _POLL = 0.005
 _RELOAD_DEADLINE = 10.0  # seconds; 44 ms measured
 _CUT_SHORT = "HAProxy's answer was cut short"
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 
-def whole(read: Callable[[str], T], answer: str) -> T:
+def whole(read: Callable[[A], T], answer: A) -> T:
     """What an answer says. Raises NotAnswering for half of one: HAProxy was killed while it spoke."""
     try:
         return read(answer)
+    except (ValueError, IndexError) as error:
+        raise NotAnswering(_CUT_SHORT) from error
+
+
+async def wholly(reading: Awaitable[T]) -> T:
+    """The same of what takes a while to read."""
+    try:
+        return await reading
     except (ValueError, IndexError) as error:
         raise NotAnswering(_CUT_SHORT) from error
 
@@ -55,12 +63,15 @@ class Haproxy:
                 raise StepFailed(f"HAProxy refused {line.splitlines()[0]!r}: {said}")
         return answer
 
-    async def read(self) -> Reading:
+    async def read(self) -> Rows:
         """The current worker, all apps, in one call. Raises NotAnswering."""
-        reading = whole(read_all, await call(self._settings.stats_socket, f"{ALL_ROWS};show servers state;show info"))
-        if not reading.pid:
-            raise NotAnswering(_CUT_SHORT)
-        return reading
+        answer = await call(self._settings.stats_socket, f"{ALL_ROWS};show servers state;show info")
+        return await wholly(read_rows(answer))
+
+    async def failing(self) -> frozenset[tuple[str, str]]:
+        """(backend, server) of the current worker's that would get requests and fail their checks. Raises
+        NotAnswering."""
+        return await wholly(failing(await call(self._settings.stats_socket, "show servers state")))
 
     async def sessions(self) -> list[Session]:
         """All that is open in the current worker. Raises NotAnswering."""
@@ -74,11 +85,13 @@ class Haproxy:
     async def entries(self, backend: str = "") -> dict[str, Entry]:
         """The current worker's servers, or those of one backend, without their counts, a tenth of the cost. Raises
         NotAnswering."""
-        return whole(read_entries, await call(self._settings.stats_socket, f"show servers state {backend}".rstrip()))
+        answer = await call(self._settings.stats_socket, f"show servers state {backend}".rstrip())
+        return whole(read_entries, answer.splitlines())
 
     async def cookie(self, backend: str, server: str) -> str:
         """The value that leads to a server in the current worker. Raises NotAnswering."""
-        servers, _ = whole(read_stat, await call(self._settings.stats_socket, f"show stat {backend} 4 -1"))
+        answer = await call(self._settings.stats_socket, f"show stat {backend} 4 -1")
+        servers, _ = whole(read_stat, answer.splitlines())
         return servers[server].cookie if server in servers else ""
 
     async def pid(self) -> int:
@@ -97,7 +110,7 @@ class Haproxy:
 
     async def frontends(self) -> frozenset[str]:
         """Those of TCP services that the current worker has. Raises NotAnswering."""
-        return read_frontends(await call(self._settings.stats_socket, FRONTENDS))
+        return read_frontends((await call(self._settings.stats_socket, FRONTENDS)).splitlines())
 
     async def workers(self) -> Workers:
         """Raises NotAnswering."""
