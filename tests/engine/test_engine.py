@@ -295,7 +295,7 @@ async def test_what_an_app_has_never_done_is_reckoned_from_the_server_s_other_ap
     boot = plan["durations"]["boot"]["2"]
     assert boot["of"] == 0
     assert 0.2 <= boot["seconds"] <= world.clock.now() - began
-    assert plan["durations"]["stop"] == {"1": {"seconds": Durations().stop_of(1).seconds, "first": None, "of": 0}}
+    assert plan["durations"]["stop"] == {"1": {"seconds": Durations().stop_of(1).seconds, "of": 0}}
 
 
 async def test_a_plan_waits_for_the_balancer_s_next_reload(world: World, engine: Engine) -> None:
@@ -303,7 +303,7 @@ async def test_a_plan_waits_for_the_balancer_s_next_reload(world: World, engine:
     plan = await engine.plan("web", o.Deploy(spec=quick()))
     left = world.balancer.pace.not_before - world.clock.now()
     assert left < plan["predicted_seconds"] < 65.0
-    assert plan["durations"]["reload"] == {"seconds": 0.5, "first": None, "of": 3}
+    assert plan["durations"]["reload"] == {"seconds": 0.5, "of": 3}
     await engine.begin("web", o.Deploy(spec=quick()))
     await world.until_over()
     assert (await engine.plan("web", o.Restart()))["predicted_seconds"] < 55.0
