@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from rota.adapters.balancer.haproxy import disk
+from rota.adapters.balancer.haproxy import adoption, disk
 from rota.adapters.balancer.haproxy.balancer import HaproxyBalancer
 from rota.adapters.balancer.haproxy.worker import Haproxy
 from rota.core.errors import StepFailed
@@ -171,7 +171,8 @@ async def test_a_reload_is_not_before_the_time_that_was_told(rig: Rig) -> None:
     assert second.seconds > 0
 
 
-async def test_an_address_that_is_taken_is_named(rig: Rig) -> None:
+async def test_an_address_that_is_taken_is_named(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adoption, "_START_DEADLINE", 0.5)
     second = Rig(rig.settings.directory / "second", rig.binary)
     await rig.ready(0, pool())
     port = free_port()
