@@ -156,3 +156,11 @@ def test_the_next_keeper_listens_again_once_the_child_is_started_again(stopped: 
 def test_what_is_no_place_is_refused(keeper: Keeper, listen: object) -> None:
     reply = keeper.connect().ask("start", child=order("web", "/bin/true", listen=listen))
     assert reply["error"]["code"] == "bad-request"
+
+
+@pytest.mark.parametrize("restart", [True, False])
+def test_nobody_waits_for_what_could_not_be_started(keeper: Keeper, place: str, restart: bool) -> None:
+    client = keeper.connect()
+    reply = client.ask("start", child=order("web", "/nonexistent", listen={"WEB": place}, restart=restart))
+    assert reply["error"]["code"] == "exec-failed"
+    assert refused(place)

@@ -67,7 +67,7 @@ class Children:
         child = self._children.get(order.name)
         if child is None:
             child = Child(order, Listeners(self._say))
-            self._launch(child, order)
+            self._begin(child, order)
             return child.record
         if child.alive:
             if not child.record.same_order(order):
@@ -76,7 +76,7 @@ class Children:
         self._expect_swept(child)
         child.quick_exits = 0
         history: dict[str, Any] = {"state": child.record.state, "runs": child.record.runs}
-        self._launch(child, replace(order, **history))
+        self._begin(child, replace(order, **history))
         return child.record
 
     def restart(self, name: str, changes: dict[str, Any]) -> Record:
@@ -86,7 +86,7 @@ class Children:
             raise RefusedError("alive", f"{name} is alive")
         self._expect_swept(child)
         restarts = child.record.restarts + 1
-        self._launch(child, replace(child.record, **changes, restarts=restarts))
+        self._begin(child, replace(child.record, **changes, restarts=restarts))
         return child.record
 
     def signal(self, name: str, signum: int, *, whole_tree: bool, restart: bool) -> int:
@@ -177,6 +177,14 @@ class Children:
             self._save(self._children[name].record)
 
     # Starting
+
+    def _begin(self, child: Child, order: Record) -> None:
+        """Launch by request. What could not be started is not tried again: nobody may wait for it."""
+        try:
+            self._launch(child, order)
+        except RefusedError:
+            child.listeners.close()
+            raise
 
     def _launch(self, child: Child, order: Record, *, must_record: bool = True) -> None:
         """Record, fork, record, execute. Without `must_record` a disk that refuses is no reason."""
