@@ -278,6 +278,7 @@ class _Server:
             runtime=self._runtime,
             balancer=self._balancer,
             prober=SocketProber(self._runtime.pids_of, self._runtime.namespace_of, self._runtime.exec),
+            usage=self._runtime,
             connections=SocketConnections(self._runtime.namespace_of, self._balancer.pids),
             logs=self._runtime.logs,
             store=store,

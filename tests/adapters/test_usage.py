@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,6 +82,27 @@ def test_without_a_group_processes_are_added_up_with_children_that_have_ended(ch
     assert both is not None
     assert both.memory > found.memory
     assert usage.of_processes([2**30]) is None
+
+
+def test_who_shares_a_core_has_waited_for_it() -> None:
+    """Three that compute all the time on one core, in a second thread: each has it a third of the time."""
+    core = min(os.sched_getaffinity(0))
+    work = f"import os, threading; os.sched_setaffinity(0, [{core}])\nwhile True: pass"
+    script = f"import threading; t = threading.Thread(target=exec, args=({work!r}, {{}})); t.start(); t.join()"
+    children = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(3)]
+    try:
+        deadline = time.monotonic() + 30
+        while min(usage.waited_of([child.pid]) or 0.0 for child in children) < 0.2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        both = usage.waited_of([*(child.pid for child in children), 2**30])
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+    assert both is not None
+    assert both >= 0.2
+    assert usage.waited_of([2**30]) is None
 
 
 class TestGroupsOfAProcess:

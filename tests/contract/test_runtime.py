@@ -343,10 +343,15 @@ async def test_what_runs_is_measured_and_nothing_else_is(bench: Bench) -> None:
         return reading.at > first.at and reading.cpu_seconds > first.cpu_seconds
 
     await bench.until(worked)
+    waited = await bench.runtime.waited(WEB_1)
+    assert waited is not None
+    assert waited >= 0
     assert await bench.runtime.usage([ReplicaId("web-9")]) == {}
+    assert await bench.runtime.waited(ReplicaId("web-9")) is None
     await bench.runtime.kill(WEB_1)
     await bench.exited()
     assert await bench.runtime.usage([WEB_1]) == {}
+    assert await bench.runtime.waited(WEB_1) is None
 
 
 async def test_its_machine_is_as_large_as_it_is(bench: Bench) -> None:

@@ -95,6 +95,21 @@ def test_boots_are_told_apart_by_how_many_there_were_at_once() -> None:
     assert known.boot_of(9) == known.boot_of(3)
 
 
+@pytest.mark.feature("J7")
+def test_a_boot_of_several_less_its_wait_for_a_core_is_one_alone_until_one_was_seen() -> None:
+    started = [(100.0, "StartReplica", f"web-{number}") for number in (1, 2, 3)]
+    ready = [(3.0, 1.5), (3.25, 2.0), (4.0, None)]
+    enabled = [
+        Event(100.1 + boot, "web", EventKind.STEP, "web.2", "EnableServer", f"web-{number}", waited=waited)
+        for number, (boot, waited) in enumerate(ready, 1)
+    ]
+    together = [*events(*started), *enabled]
+    known = known_of(together, releases())
+    assert (known.boot_of(1).seconds, known.boot_of(1).of) == (pytest.approx(1.25), 1)
+    assert known.boot_of(3).seconds == pytest.approx(4.0)
+    assert known_of([*together, *life(4, 200.0, boot=2.5)], releases()).boot_of(1).seconds == pytest.approx(2.5)
+
+
 @pytest.mark.parametrize(
     ("cpu", "together", "seconds"),
     [

@@ -78,6 +78,7 @@ class World:
             runtime=self.runtime,
             balancer=self.balancer,
             prober=self.prober,
+            usage=self.runtime,
             connections=self.connections,
             logs=self.runtime,
             store=self.store,

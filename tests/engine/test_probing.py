@@ -17,6 +17,7 @@ from rota.core.observation import Address, ProbeHistory
 from rota.engine.probing import Probed, Probing, pause
 from rota.ports.prober import ProbeResult
 from rota.testing.clock import FakeClock
+from rota.testing.runtime import FakeRuntime
 from rota.testing.simulation_history import spec_of
 
 EXEC = Check(Kind.EXEC, interval=2.0, fast_interval=0.5, fall=3, rise=2, start_interval=0.1)
@@ -52,7 +53,7 @@ class Scripted:
     """Each answer once, then none; ``told`` is set when all were given."""
 
     def __init__(self, *answers: str | StepFailed) -> None:
-        self._answers = list(answers)
+        self.left = list(answers)
         self.refused: set[str] = set()
         self.asked: list[tuple[str, str]] = []
         self.told = asyncio.Event()
@@ -64,10 +65,10 @@ class Scripted:
         return ProbeResult("connection refused" if variable in self.refused else "")
 
     async def healthy(self, replica: ReplicaId, address: Address, check: Check, host: str) -> ProbeResult:
-        if not self._answers:
+        if not self.left:
             self.told.set()
             await asyncio.Event().wait()
-        answer = self._answers.pop(0)
+        answer = self.left.pop(0)
         if isinstance(answer, StepFailed):
             raise answer
         return ProbeResult(answer)
@@ -77,7 +78,7 @@ async def test_a_check_that_could_not_be_made_is_no_failure() -> None:
     check = {"type": "exec", "command": ["x"], "interval": 0.1, "start_interval": 0.01, "fall": 2}
     prober = Scripted("", "", "exit code 1", StepFailed("the engine does not answer"), "exit code 1")
     woken: list[str] = []
-    probing = Probing(prober, FakeClock(), woken.append)
+    probing = Probing(prober, FakeRuntime(FakeClock()), FakeClock(), woken.append)
     replica = replace(REPLICA, address=Address("127.0.0.1", 1))
     probing.watch("web", {REPLICA.id: Probed(replica, spec_of(health_check=check))})
     try:
@@ -90,11 +91,32 @@ async def test_a_check_that_could_not_be_made_is_no_failure() -> None:
         await probing.close()
 
 
+async def test_what_a_replica_had_waited_is_noted_at_its_first_check_that_passes() -> None:
+    class Once(FakeRuntime):
+        async def waited(self, replica: ReplicaId) -> float | None:
+            self.asked = [*getattr(self, "asked", []), len(prober.left)]
+            return 0.5
+
+    replica = replace(REPLICA, address=Address("127.0.0.1", 1))
+    prober = Scripted("not yet", "", "")
+    runtime = Once(FakeClock())
+    probing = Probing(prober, runtime, FakeClock(), lambda app: None)
+    check = {"interval": 0.1, "start_interval": 0.01, "rise": 1}
+    probing.watch("web", {replica.id: Probed(replica, spec_of(health_check=check))})
+    try:
+        await asyncio.wait_for(prober.told.wait(), 10)
+        seen = probing.seen(replica.id)
+        assert seen is not None
+        assert (seen.waited, runtime.asked) == (0.5, [1])
+    finally:
+        await probing.close()
+
+
 async def test_a_replica_has_accepted_once_it_does_on_all_its_ports() -> None:
     prober = Scripted("")
     prober.refused = {"PORT_22"}
     woken = asyncio.Event()
-    probing = Probing(prober, FakeClock(), lambda app: woken.set())
+    probing = Probing(prober, FakeRuntime(FakeClock()), FakeClock(), lambda app: woken.set())
     replica = replace(REPLICA, address=Address("127.0.0.1", 1), ports={5432: 2, 22: 3})
     spec = spec_of(ports=[{"listen": 5432}, {"listen": 2222, "port": 22}], port=8080)
     probing.watch("web", {REPLICA.id: Probed(replica, spec)})

@@ -74,6 +74,20 @@ def of_processes(pids: Iterable[int]) -> Used | None:
     return Used(sum(one.memory for one in found), sum(one.cpu_seconds for one in found))
 
 
+def waited_of(pids: Iterable[int]) -> float | None:
+    """Seconds that the processes' thread with the longest wait was ready and had no core; None where none is there, or
+    the kernel does not count it. The second field of schedstat (sched-stats.rst) is in nanoseconds."""
+    texts = [read(f"/proc/{pid}/task/{thread}/schedstat") for pid in pids for thread in _threads(pid)]
+    return max((int(text.split()[1]) / 1e9 for text in texts if text), default=None)
+
+
+def _threads(pid: int) -> list[str]:
+    try:
+        return os.listdir(f"/proc/{pid}/task")
+    except OSError:  # it has ended
+        return []
+
+
 def _of_process(pid: int) -> Used | None:
     """proc(5), stat: fields 14 to 17 are utime, stime, cutime and cstime, field 24 is rss in pages."""
     text = read(f"/proc/{pid}/stat")

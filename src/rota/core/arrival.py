@@ -97,22 +97,16 @@ def _enable(here: Situation, member: Member, reason: str) -> None:
         ports = tuple((entry.listener.port, seen.port_of(entry.target)) for entry in spec.ports)
         if _switched_to_later(here, backend):
             reason = "ready; requests come with the switch"
-        share, since = first_share(here, member), _healthy_since(here, member)
+        share, probed = first_share(here, member), here.observed.probes.get(member.id)
         weight = weight_in(share, member.slot_weight)
+        since, waited = (probed.healthy_since, probed.waited) if probed is not None else (None, None)
         healthy_for = here.now - since if since is not None else None
-        here.draft.add(
-            EnableServer(member.id, reason, backend, address, weight, ports, healthy_for=healthy_for, share=share)
-        )
+        here.draft.add(EnableServer(member.id, reason, backend, address, weight, ports, healthy_for, waited, share))
 
 
 def _switched_to_later(here: Situation, backend: str) -> bool:
     rollout, routes = here.rollout, here.observed.balancer.routes
     return rollout is not None and rollout.policy.switch and bool(routes) and not routes.get(backend)
-
-
-def _healthy_since(here: Situation, member: Member) -> float | None:
-    history = here.observed.probes.get(member.id)
-    return history.healthy_since if history is not None else None
 
 
 def note_exit(here: Situation, member: Member) -> None:

@@ -23,8 +23,8 @@ class EventKind(enum.Enum):
 
 @dataclass(frozen=True)
 class Event:
-    """``seq`` is given by the store: it counts up for ever. ``at`` in seconds of rota's clock. ``healthy_for`` is the
-    step's (EnableServer), and tells a boot from a wait."""
+    """``seq`` is given by the store: it counts up for ever. ``at`` in seconds of rota's clock. ``healthy_for`` and
+    ``waited`` are the step's (EnableServer), and tell a boot from a wait."""
 
     at: float
     app: str
@@ -36,6 +36,7 @@ class Event:
     reason: str | None = None
     detail: str | None = None
     healthy_for: float | None = None
+    waited: float | None = None
     seq: int = 0
 
 
@@ -56,6 +57,7 @@ def step_event(state: AppState, step: s.Step, now: float) -> Event:
         reason=step.reason,
         detail=detail,
         healthy_for=step.healthy_for if isinstance(step, s.EnableServer) else None,
+        waited=step.waited if isinstance(step, s.EnableServer) else None,
     )
 
 

@@ -38,6 +38,7 @@ class _Step:
     replica: str | None
     rollout: str | None
     healthy_for: float | None = None
+    waited: float | None = None
 
 
 _Pair = tuple[_Step, _Step]
@@ -83,7 +84,7 @@ class Measured:
 def measured(events: Iterable[Event], releases: Mapping[int, Release]) -> Measured:
     """``events`` of one app, oldest first."""
     steps = [
-        _Step(event.at, event.step, event.replica, event.rollout, event.healthy_for)
+        _Step(event.at, event.step, event.replica, event.rollout, event.healthy_for, event.waited)
         for event in events
         if event.step is not None and event.kind is not EventKind.STEP_FAILED
     ]
@@ -143,10 +144,13 @@ def _stops(steps: Sequence[_Step]) -> dict[int, list[_Wave]]:
 
 def _boots(steps: Sequence[_Step], releases: Mapping[int, Release]) -> dict[int, list[_Wave]]:
     """An arrival takes the boot and what the file asks for beyond it. In a first deploy it takes what a reload of
-    HAProxy does beside the boots as well: such a boot, as the checks saw it, counts where there is nothing better."""
+    HAProxy does beside the boots as well: such a boot, as the checks saw it, counts where there is nothing better. Of
+    several at once each has waited for a core, and the first of them for its runtime the least: that one's boot, less
+    its wait, counts for one alone where none was seen."""
     reloaded = {step.rollout for step in steps if step.name == "PrepareBackend"}
     plain: dict[int, list[_Wave]] = {}
     beside_reload: dict[int, list[_Wave]] = {}
+    alone: list[_Wave] = []
     for together, wave in _waves(_of_replicas(steps, _STARTS, {"EnableServer"})):
         spec = _spec_at(releases, wave[0][0].rollout)
         healthy_for = [last.healthy_for for _, last in wave if last.healthy_for is not None]
@@ -155,8 +159,12 @@ def _boots(steps: Sequence[_Step], releases: Mapping[int, Release]) -> dict[int,
             beside_reload.setdefault(together, []).append(took)
         else:
             settled = settling(spec) if spec else 0.0
-            plain.setdefault(together, []).append([length - settled for length in _lasted(wave)])
-    return beside_reload | plain
+            took = [length - settled for length in _lasted(wave)]
+            plain.setdefault(together, []).append(took)
+        waits = [last.waited for _, last in wave]
+        computed = [length - waited for length, waited in zip(took, waits, strict=True) if waited is not None]
+        alone += [[min(computed)]] if computed else []
+    return ({1: alone} if alone else {}) | beside_reload | plain
 
 
 def _waves(pairs: Sequence[_Pair]) -> list[tuple[int, list[_Pair]]]:

@@ -130,14 +130,15 @@ class Refusal:
 class ProbeHistory:
     """What this daemon saw of one run of a replica since ``since``: until that is in rotation, and from then on where
     HAProxy cannot ask (Check.by_daemon). ``passes`` counts the health checks passed in a row, ``healthy_since`` is the
-    time of the first of them, ``fails`` counts those that failed in a row, ``warmed`` the warm-up requests
-    that have ended."""
+    time of the first of them, by which it had ``waited`` so many seconds for a core (ports.usage), ``fails`` counts
+    those that failed in a row, ``warmed`` the warm-up requests that have ended."""
 
     run: str
     since: float
     accepted_at: float | None = None
     passes: int = 0
     healthy_since: float | None = None
+    waited: float | None = None
     last_failure: str = ""
     fails: int = 0
     warmed: int = 0

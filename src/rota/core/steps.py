@@ -103,13 +103,15 @@ class SetMaintenance(AppStep):
 @dataclass(frozen=True)
 class EnableServer(ReplicaStep):
     """``ports``: at the replica, by the port that its TCP service listens on. ``healthy_for``: seconds since its first
-    health check that passed, where that was seen. ``weight`` and ``share`` as in SetWeight."""
+    health check that passed, and ``waited`` those that it had been without a core until then, where that was seen.
+    ``weight`` and ``share`` as in SetWeight."""
 
     backend: str
     address: Address
     weight: int = 100
     ports: tuple[tuple[int, int], ...] = ()
     healthy_for: float | None = None
+    waited: float | None = None
     share: int = 100
 
 

@@ -31,6 +31,7 @@ from rota.ports.dns import Dns
 from rota.ports.logs import Logs
 from rota.ports.prober import Prober
 from rota.ports.runtime import Runtime
+from rota.ports.usage import Usage
 
 LOG_LINES = 20  # of a failed replica's output that its reason shows (R9)
 
@@ -42,6 +43,7 @@ class Observer:
         balancer: Balancer,
         dns: Mapping[str, Dns],
         prober: Prober,
+        usage: Usage,
         logs: Logs,
         clock: Clock,
         connections: Connections,
@@ -53,7 +55,7 @@ class Observer:
         self._logs = logs
         self._clock = clock
         self._connections = connections
-        self._probing = Probing(prober, clock, wake)
+        self._probing = Probing(prober, usage, clock, wake)
 
     async def observe(self, state: AppState, busy: frozenset[str]) -> Observation:
         """One look at an app; raises StepFailed when the runtime or the balancer cannot be asked."""

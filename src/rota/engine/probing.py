@@ -17,6 +17,7 @@ from rota.core.tcp import targets
 from rota.engine.loops import keep
 from rota.ports.clock import Clock
 from rota.ports.prober import Prober
+from rota.ports.usage import Usage
 
 BOOT_INTERVAL = 0.005  # seconds between two tries of a TCP connection at first; a refused one costs 0.6 ms
 BOOT_SHARE = 0.05  # of the time it has taken so far: many that boot slowly are not to be slowed down by being asked
@@ -35,8 +36,9 @@ class Probed:
 class Probing:
     """Watches replicas until they are told to be left alone; ``wake(app)`` is called when one has got further."""
 
-    def __init__(self, prober: Prober, clock: Clock, wake: Callable[[str], None]) -> None:
+    def __init__(self, prober: Prober, usage: Usage, clock: Clock, wake: Callable[[str], None]) -> None:
         self._prober = prober
+        self._usage = usage
         self._clock = clock
         self._wake = wake
         self._tasks: dict[ReplicaId, asyncio.Task[None]] = {}
@@ -111,11 +113,14 @@ class Probing:
             return
         before = self._seen[replica.id]
         if result.passed:
-            since = before.healthy_since if before.healthy_since is not None else self._clock.now()
-            after = replace(before, passes=before.passes + 1, healthy_since=since, fails=0)
+            after = replace(before, passes=before.passes + 1, fails=0)
+            if before.healthy_since is None:
+                after = replace(after, healthy_since=self._clock.now(), waited=await self._usage.waited(replica.id))
         else:
             failed = before.fails + 1
-            after = replace(before, passes=0, healthy_since=None, fails=failed, last_failure=result.failure)
+            after = replace(
+                before, passes=0, healthy_since=None, waited=None, fails=failed, last_failure=result.failure
+            )
         self._note(replica, after)
         if _verdict(check, after) != _verdict(check, before):
             self._wake(replica.app)

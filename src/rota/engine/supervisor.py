@@ -21,6 +21,7 @@ from rota.ports.logs import Logs
 from rota.ports.prober import Prober
 from rota.ports.runtime import Runtime
 from rota.ports.store import Store
+from rota.ports.usage import Usage
 
 
 class Supervisor:
@@ -30,6 +31,7 @@ class Supervisor:
         runtime: Runtime,
         balancer: Balancer,
         prober: Prober,
+        usage: Usage,
         connections: Connections,
         logs: Logs,
         store: Store,
@@ -42,7 +44,7 @@ class Supervisor:
         self._store = store
         self._clock = clock
         self._fault = fault
-        self._observer = Observer(runtime, balancer, dns or {}, prober, logs, clock, connections, self.wake)
+        self._observer = Observer(runtime, balancer, dns or {}, prober, usage, logs, clock, connections, self.wake)
         self._executor = Executor(runtime, balancer, dns or {})
         self._apps: dict[str, Reconciler] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}

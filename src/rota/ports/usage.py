@@ -1,4 +1,5 @@
-"""What replicas use of their machine: read by the engine's statistics, at most a few times a second."""
+"""What replicas use of their machine: read by the engine's statistics, at most a few times a second, and by its probing
+once a boot."""
 
 from __future__ import annotations
 
@@ -23,4 +24,9 @@ class Usage(Protocol):
     async def usage(self, replicas: Collection[ReplicaId]) -> Mapping[ReplicaId, Reading]:
         """One reading of each that runs; one that has ended, or that nobody knows, has no entry. Takes well under a
         millisecond a replica. Raises StepFailed while the runtime itself cannot be asked."""
+        ...
+
+    async def waited(self, replica: ReplicaId) -> float | None:
+        """Seconds that it was ready to compute and had no core, since it began: those of the thread of its tree that
+        waited longest, as threads wait beside each other. None where nobody can tell."""
         ...

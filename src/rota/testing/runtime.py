@@ -80,6 +80,8 @@ class FakeRuntime:
         """Bytes that each replica uses once it runs; no limit below that can be had live."""
         self.load = 0.5
         """Cores that each replica uses while it runs."""
+        self.waits: dict[ReplicaId, float] = {}
+        """Seconds that a replica has waited for a core; by default none."""
         self.host: Callable[[StartOrder], str] = lambda order: "127.0.0.1"
         """At which address a replica listens."""
         self.calls: list[str] = []
@@ -192,6 +194,10 @@ class FakeRuntime:
         now = self.clock.now()
         alive = [run.seen for run in map(self._runs.get, replicas) if run and run.seen.state is RunState.RUNNING]
         return {seen.id: Reading(now, self.memory, (now - seen.started_at) * self.load) for seen in alive}
+
+    async def waited(self, replica: ReplicaId) -> float | None:
+        run = self._runs.get(replica)
+        return self.waits.get(replica, 0.0) if run and run.seen.state is RunState.RUNNING else None
 
     async def size(self) -> Amount:
         self._ask("")

@@ -163,6 +163,11 @@ class DockerRuntime:
         seen = {replica: entry.seen for replica in replicas if (entry := self._table.entry(replica)) is not None}
         return await asyncio.to_thread(usage.readings, seen, self._clock)
 
+    async def waited(self, replica: ReplicaId) -> float | None:
+        """Of an engine on another machine nobody knows."""
+        entry = self._table.entry(replica)
+        return usage.waited(entry.seen) if entry is not None and self._client.is_local else None
+
     async def size(self) -> Amount:
         """The engine's machine; with it in a container, as much of that as the container may use."""
         self._watch.check()

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rota.adapters.cgroupfiles import directories
+from rota.adapters.cgroupfiles import directories, members
 from rota.adapters.clock import SystemClock
 from rota.adapters.runtime.docker.inspection import Inspection
 from rota.adapters.runtime.docker.processes import groups_of
-from rota.adapters.usage import used
+from rota.adapters.usage import used, waited_of
 from rota.core.names import ReplicaId
 from rota.ports.usage import Reading
 
@@ -24,3 +24,8 @@ def readings(seen: Mapping[ReplicaId, Inspection], clock: SystemClock) -> dict[R
         if reading is not None:
             found[replica] = Reading(clock.now(), reading.memory, reading.cpu_seconds)
     return found
+
+
+def waited(container: Inspection) -> float | None:
+    file = groups_of(container)
+    return waited_of(members(directories(file)) or ()) if file is not None else None

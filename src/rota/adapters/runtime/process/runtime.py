@@ -29,7 +29,7 @@ from rota.adapters.runtime.process.logs import FileLogs
 from rota.adapters.runtime.process.port_leases import PortLeases
 from rota.adapters.runtime.process.tree import processes, tree_of
 from rota.adapters.unpack import written_disk_error
-from rota.adapters.usage import used
+from rota.adapters.usage import used, waited_of
 from rota.core.capacity import Amount
 from rota.core.errors import StartFailed, StepFailed
 from rota.core.fitness import RuntimeKind
@@ -217,6 +217,9 @@ class ProcessRuntime:
         known = self._children.known
         alive = {replica: child for replica in replicas if (child := known.get(replica)) is not None and child.alive}
         return await asyncio.to_thread(self._read_usage, alive)
+
+    async def waited(self, replica: ReplicaId) -> float | None:
+        return waited_of(self.pids_of(replica) or ())
 
     def pids_of(self, replica: ReplicaId) -> frozenset[int] | None:
         """The processes of a replica's tree at this moment, for the prober; None while nobody knows."""
