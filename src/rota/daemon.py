@@ -47,6 +47,7 @@ from rota.api.application import create_api
 from rota.core.diagnosis import Finding
 from rota.core.errors import Missing, RotaError, StepFailed
 from rota.core.fitness import RuntimeKind
+from rota.engine.certificatewatch import CertificateWatch
 from rota.engine.delivery import Delivery
 from rota.engine.diskwatch import DiskWatch
 from rota.engine.engine import Engine
@@ -218,6 +219,7 @@ class _Server:
             running(
                 outbox=Delivery(store, server._notifier, server._clock, journal).run,
                 disk=DiskWatch(disk, store, server._clock, journal).run,
+                certificates=CertificateWatch(server._runtime, store, server._clock, journal).run,
                 sources=SourceSweep(server._sources, server._supervisor).run,
                 access_log=server._access.run,
             )
@@ -294,6 +296,7 @@ class _Server:
             runtime=self._runtime,
             machine=self._runtime,
             usage=self._runtime,
+            certificates=self._runtime,
             balancer=self._balancer,
             logs=self._runtime.logs,
             access=self._access,
@@ -327,8 +330,10 @@ class _Server:
     def _examine(self) -> Sequence[Finding]:
         given = self._options
         elsewhere = given.docker_host or os.environ.get("DOCKER_HOST")
-        docker = given.runtime is RuntimeKind.DOCKER and not elsewhere  # the local engine's socket
-        return doctor.examine(given.data_dir, given.ports, given.process_user, self._runtime.contains, docker)
+        containers = given.runtime is RuntimeKind.DOCKER
+        docker = containers and not elsewhere  # the local engine's socket
+        contains = self._runtime.contains
+        return doctor.examine(given.data_dir, given.ports, given.process_user, contains, containers, docker)
 
     def _about(self) -> View:
         haproxy = self._children.known.get(HAPROXY)

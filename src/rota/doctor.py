@@ -19,11 +19,12 @@ def examine(
     ports: range = PORTS,
     process_user: str | None = None,
     contains: bool | None = None,
+    containers: bool = False,
     docker: bool = False,
 ) -> tuple[Finding, ...]:
     """What there is to say of this host. ``contains``: whether cgroups are writable, where that is known already;
-    ``docker``: replicas are its containers."""
+    ``containers``: replicas are some, ``docker``: of the engine here."""
     if contains is None:
         contains = bool(cgroups.find(CGROUPS, OWN, "rota-doctor").roots)
     found = host.examine(data_dir, ports, lambda: binary.find().path, contains, docker)
-    return found if docker else (*found, *host.isolation(account(process_user) is not None))
+    return found if containers else (*found, *host.isolation(account(process_user) is not None))

@@ -8,7 +8,7 @@ from tests.core.scenario import deployed, empty, options, running
 from rota.core import order as o
 from rota.core import steering
 from rota.core.names import ReplicaId
-from rota.core.notice import Topic, addresses, disk_notice, letters
+from rota.core.notice import Topic, addresses, letters, server_notice
 from rota.core.redaction import redacted, shown
 from rota.core.rollout import Phase
 from rota.core.shortage import in_words, is_short
@@ -182,4 +182,4 @@ def test_the_disk_is_short_below_a_share_or_an_amount_and_not_over_at_once() -> 
     assert not is_short(2 * 2**30, large)
     assert is_short(2**29, large)
     assert in_words(2**29, 2**34) == "512 MiB of 16,384 MiB are free"
-    assert disk_notice(Topic.DISK_SHORT, "x", 1.0).title == "rota: disk short"
+    assert server_notice(Topic.DISK_SHORT, "x", 1.0).title == "rota: disk short"

@@ -12,8 +12,10 @@ from tests.engine.daemon import World, quick
 
 from rota.core import order as o
 from rota.core.errors import StepFailed
+from rota.core.expiry import EXPIRING, Certificate
 from rota.core.notice import Letter, Notice, Topic
 from rota.engine import delivery
+from rota.engine.certificatewatch import CertificateWatch
 from rota.engine.delivery import Delivery
 from rota.engine.diskwatch import INCIDENT, DiskWatch
 from rota.engine.journal import Journal
@@ -224,6 +226,49 @@ async def test_a_short_disk_is_told_once_over_several_daemons() -> None:
         await DiskWatch(disk, store, clock, Journal(store, [OPS])).look()
     assert [letter.notice.title for letter in store._letters.values()] == ["rota: disk free again"]
     assert not await store.incident(INCIDENT)
+
+
+class Shown:
+    def __init__(self, *expires_at: float) -> None:
+        self.expires_at = list(expires_at)
+
+    async def certificates(self) -> list[Certificate]:
+        if not self.expires_at:
+            raise StepFailed("no engine")
+        return [Certificate(f"certificate {number}", at) for number, at in enumerate(self.expires_at)]
+
+
+@pytest.mark.feature("S5")
+async def test_a_certificate_that_expires_is_told_once_over_several_daemons_and_so_is_its_heir() -> None:
+    clock, store, shown = FakeClock(0.0), MemoryStore(), Shown(EXPIRING + 10.0, EXPIRING + 1e6)
+
+    async def told() -> list[str]:
+        """By a new daemon, which looks twice."""
+        watch = CertificateWatch(shown, store, clock, Journal(store, [OPS]))
+        await watch.look()
+        await watch.look()
+        letters = await store.due_letters(clock.now() + 1.0)
+        for letter in letters:
+            await store.drop_letter(letter.number)
+        return [f"{letter.notice.title}: {letter.notice.body}" for letter in letters]
+
+    assert await told() == []
+    clock.advance(11.0)
+    (said,) = await told()
+    assert said.startswith("rota: certificate expiring: certificate 0 expires on 1970-01-15 00:00 UTC, in 13 d")
+    assert await told() == []
+    shown.expires_at[0] += 1e7
+    (said,) = await told()
+    assert said.startswith("rota: certificate renewed: certificate 0 expires on 1970-05-")
+    assert await told() == []
+
+
+async def test_certificates_that_cannot_be_looked_at_end_no_watch() -> None:
+    store = MemoryStore()
+    task = asyncio.create_task(CertificateWatch(Shown(), store, FakeClock(0.0), Journal(store, [OPS])).run())
+    await asyncio.sleep(0)
+    assert not task.done()
+    task.cancel()
 
 
 async def test_a_disk_that_cannot_be_looked_at_ends_no_watch() -> None:

@@ -53,6 +53,7 @@ def engine(world: World, tmp_path: Path) -> Engine:
         runtime=world.runtime,
         machine=world.runtime,
         usage=world.runtime,
+        certificates=world.runtime,
         balancer=world.balancer,
         access=FakeAccessLog(),
         logs=world.runtime,

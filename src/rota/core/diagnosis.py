@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rota.core import publication, repair
+from rota.core.expiry import Certificate, in_words, is_expiring
 from rota.core.names import ReplicaId
 from rota.core.notice import Letter
 from rota.core.observation import Connections, Stranger
@@ -67,6 +68,13 @@ def of_letters(unsent: Sequence[Letter]) -> tuple[Finding, ...]:
     return tuple(
         Finding(Level.PROBLEM, "notices", f"{len(waiting)} could not be sent to {shown(url)}: {waiting[0].failure}")
         for url, waiting in by_url.items()
+    )
+
+
+def of_certificates(certificates: Sequence[Certificate], now: float) -> tuple[Finding, ...]:
+    return tuple(
+        Finding(Level.PROBLEM if is_expiring(one, now) else Level.OK, "certificates", in_words(one, now))
+        for one in certificates
     )
 
 

@@ -1,5 +1,5 @@
 """Notices: what a person is told by mail or web hook, once an incident (S5); made from a change of state, in the same
-commit as the change, by engine.reconciler and engine.diskwatch."""
+commit as the change, by engine.reconciler, engine.diskwatch and engine.certificatewatch."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ class Topic(enum.Enum):
     RECOVERED = "recovered"
     DISK_SHORT = "disk short"
     DISK_FREE = "disk free again"
+    CERTIFICATE_EXPIRING = "certificate expiring"
+    CERTIFICATE_RENEWED = "certificate renewed"
 
 
 _ENDS = {Phase.FAILED: Topic.ROLLOUT_FAILED, Phase.ROLLED_BACK: Topic.ROLLED_BACK, Phase.PAUSED: Topic.PAUSED}
@@ -108,7 +110,8 @@ def of_phase(before: Rollout | None, after: AppState, now: float) -> tuple[Notic
     return (_notice(after, topic, said, lines, now),)
 
 
-def disk_notice(topic: Topic, said: str, now: float) -> Notice:
+def server_notice(topic: Topic, said: str, now: float) -> Notice:
+    """About the server and none of its apps."""
     return Notice(now, "", topic, f"rota: {topic.value}", said)
 
 

@@ -8,7 +8,7 @@ import asyncio
 import logging
 
 from rota.core.errors import StepFailed
-from rota.core.notice import Notice, Topic, disk_notice
+from rota.core.notice import Notice, Topic, server_notice
 from rota.core.shortage import in_words, is_short
 from rota.engine.journal import Journal
 from rota.ports.clock import Clock
@@ -50,4 +50,4 @@ class DiskWatch:
 
     def _notice(self, topic: Topic, said: str) -> Notice:
         log.warning("%s: %s", topic.value, said)
-        return disk_notice(topic, said, self._clock.now())
+        return server_notice(topic, said, self._clock.now())

@@ -34,6 +34,7 @@ from rota.engine.vetting import Vetting
 from rota.engine.views import View
 from rota.ports.access import AccessLog
 from rota.ports.balancer import Balancer
+from rota.ports.certificates import Certificates
 from rota.ports.clock import Clock
 from rota.ports.exec import Exec
 from rota.ports.logs import Logs
@@ -60,6 +61,7 @@ class Engine:
         runtime: Runtime,
         machine: Machine,
         usage: Usage,
+        certificates: Certificates,
         balancer: Balancer,
         logs: Logs,
         access: AccessLog,
@@ -80,6 +82,7 @@ class Engine:
         self._rooms = Rooms(machine, runtime, usage)
         self._statistics = Statistics(usage, balancer, clock)
         self._balancer = balancer
+        self._certificates = certificates
         self._following = Following(supervisor, store, logs)
         self._access = access
         self._errands = Errands(exec)
@@ -152,6 +155,7 @@ class Engine:
         if app is None:
             found += diagnosis.of_letters(await self._store.unsent())
             found += diagnosis.of_connections(await self._statistics.connections())
+            found += diagnosis.of_certificates(await self._certificates.certificates(), self._clock.now())
             found.append(diagnosis.of_dns(self._about().get("dns")))
             found += await asyncio.to_thread(self._examine)
         return {"findings": [{"level": one.level.value, "about": one.about, "said": one.said} for one in found]}

@@ -1,4 +1,5 @@
-"""A runtime in memory that tests drive by a FakeClock, with faults to order; fulfils Runtime, Logs, Usage and Machine.
+"""A runtime in memory that tests drive by a FakeClock, with faults to order; fulfils Runtime, Logs, Usage, Machine and
+Certificates.
 
     runtime = FakeRuntime(clock)
     runtime.faults = lambda order: Faults(crash_after=2.0) if order.release == 2 else Faults()
@@ -7,11 +8,12 @@ Whatever takes time takes the FakeClock's: nothing happens but by ``clock.advanc
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from rota.core.capacity import Amount
 from rota.core.errors import LimitsRefused, StartFailed, StepFailed
+from rota.core.expiry import Certificate
 from rota.core.fitness import RuntimeKind
 from rota.core.healthcheck import Check, ImageCheck
 from rota.core.names import ReplicaId
@@ -80,6 +82,7 @@ class FakeRuntime:
         """Bytes that each replica uses once it runs; no limit below that can be had live."""
         self.load = 0.5
         """Cores that each replica uses while it runs."""
+        self.depends_on: list[Certificate] = []
         self.waits: dict[ReplicaId, float] = {}
         """Seconds that a replica has waited for a core; by default none."""
         self.host: Callable[[StartOrder], str] = lambda order: "127.0.0.1"
@@ -194,6 +197,9 @@ class FakeRuntime:
         now = self.clock.now()
         alive = [run.seen for run in map(self._runs.get, replicas) if run and run.seen.state is RunState.RUNNING]
         return {seen.id: Reading(now, self.memory, (now - seen.started_at) * self.load) for seen in alive}
+
+    async def certificates(self) -> Sequence[Certificate]:
+        return self.depends_on
 
     async def waited(self, replica: ReplicaId) -> float | None:
         run = self._runs.get(replica)

@@ -8,6 +8,7 @@ import signal
 import ssl
 import subprocess
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -281,6 +282,15 @@ async def test_an_engine_behind_tls_is_asked_with_a_certificate(
         async with client(host) as asked:
             assert await asked.get("info") == {"path": "/v1.52/info"}
             assert not asked.is_local
+            found = await asked.certificates()
+            assert [one.about.replace(f"{certificates}/", "") for one in found] == [
+                "the certificate ca.pem, by which rota and the Docker engine know each other,",
+                "the certificate cert.pem, by which rota and the Docker engine know each other,",
+                f"the certificate of the Docker engine at {host}",
+            ]
+            assert all(abs(one.expires_at - time.time() - 2 * 86400) < 3600 for one in found)
+            (certificates / "cert.pem").write_text("none")
+            assert len(await asked.certificates()) == 2
         monkeypatch.delenv("DOCKER_TLS_VERIFY")
         with pytest.raises(Missing, match="does not answer"):
             async with client(host):

@@ -18,10 +18,12 @@ from typing import Any
 import aiohttp
 from aiodocker import Docker, DockerError
 
+from rota.adapters.runtime.docker.certificates import certificates
 from rota.adapters.runtime.docker.sshaddress import SCHEME as SSH
 from rota.adapters.runtime.docker.sshaddress import SshAddress
 from rota.adapters.runtime.docker.tunnel import Tunnel
 from rota.core.errors import Missing, StepFailed, UsageError
+from rota.core.expiry import Certificate
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 CALL = 60.0  # seconds; a start on a busy machine takes some
@@ -81,6 +83,10 @@ class Client:
             await self._docker.close()
         if self._tunnel is not None:
             await self._tunnel.close()
+
+    async def certificates(self) -> tuple[Certificate, ...]:
+        """Those that this connection depends on, as they are now."""
+        return () if self._tls is None else await certificates(self.host, _certificate_directory(), self._tls)
 
     async def negotiate(self) -> tuple[int, int]:
         """The API version to speak from now on: the engine's own newest, which an upgrade changes."""
@@ -226,11 +232,15 @@ def _url(host: str, tls: bool) -> str:
     )
 
 
+def _certificate_directory() -> Path:
+    return Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
+
+
 def _tls() -> ssl.SSLContext | None:
     """As the docker command reads it: certificates in DOCKER_CERT_PATH, else ~/.docker."""
     if not os.environ.get("DOCKER_TLS_VERIFY"):
         return None
-    directory = Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
+    directory = _certificate_directory()
     try:
         context = ssl.create_default_context(cafile=str(directory / "ca.pem"))
         context.load_cert_chain(str(directory / "cert.pem"), str(directory / "key.pem"))

@@ -1,4 +1,4 @@
-"""Replicas as containers of a Docker engine; fulfils the Runtime, Usage and Machine ports for the engine.
+"""Replicas as containers of a Docker engine; fulfils the Runtime, Usage, Machine and Certificates ports for the engine.
 
 What is durable is in the engine: labels, the images, the containers themselves. Beside it are only the addresses that
 rest, what was started again in place and which image each release is (data directory). observe() reads a table that the
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,6 +32,7 @@ from rota.adapters.runtime.docker.table import Entry, Table
 from rota.adapters.runtime.docker.watch import Watch
 from rota.core.capacity import Amount
 from rota.core.errors import LimitsRefused, StartFailed, StepFailed
+from rota.core.expiry import Certificate
 from rota.core.fitness import RuntimeKind
 from rota.core.names import ReplicaId
 from rota.core.observation import Artefact, ObservedReplica, Stranger
@@ -162,6 +163,9 @@ class DockerRuntime:
             return {}
         seen = {replica: entry.seen for replica in replicas if (entry := self._table.entry(replica)) is not None}
         return await asyncio.to_thread(usage.readings, seen, self._clock)
+
+    async def certificates(self) -> Sequence[Certificate]:
+        return await self._client.certificates()
 
     async def waited(self, replica: ReplicaId) -> float | None:
         """Of an engine on another machine nobody knows."""

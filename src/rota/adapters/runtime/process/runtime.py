@@ -1,4 +1,5 @@
-"""Replicas as processes of this machine, without Docker; fulfils the Runtime, Usage and Machine ports for the engine.
+"""Replicas as processes of this machine, without Docker; fulfils the Runtime, Usage, Machine and
+Certificates ports for the engine.
 
 The keeper is their parent and remembers them; their labels are in its records. What is the runtime's own is below the
 data directory (layout). Nothing is kept in memory that is not read again from there."""
@@ -32,6 +33,7 @@ from rota.adapters.unpack import written_disk_error
 from rota.adapters.usage import used, waited_of
 from rota.core.capacity import Amount
 from rota.core.errors import StartFailed, StepFailed
+from rota.core.expiry import Certificate
 from rota.core.fitness import RuntimeKind
 from rota.core.names import ReplicaId
 from rota.core.observation import Artefact, ObservedReplica, Stranger
@@ -217,6 +219,10 @@ class ProcessRuntime:
         known = self._children.known
         alive = {replica: child for replica in replicas if (child := known.get(replica)) is not None and child.alive}
         return await asyncio.to_thread(self._read_usage, alive)
+
+    async def certificates(self) -> Sequence[Certificate]:
+        """Nothing here depends on any."""
+        return ()
 
     async def waited(self, replica: ReplicaId) -> float | None:
         return waited_of(self.pids_of(replica) or ())
