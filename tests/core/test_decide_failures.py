@@ -10,8 +10,8 @@ from tests.core.scenario import deployed, empty, options, releases, running, ser
 
 from rota.core import order as o
 from rota.core import steering
+from rota.core.member import ReplicaPhase
 from rota.core.rollout import Cause, Kind, Phase
-from rota.core.situation import ReplicaPhase
 from rota.core.state import AppState
 from rota.testing.runtime import Faults
 from rota.testing.simulation import Simulation

@@ -10,11 +10,11 @@ from tests.core.scenario import deployed
 from rota.core import order as o
 from rota.core import steps as s
 from rota.core.events import EventKind, phase_event, step_event
+from rota.core.member import ReplicaPhase
 from rota.core.names import ReplicaId
 from rota.core.observation import Address
 from rota.core.record import record
 from rota.core.rollout import MOVES, Cause, Failure, IllegalMove, Phase, check_move
-from rota.core.situation import ReplicaPhase
 from rota.core.spec import Limits
 from rota.testing.faults import fault_points
 from rota.testing.runtime import Faults

@@ -12,9 +12,9 @@ from rota.core import order as o
 from rota.core import repair
 from rota.core import steps as s
 from rota.core.healthcheck import ImageCheck
+from rota.core.member import ReplicaPhase
 from rota.core.names import ReplicaId
 from rota.core.rollout import Cause, Phase
-from rota.core.situation import ReplicaPhase
 from rota.core.state import SlotRecord
 from rota.testing.runtime import Faults
 from rota.testing.simulation import Simulation

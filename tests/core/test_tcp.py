@@ -12,8 +12,8 @@ from rota.core import steps as s
 from rota.core.backend import backend_of
 from rota.core.begin import begin
 from rota.core.errors import PortTaken, SpecError
+from rota.core.member import ReplicaPhase
 from rota.core.rollout import Phase
-from rota.core.situation import ReplicaPhase
 from rota.core.spec import AppSpec
 from rota.core.specfile import parse
 from rota.core.tcp import Listener, contested, merged, reserved, targets, variables

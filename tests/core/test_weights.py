@@ -9,10 +9,10 @@ from rota.core import order as o
 from rota.core import steering
 from rota.core.durations import Durations
 from rota.core.errors import SpecError
+from rota.core.member import weight_in
 from rota.core.names import ReplicaId
 from rota.core.plan import plan
 from rota.core.rollout import Phase
-from rota.core.situation import weight_in
 from rota.core.spec import AppSpec
 from rota.core.specfile import parse
 from rota.core.steps import EnableServer, RouteApp, SetWeight

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from rota.core import backoff, explanation
 from rota.core.backend import backend_of
+from rota.core.member import Member, is_of, weight_in
 from rota.core.names import replica_id
 from rota.core.observation import ArtefactState
 from rota.core.readiness import Health, Stage
 from rota.core.rollout import Cause, Failure, Kind, Phase, Rollout, SlotTarget
-from rota.core.situation import Member, Situation, is_of, weight_in
+from rota.core.situation import Situation
 from rota.core.slowstart import first_share
 from rota.core.spec import Limits, Restart
 from rota.core.state import AppState, SlotRecord

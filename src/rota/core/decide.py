@@ -4,13 +4,15 @@ Called by engine.reconciler in its loop observe, decide, act, record; nothing he
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rota.core import arrival, handoff, lateness, outage, publication, repair, rolling, routes, slowstart
+from rota.core.member import Member
 from rota.core.names import ReplicaId
 from rota.core.observation import Observation
 from rota.core.rollout import Phase, Rollout, SlotTarget
-from rota.core.situation import Draft, Member, Situation
+from rota.core.situation import Draft, Situation
 from rota.core.spec import Order, Overlap
 from rota.core.state import AppState
 from rota.core.steps import (
@@ -254,7 +256,7 @@ def _unexplained(member: Member) -> bool:
     return member.known and member.exited and member.record.failure is None and not member.leaving
 
 
-def _need(members: tuple[Member, ...]) -> str:
+def _need(members: Sequence[Member]) -> str:
     failed = [member for member in members if member.record.failure is not None]
     if failed:
         return f"in the place of {failed[-1].id}"

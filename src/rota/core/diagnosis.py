@@ -10,6 +10,7 @@ from typing import Any
 
 from rota.core import publication, repair
 from rota.core.expiry import Certificate, in_words, is_expiring
+from rota.core.member import Member, ReplicaPhase
 from rota.core.names import ReplicaId
 from rota.core.notice import Letter
 from rota.core.observation import Connections, Stranger
@@ -17,7 +18,7 @@ from rota.core.quantities import written_seconds
 from rota.core.receipt import by_replica
 from rota.core.redaction import shown
 from rota.core.rollout import Phase
-from rota.core.situation import Member, ReplicaPhase, Situation
+from rota.core.situation import Situation
 
 SETTLED_FOR = 30.0  # seconds in rotation before a replica's share says anything
 LEAST_REQUESTS = 100  # of the busiest one

@@ -16,6 +16,7 @@ from rota.core.handoff import POLL
 from rota.core.observation import Observation, RunState
 from rota.core.record import record
 from rota.core.rollout import Phase, Rollout
+from rota.core.roster import NOBODY
 from rota.core.situation import Draft, Situation
 from rota.core.state import AppState
 from rota.core.world import World
@@ -131,6 +132,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         self._began = self.now
+        self._roster = NOBODY
 
     @property
     def rollout(self) -> Rollout:
@@ -145,6 +147,7 @@ class _Run:
     def turn(self) -> bool:
         """One turn of the loop; whether anything is to come."""
         here, decision = self._decided(self.now)
+        self._roster = here.roster
         self._note(here)
         if decision.steps:
             self._carry_out(decision)
@@ -157,7 +160,7 @@ class _Run:
 
     def _decided(self, now: float) -> tuple[Situation, Decision]:
         observed = self.world.observe(now)
-        here = Situation(self.state, observed, now, Draft(observed.busy))
+        here = Situation(self.state, observed, now, Draft(observed.busy), self._roster)
         return here, decide_in(here)
 
     def _carry_out(self, decision: Decision) -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from rota.core.member import Member
 from rota.core.names import ReplicaId
 from rota.core.observation import ObservedServer, Row, ServerState
-from rota.core.situation import Member, Situation
+from rota.core.situation import Situation
 from rota.core.spec import Limits, Mode
 from rota.core.state import AppState
 from rota.core.steps import (

@@ -4,9 +4,10 @@ reason can name the value that would have fitted (R9). Called by decide before i
 from __future__ import annotations
 
 from rota.core import explanation
+from rota.core.member import Member
 from rota.core.observation import ProbeHistory
 from rota.core.rollout import Cause, Failure, Rollout
-from rota.core.situation import Member, Situation
+from rota.core.situation import Situation
 from rota.core.spec import AppSpec, Order
 from rota.core.state import SlotRecord
 from rota.core.steps import FailReplica

@@ -14,10 +14,11 @@ from pydantic import TypeAdapter
 
 from rota.core import steps as s
 from rota.core.errors import StalePlan
+from rota.core.member import Member
 from rota.core.observation import Observation
 from rota.core.order import SavedPlan
 from rota.core.policy import Policy
-from rota.core.situation import Draft, Member, Situation
+from rota.core.situation import Draft, Situation
 from rota.core.state import AppState
 
 _POLICY = TypeAdapter(Policy)

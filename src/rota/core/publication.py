@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 
+from rota.core.member import Member
 from rota.core.names import ReplicaId
 from rota.core.observation import DnsEntry, ObservedDns, Published
-from rota.core.situation import Member, Situation
+from rota.core.situation import Situation
 from rota.core.steps import NoteWithdrawn, PublishRecords, WithdrawRecords, dns_subject
 
 

@@ -7,11 +7,12 @@ already: this is about getting the replica back, so it may take its time and mus
 from __future__ import annotations
 
 from rota.core import arrival, backoff
+from rota.core.member import Member
 from rota.core.names import ReplicaId
 from rota.core.quantities import written_seconds
 from rota.core.readiness import Health
 from rota.core.rollout import Cause
-from rota.core.situation import Member, Situation
+from rota.core.situation import Situation
 from rota.core.spec import AppSpec
 from rota.core.state import ReplicaRecord, SlotRecord
 from rota.core.steps import HoldRepair, NoteHealth, SettleSlot, SuspendServer

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from rota.core import arrival, outage, publication, standstill
 from rota.core.begin import reverting
+from rota.core.member import Member, is_of
 from rota.core.observation import ArtefactState
 from rota.core.rollout import Cause, Kind, Phase, Rollout, SlotTarget
-from rota.core.situation import Member, Situation, is_of
+from rota.core.situation import Situation
 from rota.core.spec import FailureAction
 from rota.core.state import SlotRecord
 from rota.core.steps import (

@@ -6,7 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 
-from rota.core.situation import Member, Situation
+from rota.core.member import Member
+from rota.core.situation import Situation
 from rota.core.steps import PrepareBackend, RouteApp, SetMaintenance, UnrouteApp
 from rota.core.tcp import Listener, merged
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from statistics import median
 
-from rota.core.situation import FULL_WEIGHT, Member, Situation, weight_in
+from rota.core.member import FULL_WEIGHT, Member, weight_in
+from rota.core.situation import Situation
 from rota.core.steps import SetWeight
 
 FIRST = 10  # of FULL_WEIGHT, and by how much it grows

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from rota.core.errors import StepFailed
+from rota.core.member import Member
 from rota.core.names import ReplicaId
 from rota.core.observation import Connections, Counters, Observation, ObservedBalancer, Open
-from rota.core.situation import Member
 from rota.core.state import AppState
 from rota.engine.views import View, members, moment, situation
 from rota.ports.balancer import Balancer

@@ -11,13 +11,14 @@ from typing import Any
 
 from rota.core import repair
 from rota.core.events import Event
+from rota.core.member import Member, ReplicaPhase
 from rota.core.observation import Gap, LastLook, Observation, ObservedBalancer
 from rota.core.outage import came_meanwhile
 from rota.core.promise import deviations
 from rota.core.receipt import BALANCER_DOWN, Receipt, receipt
 from rota.core.redaction import shown
 from rota.core.rollout import Failure, Rollout
-from rota.core.situation import Draft, Member, ReplicaPhase, Situation
+from rota.core.situation import Draft, Situation
 from rota.core.spec import AppSpec, Limits
 from rota.core.state import AppState, Release
 from rota.core.tcp import Listener

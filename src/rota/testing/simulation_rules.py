@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from rota.core import steps as s
 from rota.core.decide import Decision
+from rota.core.member import Member, is_of
 from rota.core.names import ReplicaId
 from rota.core.observation import ObservedServer, RunState, ServerState
 from rota.core.readiness import Health, Stage
 from rota.core.rollout import Cause, Rollout
-from rota.core.situation import Member, Situation, is_of
+from rota.core.situation import Situation
 from rota.core.spec import Mode, Order, Overlap
 from rota.testing.simulation_dns import check_dns
 
