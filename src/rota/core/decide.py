@@ -53,13 +53,15 @@ def decide_in(here: Situation) -> Decision:
             _unknown(here, member)
         elif member.exited:
             _exited(here, member, staying)
-        elif member.running and member.id in staying:
+        elif not member.steady and member.running and member.id in staying:
             _staying_on(here, member)
     repair.watch(here, staying)
     outage.note(here)
     publication.follow(here, _hand_off(here, staying, routed))
+    filled = {here.members[replica].record.slot for replica in staying}
     for slot in here.slots:
-        _fill(here, slot, staying)
+        if slot not in filled:
+            _fill(here, slot, staying)
     _clean_up(here)
     return Decision(tuple(here.draft.steps), here.draft.wake_at)
 
@@ -166,10 +168,9 @@ def _hand_off(here: Situation, staying: frozenset[ReplicaId], routed: bool) -> f
     staying_in = here.serving - sum(member.withdrawing for member in here.members.values())
     room = max(0, staying_in - here.floor)
     going: set[ReplicaId] = set()
-    for member in sorted(here.members.values(), key=_goes_first):
+    others = [member for member in here.members.values() if member.id not in staying and not member.standby]
+    for member in sorted(others, key=_goes_first):
         if not member.running or not member.known or here.draft.about(member.id):
-            continue
-        if member.id in staying or member.standby:
             continue
         why = _why(here, member)
         if member.leaving or not (member.admitted or member.suspended):
@@ -219,10 +220,7 @@ def _why(here: Situation, member: Member) -> str:
 
 def _fill(here: Situation, slot: int, staying: frozenset[ReplicaId]) -> None:
     """A new replica for a slot that has none to stay."""
-    members = here.of_slot(slot)
-    if any(member.id in staying for member in members):
-        return
-    rollout = here.rollout
+    members, rollout = here.of_slot(slot), here.rollout
     if rollout is not None and slot in rollout.in_hand and rollout.policy.stops_first:
         there = here.members.values() if rollout.policy.barrier else members
         if any((member.running or member.busy) and member.id not in staying for member in there):

@@ -143,6 +143,16 @@ class Member:
         return self.server is None or self.server.weight == weight_in(self.record.weight, self.slot_weight)
 
     @cached_property
+    def steady(self) -> bool:
+        """In rotation with the limits and the share that it is to have."""
+        return self.admitted and self.right_limits and self.right_weight and self.grown
+
+    @cached_property
+    def well(self) -> bool:
+        """It passes its checks, and nothing else is on record."""
+        return self.arrived and self.record.unhealthy_since is None and self.health is not Health.FAILS
+
+    @cached_property
     def standby(self) -> bool:
         """Out of rotation and kept running, to go back to by one switch (S6)."""
         return self.spare and self.arrived and not self.routed and not self.leaving and self.record.failure is None

@@ -14,7 +14,7 @@ from rota.core.readiness import Health
 from rota.core.rollout import Cause
 from rota.core.situation import Situation
 from rota.core.spec import AppSpec
-from rota.core.state import ReplicaRecord, SlotRecord
+from rota.core.state import ReplicaRecord
 from rota.core.steps import HoldRepair, NoteHealth, SettleSlot, SuspendServer
 
 
@@ -22,11 +22,14 @@ def watch(here: Situation, staying: frozenset[ReplicaId]) -> None:
     """Notes who is healthy and who is not; gives up the longest unhealthy, as far as that may help."""
     if not here.balanced:
         return
-    watched = [m for m in here.members.values() if m.id in staying and (m.admitted or m.suspended)]
+    unwell = [member for member in here.members.values() if not member.well]
+    watched = [member for member in unwell if member.id in staying and (member.admitted or member.suspended)]
     noted = [_note(here, member) for member in watched]
-    noted += [_take_out(here, member) for member in here.members.values() if _is_ill(member)]
-    for member in watched:
-        _settle(here, member)
+    noted += [_take_out(here, member) for member in unwell if _is_ill(member)]
+    troubled = {slot for slot, tried in here.recorded.slots.items() if tried.attempts or tried.alerted}
+    for member in here.members.values() if troubled else ():
+        if member.record.slot in troubled and member.id in staying:
+            _settle(here, member)
     if any(noted):
         return  # what they change, such as from when the grace counts, is decided on next
     overdue = [member for member in watched if not member.arrived and _due(here, member)]
@@ -111,8 +114,8 @@ def _note(here: Situation, member: Member) -> bool:
 
 def _settle(here: Situation, member: Member) -> None:
     """A slot whose replica lasts starts from nothing when that one fails, and its incident is over."""
-    slot, since = here.recorded.slots.get(member.record.slot, SlotRecord()), member.record.enabled_at
-    if since is None or not member.arrived or not (slot.attempts or slot.alerted):
+    since = member.record.enabled_at
+    if since is None or not member.arrived:
         return
     if here.now >= since + backoff.RESET_AFTER:
         here.draft.add(SettleSlot(f"{member.id} has been in rotation for a minute", member.record.slot))
@@ -154,6 +157,8 @@ def _release(here: Situation) -> None:
 
 
 def _give_up(here: Situation, overdue: list[Member]) -> None:
+    if not overdue:
+        return
     limits = here.spec(here.desired.current.release).repair
     room = limits.max_at_once - _under_repair(here)
     for member in sorted(overdue, key=lambda member: member.record.unhealthy_since or 0.0)[: max(0, room)]:

@@ -204,19 +204,27 @@ def _take_up(here: Situation, rollout: Rollout, routed: bool) -> None:
 
 
 def _take_next(here: Situation, rollout: Rollout, target: SlotTarget, untaken: list[int]) -> None:
-    changing = {slot for slot in untaken if not _is_so_already(here, slot, target)}
-    gate = max((_handed_back(here, slot) for slot in rollout.taken), default=0.0) + rollout.policy.delay
-    if rollout.taken and changing and here.now < gate:
+    gate = _gate(here, rollout)
+    if here.now < gate and any(not _is_so_already(here, slot, target) for slot in untaken):
         here.draft.wake(gate)
         return
     room = rollout.policy.parallelism - len(rollout.in_hand)
     if rollout.policy.whole:
         room = len(untaken)
-    for slot in sorted(untaken, key=lambda slot: (slot not in changing, _serves(here, slot), slot)):
+    if room <= 0:
+        untaken = [slot for slot in untaken if _out_of_turn(here, rollout, slot)]
+    for slot in sorted(untaken, key=lambda slot: (_is_so_already(here, slot, target), _serves(here, slot), slot)):
         if room <= 0 and not _out_of_turn(here, rollout, slot):
             continue
         here.draft.add(TakeSlot(f"slot {slot} is next", slot, target))
         room -= 1
+
+
+def _gate(here: Situation, rollout: Rollout) -> float:
+    """When the next slot may be taken up."""
+    if not rollout.policy.delay:
+        return 0.0
+    return max((_handed_back(here, slot) + rollout.policy.delay for slot in rollout.taken), default=0.0)
 
 
 def _is_so_already(here: Situation, slot: int, target: SlotTarget) -> bool:
@@ -229,8 +237,9 @@ def _out_of_turn(here: Situation, rollout: Rollout, slot: int) -> bool:
     """A slot that its old release cannot keep serving must not hold up, by the floor, the one whose new replica
     already serves."""
     failing = here.recorded.slots.get(slot, SlotRecord()).attempts > 0
-    arrived = all(any(member.kept and member.serving for member in here.of_slot(held)) for held in rollout.in_hand)
-    return failing and not _serves(here, slot) and arrived
+    if not failing or _serves(here, slot):
+        return False
+    return all(any(member.kept and member.serving for member in here.of_slot(held)) for held in rollout.in_hand)
 
 
 def _serves(here: Situation, slot: int) -> bool:

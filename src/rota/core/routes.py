@@ -81,17 +81,17 @@ def _shares(here: Situation) -> Mapping[str, int]:
         return {}
     shares: Counter[str] = Counter()
     for member in here.members.values():
-        if member.server is not None and member.admitted and _is_sent_to(here, member):
+        if member.server is not None and member.admitted and (member.kept or _is_still_sent_to(here, member)):
             shares[member.server.backend] += member.slot_weight
     there = [m for m in here.members.values() if m.server is not None and m.arrived and m.server.backend in shares]
     return _reduced(shares) if len(there) >= min(here.floor, here.serving) else {}
 
 
-def _is_sent_to(here: Situation, member: Member) -> bool:
-    """It stays, or it serves until the one that comes in its place is there."""
+def _is_still_sent_to(here: Situation, member: Member) -> bool:
+    """It does not stay, and serves until the one that comes in its place is there."""
     slot, rollout = member.record.slot, here.rollout
-    if member.kept or not member.serving or slot not in here.slots or member.record.failure is not None:
-        return member.kept
+    if not member.serving or slot not in here.slots or member.record.failure is not None:
+        return False
     if rollout is not None and slot in rollout.in_hand and rollout.policy.stops_first:
         return False
     return not any(other.kept and other.admitted for other in here.of_slot(slot))

@@ -13,7 +13,7 @@ from rota.core.member import Member
 from rota.core.names import ReplicaId
 from rota.core.observation import Observation, as_checked
 from rota.core.rollout import Rollout, SlotTarget
-from rota.core.roster import NOBODY, Roster, roster
+from rota.core.roster import NOBODY, Given, Roster, roster
 from rota.core.spec import AppSpec, Overlap
 from rota.core.state import AppState, Desired, Recorded
 from rota.core.steps import Step, subject
@@ -89,7 +89,7 @@ class Situation:
 
     @cached_property
     def roster(self) -> Roster:
-        return roster(self.state, self.observed, self.now, self.slots, self.standby, self.before)
+        return roster(Given(self.state, self.observed, self.now, self.slots, self.standby), self.before)
 
     @cached_property
     def members(self) -> Mapping[ReplicaId, Member]:

@@ -11,9 +11,10 @@ from rota.core.spec import AppSpec
 
 def found(here: Situation, rollout: Rollout) -> tuple[Cause, str] | None:
     """No progress within the deadline, which stands still while a slot waits for its next try."""
-    waits = [record.next_try for slot, record in here.recorded.slots.items() if _is_tried_again(rollout, slot)]
+    tried = ((slot, record.next_try) for slot, record in here.recorded.slots.items() if record.next_try)
+    waits = [next_try for slot, next_try in tried if _is_tried_again(rollout, slot)]
     deadline = max([rollout.progress_at, *waits]) + rollout.policy.progress_deadline + rollout.policy.delay
-    known = (member.record.release for member in here.members.values() if member.record.release in here.state.releases)
+    known = {member.record.release for member in here.members.values()} & here.state.releases.keys()
     deadline += max((_patience(here.as_checked(number)) for number in known), default=0.0) + publication.patience(here)
     if here.now < deadline:
         here.draft.wake(deadline)

@@ -5,7 +5,7 @@ time that core.durations says."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from rota.core import steps as s
@@ -57,7 +57,8 @@ class World:
         self._haproxy_free_at = now
         self._open_until: dict[ReplicaId, float] = {}
         self._idle_since: dict[ReplicaId, float] = {}
-        self._healthy_at: dict[ReplicaId, float] = {}
+        self._healthy_at: dict[ReplicaId, float] = {}  # of those whose checks have not all passed yet
+        self._passed: dict[ReplicaId, ProbeHistory] = {}
         for name, seen in observed.replicas.items():
             if seen.state is RunState.RUNNING:
                 self._healthy_at[name] = self._first_pass(seen, observed.probes.get(name), now)
@@ -82,7 +83,7 @@ class World:
             artefacts=dict(self._artefacts),
             balancer=replace(self._balancer, servers=servers),
             dns=dict(self._dns),
-            probes={name: self._history(name, now) for name in self._healthy_at if name in self._replicas},
+            probes=self._probes(now),
             busy=frozenset(self._calls),
         )
 
@@ -90,9 +91,8 @@ class World:
         """When something will be seen that is not seen at ``now``; None when nothing will."""
         moments = [at for at, _ in (*self._calls.values(), *self._later)]
         moments += self._open_until.values()
-        for name, healthy_at in self._healthy_at.items():
-            check = self._spec(self._replicas[name]).check
-            moments += [healthy_at, healthy_at + (check.rise - 1) * check.start_interval]
+        for name in self._healthy_at:
+            moments += self._passes_at(name)
         return min((at for at in moments if at > now), default=None)
 
     def begin(self, steps: Sequence[s.Step], now: float) -> None:
@@ -148,6 +148,7 @@ class World:
             told_to_stop=False,
         )
         self._replicas[step.replica] = seen
+        self._passed.pop(step.replica, None)
         self._healthy_at[step.replica] = now + _believed(boot, self._spec(seen).boot_timeout)
 
     def _stop(self, step: s.StopReplica, now: float, length: Length) -> None:
@@ -166,7 +167,11 @@ class World:
         seen = self._replicas.get(replica)
         if seen is not None and seen.run == run and seen.state is RunState.RUNNING:
             self._replicas[replica] = replace(seen, state=RunState.EXITED, exit=Exit(at, code=0))
-            self._healthy_at.pop(replica)
+            self._forget_checks(replica)
+
+    def _forget_checks(self, replica: ReplicaId) -> None:
+        self._healthy_at.pop(replica, None)
+        self._passed.pop(replica, None)
 
     def _prepare(self, release: int, now: float) -> None:
         self._artefacts[release] = Artefact(release, ArtefactState.PREPARING)
@@ -201,6 +206,7 @@ class World:
                 self._replicas[step.replica] = replace(self._replicas[step.replica], limits=step.limits)
             case s.RemoveReplica():
                 self._replicas.pop(step.replica, None)
+                self._forget_checks(step.replica)
             case s.EnableServer():
                 entry = ObservedServer(step.replica, step.backend, ServerState.READY, up=True, weight=step.weight)
                 self._servers[step.replica] = entry
@@ -217,6 +223,7 @@ class World:
                 self._open_until.pop(step.replica, None)
             case s.RemoveServer():
                 self._servers.pop(step.replica, None)
+                self._idle_since.pop(step.replica, None)
             case s.PublishRecords() | s.WithdrawRecords():
                 self._dns[step.view] = _published(self._dns[step.view], step)
             case _:
@@ -256,8 +263,23 @@ class World:
         due += [event for event in self._later if event[0] <= now]
         self._calls = {about: call for about, call in self._calls.items() if call[0] > now}
         self._later = [event for event in self._later if event[0] > now]
+        self._open_until = {name: until for name, until in self._open_until.items() if until > now}
         for _, effect in sorted(due, key=lambda one: one[0]):
             effect()
+
+    def _probes(self, now: float) -> Mapping[ReplicaId, ProbeHistory]:
+        """Of a replica whose checks have passed it is the same from then on."""
+        still = {name: self._history(name, now) for name in self._healthy_at}
+        for name, history in still.items():
+            if now >= self._passes_at(name)[-1] and history.passes >= self._spec(self._replicas[name]).check.rise:
+                self._passed[name] = history
+                del self._healthy_at[name]
+        return self._passed | still
+
+    def _passes_at(self, name: ReplicaId) -> tuple[float, float]:
+        """When its first check passes, and when enough of them have."""
+        healthy_at, check = self._healthy_at[name], self._spec(self._replicas[name]).check
+        return healthy_at, healthy_at + (check.rise - 1) * check.start_interval
 
     def _history(self, name: ReplicaId, now: float) -> ProbeHistory:
         seen, healthy_at = self._replicas[name], self._healthy_at[name]
