@@ -68,13 +68,12 @@ def decide_in(here: Situation) -> Decision:
 
 def _staying(here: Situation) -> frozenset[ReplicaId]:
     """One replica a slot: of several that fit, the one that serves, else the newest."""
-    best: dict[int, Member] = {}
-    for member in here.members.values():
-        if member.kept and member.record.slot in here.slots:
-            held = best.get(member.record.slot)
-            if held is None or (member.serving, member.number) > (held.serving, held.number):
-                best[member.record.slot] = member
-    return frozenset(member.id for member in best.values())
+    found = []
+    for slot, members in here.roster.by_slot.items():
+        kept = [member for member in members if member.kept] if slot in here.slots else []
+        if kept:
+            found.append(max(kept, key=lambda member: (member.serving, member.number)).id)
+    return frozenset(found)
 
 
 def _staying_on(here: Situation, member: Member) -> None:

@@ -212,7 +212,8 @@ def _take_next(here: Situation, rollout: Rollout, target: SlotTarget, untaken: l
     if rollout.policy.whole:
         room = len(untaken)
     if room <= 0:
-        untaken = [slot for slot in untaken if _out_of_turn(here, rollout, slot)]
+        tried = {slot for slot, record in here.recorded.slots.items() if record.attempts > 0}
+        untaken = [slot for slot in untaken if slot in tried]
     for slot in sorted(untaken, key=lambda slot: (_is_so_already(here, slot, target), _serves(here, slot), slot)):
         if room <= 0 and not _out_of_turn(here, rollout, slot):
             continue
@@ -236,8 +237,7 @@ def _is_so_already(here: Situation, slot: int, target: SlotTarget) -> bool:
 def _out_of_turn(here: Situation, rollout: Rollout, slot: int) -> bool:
     """A slot that its old release cannot keep serving must not hold up, by the floor, the one whose new replica
     already serves."""
-    failing = here.recorded.slots.get(slot, SlotRecord()).attempts > 0
-    if not failing or _serves(here, slot):
+    if here.recorded.slots.get(slot, SlotRecord()).attempts == 0 or _serves(here, slot):
         return False
     return all(any(member.kept and member.serving for member in here.of_slot(held)) for held in rollout.in_hand)
 

@@ -130,7 +130,7 @@ def _of_each(given: Given) -> tuple[Mapping[Any, object], ...]:
 
 
 def _differing(before: Mapping[_Key, object], now: Mapping[_Key, object]) -> Iterator[_Key]:
-    if before is not now:
+    if before is not now and before != now:
         yield from (name for name, one in now.items() if (old := before.get(name)) is not one and old != one)
         yield from before.keys() - now.keys()
 
