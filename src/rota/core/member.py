@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from functools import cached_property
 
+from rota.core.fact import fact
 from rota.core.names import ReplicaId
 from rota.core.observation import ObservedReplica, ObservedServer, ProbeHistory, RunState, ServerState
 from rota.core.readiness import Health, Readiness, Stage, health
@@ -53,38 +53,38 @@ class Member:
     spare: bool
     ready: Readiness
 
-    @cached_property
+    @fact
     def health(self) -> Health:
         if self.seen is None or self.checked is None:
             return Health.UNASKED
         return health(self.checked, self.seen, self.probed)
 
-    @cached_property
+    @fact
     def running(self) -> bool:
         return self.seen is not None and self.seen.state is RunState.RUNNING
 
-    @cached_property
+    @fact
     def exited(self) -> bool:
         """It ran and does no more, or it is nowhere to be seen."""
         return not self.running and not self.busy
 
-    @cached_property
+    @fact
     def ending(self) -> bool:
         """It has ended, and how will be known in a moment: no request goes there, and no more is decided on."""
         return self.seen is not None and self.seen.state is RunState.EXITED and self.seen.exit is None
 
-    @cached_property
+    @fact
     def restarted(self) -> bool:
         """It was stopped to be started again in place, and it was."""
         record = self.record
         return record.run_before is not None and self.seen is not None and self.seen.run != record.run_before
 
-    @cached_property
+    @fact
     def leaving(self) -> bool:
         """It has been told to stop: there is no way back for this run."""
         return self.record.stop_began_at is not None and not self.restarted
 
-    @cached_property
+    @fact
     def right_version(self) -> bool:
         """It is of its slot's release and generation, whatever its limits (design.md: "up to date"), as long as those
         can be changed."""
@@ -93,80 +93,80 @@ class Member:
     def limited_to(self, limits: Limits) -> bool:
         return self.seen is not None and self.seen.limits == limits
 
-    @cached_property
+    @fact
     def right_limits(self) -> bool:
         return self.target is not None and self.limited_to(self.target.limits)
 
-    @cached_property
+    @fact
     def unlimitable(self) -> bool:
         """Its slot's limits can only be had by another one in its place (V8)."""
         refused = self.record.refused_limits
         return self.target is not None and refused == self.target.limits and not self.right_limits
 
-    @cached_property
+    @fact
     def kept(self) -> bool:
         """It is what its slot wants, or is on the way to be, and is not to go."""
         return self.right_version and not self.leaving and self.record.failure is None and not self.exited
 
-    @cached_property
+    @fact
     def admitted(self) -> bool:
         """HAProxy would send it new requests, were it healthy and its pool routed."""
         return self.server is not None and self.server.state is ServerState.READY
 
-    @cached_property
+    @fact
     def suspended(self) -> bool:
         """It was in rotation and is out of it for its health, as the daemon saw that; with it it comes back."""
         ill = self.record.unhealthy_since is not None and self.health is not Health.UNASKED
         return ill and self.running and not self.admitted and not self.leaving and self.record.drain_began_at is None
 
-    @cached_property
+    @fact
     def serving(self) -> bool:
         return self.arrived and self.routed
 
-    @cached_property
+    @fact
     def arrived(self) -> bool:
         """It is in its pool and passes HAProxy's checks, whether requests go there or not."""
         return self.running and self.server is not None and self.admitted and self.server.up
 
-    @cached_property
+    @fact
     def grown(self) -> bool:
         """It takes its whole share of the requests."""
         return self.record.weight >= FULL_WEIGHT
 
-    @cached_property
+    @fact
     def slot_weight(self) -> int:
         """Its whole share, of 100."""
         return FULL_WEIGHT if self.target is None else self.target.weight(self.record.slot)
 
-    @cached_property
+    @fact
     def right_weight(self) -> bool:
         return self.server is None or self.server.weight == weight_in(self.record.weight, self.slot_weight)
 
-    @cached_property
+    @fact
     def steady(self) -> bool:
         """In rotation with the limits and the share that it is to have."""
         return self.admitted and self.right_limits and self.right_weight and self.grown
 
-    @cached_property
+    @fact
     def well(self) -> bool:
         """It passes its checks, and nothing else is on record."""
         return self.arrived and self.record.unhealthy_since is None and self.health is not Health.FAILS
 
-    @cached_property
+    @fact
     def standby(self) -> bool:
         """Out of rotation and kept running, to go back to by one switch (S6)."""
         return self.spare and self.arrived and not self.routed and not self.leaving and self.record.failure is None
 
-    @cached_property
+    @fact
     def withdrawing(self) -> bool:
         """It still serves, but the call that takes it out of rotation is under way."""
         return self.serving and self.busy and self.record.drain_began_at is not None
 
-    @cached_property
+    @fact
     def number(self) -> int:
         return int(self.id.rpartition("-")[2])
 
-    @cached_property
+    @fact
     def phase(self) -> ReplicaPhase:
         if self.record.failure is not None:
             return ReplicaPhase.FAILED

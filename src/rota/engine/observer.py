@@ -139,15 +139,17 @@ def to_probe(
 ) -> dict[ReplicaId, Probed]:
     """Those that run and have not been told to stop, while they are not in rotation; in it HAProxy asks what it can."""
     wanted: dict[ReplicaId, Probed] = {}
+    specs = {number: as_checked(release.spec, number, artefacts) for number, release in state.releases.items()}
+    always = {number for number, spec in specs.items() if spec.check.by_daemon}
     for name, seen in replicas.items():
-        record, server = state.recorded.replicas.get(name), balancer.servers.get(name)
-        release = state.releases.get(seen.release)
+        spec, server = specs.get(seen.release), balancer.servers.get(name)
         in_rotation = server is not None and server.state is ServerState.READY
-        spec = as_checked(release.spec, seen.release, artefacts) if release is not None else None
-        asked = spec is not None and (spec.check.by_daemon or not in_rotation)
+        if spec is None or (in_rotation and seen.release not in always):
+            continue
+        record = state.recorded.replicas.get(name)
         leaving = record is not None and record.stop_began_at is not None and record.run_before == seen.run
         going = record is not None and record.drain_began_at is not None and not _wanted(state, record)
-        if seen.state is RunState.RUNNING and spec is not None and asked and not leaving and not going:
+        if seen.state is RunState.RUNNING and not leaving and not going:
             served = record is not None and record.enabled_at is not None
             wanted[name] = Probed(seen, spec, served)
     return wanted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -43,14 +43,16 @@ class Probing:
         self._wake = wake
         self._tasks: dict[ReplicaId, asyncio.Task[None]] = {}
         self._seen: dict[ReplicaId, ProbeHistory] = {}
+        self._watched: dict[str, Set[ReplicaId]] = {}
 
     def watch(self, app: str, replicas: Mapping[ReplicaId, Probed]) -> None:
         """From now on exactly these replicas of the app are probed."""
-        ours = [name for name, seen in self._seen.items() if name.rpartition("-")[0] == app]
-        for name in ours:
-            wanted = replicas.get(name)
-            if wanted is None or wanted.replica.run != self._seen[name].run:
+        for name in self._watched.pop(app, ()):
+            wanted, seen = replicas.get(name), self._seen.get(name)
+            if wanted is None or seen is None or wanted.replica.run != seen.run:
                 self._drop(name)
+        if replicas:
+            self._watched[app] = replicas.keys()
         for name, probed in replicas.items():
             if name not in self._tasks and probed.replica.address is not None:
                 self._seen[name] = ProbeHistory(probed.replica.run, self._clock.now())

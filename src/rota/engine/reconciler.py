@@ -12,13 +12,15 @@ from dataclasses import replace
 from rota.core import steps as s
 from rota.core.arrival import failed_start
 from rota.core.begin import given_way
-from rota.core.decide import Decision, decide
+from rota.core.decide import Decision, decide_in
 from rota.core.errors import LimitsRefused, StepFailed
 from rota.core.events import Event, EventKind, phase_event, preparing_events, step_event
 from rota.core.names import ReplicaId
 from rota.core.notice import Notice, of_phase, of_step
 from rota.core.observation import Observation, Refusal, RunState
 from rota.core.record import record
+from rota.core.roster import NOBODY
+from rota.core.situation import Draft, Situation
 from rota.core.state import AppState
 from rota.engine.executor import Executor
 from rota.engine.journal import Journal
@@ -85,6 +87,7 @@ class Reconciler:
         self._refused: dict[str, float] = {}
         self._refusals: dict[ReplicaId, Refusal] = {}
         self._told: dict[int, str] = {}
+        self._roster = NOBODY
         self._emptied = asyncio.Condition()
 
     def wake(self) -> None:
@@ -164,7 +167,8 @@ class Reconciler:
         """Facts alone change nothing that can be seen: the same look is good for the decisions they allow."""
         now, verdict = self._clock.now(), _Verdict(self.state)
         while True:
-            verdict.last = decide(verdict.state, observed, now)
+            here = Situation(verdict.state, observed, now, Draft(observed.busy), self._roster)
+            verdict.last, self._roster = decide_in(here), here.roster
             for step in verdict.last.steps:
                 self._fault("decided", step)
                 verdict.add(step, now)
