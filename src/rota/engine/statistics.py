@@ -1,18 +1,20 @@
 """Statistics: what each replica uses and serves, as the API shows it (V1); asked by the engine's face.
 
 CPU is what is used between two readings. The last reading of a replica is kept for the next question: only the first
-one, or one after a pause, waits for a second reading."""
+one, or one after a pause, waits for a second reading. Each app is a turn of the loop: of ten thousand replicas all
+together would hold up everything else."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from typing import TypeVar
 
 from rota.core.errors import StepFailed
 from rota.core.member import Member
 from rota.core.names import ReplicaId
-from rota.core.observation import Connections, Counters, Observation, ObservedBalancer, Open
+from rota.core.observation import Connections, Counters, Observation, ObservedBalancer, ObservedServer, Open
 from rota.core.state import AppState
 from rota.engine.views import View, members, moment, situation
 from rota.ports.balancer import Balancer
@@ -23,6 +25,7 @@ LEAST_INTERVAL = 0.25  # seconds between two readings: /proc counts CPU in hundr
 MOST_INTERVAL = 15.0  # seconds; over a longer time the percentage would tell nothing of now
 
 Seen = tuple[AppState, Observation | None]
+_One = TypeVar("_One")
 
 
 class Statistics:
@@ -35,7 +38,7 @@ class Statistics:
     async def of(self, apps: Sequence[Seen]) -> list[View]:
         """One view an app, in the order given. Raises StepFailed when runtime or balancer cannot be asked."""
         now = self._clock.now()
-        running = {state.name: _running(state, observed, now) for state, observed in apps}
+        running = {state.name: _running(state, observed, now) async for state, observed in _turn_by_turn(apps)}
         names = [member.id for of_app in running.values() for member in of_app]
         before = await self._before(names)
         after = await self._usage.usage(names)
@@ -46,16 +49,12 @@ class Statistics:
             {
                 "app": app,
                 "at": moment(self._clock.now()),
-                "replicas": [
-                    _replica(member, before, after, balancers.get(app))
-                    | {"connections": asdict(connections.open.get(member.id, Open()))}
-                    for member in shown
-                ],
+                "replicas": _replicas(shown, before, after, balancers.get(app), connections),
                 "backends": _backends(balancers.get(app)),
                 "old_processes": connections.old_processes,
                 "let_go": connections.let_go.get(app, 0),
             }
-            for app, shown in running.items()
+            async for app, shown in _turn_by_turn(running.items())
         ]
 
     async def connections(self) -> Connections:
@@ -82,18 +81,40 @@ def _running(state: AppState, observed: Observation | None, now: float) -> list[
     return [member for member in members(situation(state, observed, now)) if member.running]
 
 
-def _replica(
-    member: Member,
+async def _turn_by_turn(all_of_them: Iterable[_One]) -> AsyncIterator[_One]:
+    for one in all_of_them:
+        yield one
+        await asyncio.sleep(0)
+
+
+def _replicas(
+    shown: Sequence[Member],
     before: Mapping[ReplicaId, Reading],
     after: Mapping[ReplicaId, Reading],
     balancer: ObservedBalancer | None,
+    connections: Connections,
+) -> list[View]:
+    served: dict[ReplicaId | None, Counters] = {}
+    for row in balancer.rows if balancer else ():
+        served[row.replica] = served.get(row.replica, Counters()) + row.counters
+    return [
+        _replica(
+            member,
+            (before.get(member.id), after.get(member.id)),
+            served.get(member.id, Counters()),
+            balancer.servers.get(member.id) if balancer else None,
+        )
+        | {"connections": asdict(connections.open.get(member.id, Open()))}
+        for member in shown
+    ]
+
+
+def _replica(
+    member: Member, readings: tuple[Reading | None, Reading | None], served: Counters, server: ObservedServer | None
 ) -> View:
-    last, reading = before.get(member.id), after.get(member.id)
+    last, reading = readings
     assert member.seen is not None  # a running one is seen
     limits = member.seen.limits
-    rows = [row.counters for row in balancer.rows if row.replica == member.id] if balancer else []
-    served = sum(rows, Counters())
-    server = balancer.servers.get(member.id) if balancer else None
     return {
         "id": member.id,
         "slot": member.record.slot,
