@@ -350,6 +350,11 @@ def test_ps_loads_neither_typer_nor_pydantic(rota: RotaCommand) -> None:
     assert json.loads(ended.stdout)["app"] == "hello"
 
 
+def test_commands_that_read_no_file_load_no_pydantic() -> None:
+    code = "import sys, rota.cli.tree; sys.exit('pydantic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=20, check=False).returncode == 0
+
+
 def test_of_many_failures_the_last_are_shown_with_the_last_log() -> None:
     failures = [
         {"replica": f"hello-{n}", "reason": "unhealthy", "detail": f"answered {500 + n}", "log": [f"line of {n}"]}

@@ -11,7 +11,6 @@ from rota.cli import output
 from rota.cli.commands.arguments import App, AsJson, example
 from rota.cli.connection import Connection, quoted
 from rota.cli.outcome import TIMED_OUT
-from rota.core.errand import Errand
 from rota.core.errors import UsageError
 
 _ANSWER_TIME = 30.0  # seconds beyond the command's own
@@ -53,6 +52,8 @@ def run(
 
 def _checked(timeout: str) -> float:
     """Raises UsageError."""
+    from rota.core.errand import Errand  # with pydantic, which the other commands need not load
+
     try:
         return Errand(command=("x",), timeout=timeout).timeout  # type: ignore[arg-type]
     except ValueError:
