@@ -4,13 +4,12 @@ That it is short is kept in the store, so that a new daemon does not say it agai
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
-from rota.core.errors import StepFailed
 from rota.core.notice import Notice, Topic, server_notice
 from rota.core.shortage import in_words, is_short
 from rota.engine.journal import Journal
+from rota.engine.loops import repeat
 from rota.ports.clock import Clock
 from rota.ports.disk import Disk
 from rota.ports.store import Store
@@ -30,12 +29,7 @@ class DiskWatch:
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        while True:
-            try:
-                await self.look()
-            except StepFailed as error:
-                log.warning("the watch on the disk: %s; looking again", error)
-            await asyncio.sleep(INTERVAL)
+        await repeat("the watch on the disk", self.look, INTERVAL)
 
     async def look(self) -> None:
         """One look, and what there is to be told of it. Raises StepFailed."""

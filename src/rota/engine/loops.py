@@ -1,5 +1,5 @@
 """Loops that are to go on: one that breaks is a bug, which must neither be kept silent nor cost what the loop does.
-Begun by the supervisor, probing and the composition root."""
+Begun by the supervisor, probing and the composition root, repeated by the watches."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+
+from rota.core.errors import StepFailed
 
 BEGUN_AGAIN = 1.0  # seconds after which a loop that broke is
 
@@ -21,6 +23,16 @@ async def keep(name: str, run: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             log.exception("%s: its loop broke and is begun again", name)
             await asyncio.sleep(BEGUN_AGAIN)
+
+
+async def repeat(name: str, look: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """Until it is cancelled; what cannot be asked now is asked the next time."""
+    while True:
+        try:
+            await look()
+        except StepFailed as error:
+            log.warning("%s: %s; trying again", name, error)
+        await asyncio.sleep(seconds)
 
 
 @contextlib.asynccontextmanager

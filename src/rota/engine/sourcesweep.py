@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-
-from rota.core.errors import StepFailed
+from rota.engine.loops import repeat
 from rota.engine.supervisor import Supervisor
 from rota.ports.source import Sources
 
 INTERVAL = 600.0  # seconds between two sweeps
-
-log = logging.getLogger(__name__)
 
 
 class SourceSweep:
@@ -21,12 +16,7 @@ class SourceSweep:
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        while True:
-            try:
-                await self.sweep()
-            except StepFailed as error:
-                log.warning("the sweep of sources: %s; trying again", error)
-            await asyncio.sleep(INTERVAL)
+        await repeat("the sweep of sources", self.sweep, INTERVAL)
 
     async def sweep(self) -> None:
         """A release that was lost with its files is made again of its source: all that are kept need theirs. Raises
