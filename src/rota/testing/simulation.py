@@ -33,6 +33,7 @@ from rota.core.observation import (
 from rota.core.order import Order
 from rota.core.record import record
 from rota.core.rollout import Rollout
+from rota.core.roster import NOBODY
 from rota.core.situation import Draft, Situation
 from rota.core.state import AppState
 from rota.engine.executor import Executor
@@ -97,6 +98,7 @@ class Simulation:
         self._refused: dict[str, float] = {}
         self._refusals: dict[ReplicaId, Refusal] = {}
         self._probes = SimulatedProbes(self.runtime)
+        self._roster = NOBODY
         self._open: dict[ReplicaId, list[float]] = {}
         self._visited_until: dict[ReplicaId, float] = {}
         self._old_process_until = 0.0
@@ -158,7 +160,9 @@ class Simulation:
         assert self.state is not None
         observed, now = self.observe(), self.now
         decision = decide(self.state, observed, now)
-        self._rules.decided(self, Situation(self.state, observed, now, Draft(observed.busy)), decision)
+        here = Situation(self.state, observed, now, Draft(observed.busy), self._roster)
+        self._rules.decided(self, here, decision)
+        self._roster = here.roster
         self.turns += 1
         self.turns_at_once += 1
         crash = None

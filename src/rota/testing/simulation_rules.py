@@ -3,6 +3,7 @@ raises AssertionError for the tests that run a Simulation."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from rota.core import steps as s
@@ -12,6 +13,7 @@ from rota.core.names import ReplicaId
 from rota.core.observation import ObservedServer, RunState, ServerState
 from rota.core.readiness import Health, Stage
 from rota.core.rollout import Cause, Rollout
+from rota.core.roster import NOBODY
 from rota.core.situation import Situation
 from rota.core.spec import Mode, Order, Overlap
 from rota.testing.simulation_dns import check_dns
@@ -52,6 +54,7 @@ class DesignRules:
         abouts = [s.subject(step) for step in decision.steps]
         assert len(abouts) == len(set(abouts)), f"two steps about one subject: {abouts}"
         assert not set(abouts) & here.observed.busy, "a step about something that is busy"
+        assert here.members == replace(here, before=NOBODY).members, "a member was taken over that is another one now"
         self._floor(here, decision)
         check_dns(here, decision)
         for step in decision.steps:
