@@ -18,6 +18,7 @@ from rota.core.forecast import forecast
 from rota.core.member import Member
 from rota.core.names import ReplicaId
 from rota.core.observation import ObservedServer, ServerState
+from rota.core.readiness import Health, Stage
 from rota.core.rollout import SlotTarget
 from rota.core.situation import Situation
 
@@ -71,6 +72,15 @@ def test_one_that_got_further_by_the_time_alone_is_another() -> None:
     assert booting.ready.until is not None
     assert anew(here, replace(here, now=here.now + 0.01)) == set()
     assert anew(here, replace(here, now=booting.ready.until)) == {booting.id}
+
+
+def test_one_of_a_release_that_nobody_knows_is_asked_nothing() -> None:
+    here = deployed(1).here()
+    stray = replace(here.observed.replicas[ONE], release=77)
+    state = replace(here.state, recorded=replace(here.recorded, replicas={}))
+    observed = replace(here.observed, replicas={ONE: stray})
+    member = replace(here, state=state, observed=observed).members[ONE]
+    assert (member.health, member.ready.stage, member.known) == (Health.UNASKED, Stage.STARTING, False)
 
 
 def test_a_forecast_makes_each_member_anew_a_few_times_not_at_every_turn(monkeypatch: pytest.MonkeyPatch) -> None:

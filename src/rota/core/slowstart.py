@@ -26,12 +26,12 @@ def first_share(here: Situation, member: Member) -> int:
 
 
 def grow(here: Situation, member: Member) -> None:
-    """The next step of a replica in rotation, when it is due."""
+    """The next step of a replica in rotation that is not steady yet, when it is due."""
     record = member.record
     if not member.right_weight:
         # Its slot has another weight now, or a daemon died between writing a share down and setting it.
         _set(here, member, "its weight is not what it is to be", record.weight)
-    elif not member.grown:
+    else:
         _next(here, member)
 
 
