@@ -405,6 +405,21 @@ def test_a_port_that_means_nothing_here_is_named(rota: RotaCommand, app: Path) -
     assert rota("deploy").err.startswith(note)
 
 
+@pytest.mark.feature("H11")
+def test_a_variable_that_rota_sets_itself_is_named_at_its_place(rota: RotaCommand, app: Path) -> None:
+    (app / "rota.yaml").write_text(
+        'name: hello\ncommand: ["python3", "app.py"]\nports: [{listen: 5432}]\nenv:\n'
+        + "".join(f"- {{name: {name}, value: x}}\n" for name in ("PORT", "MINE", "PORT_5432", "PORT_1", "ROTA_DATA"))
+    )
+    notes = [
+        f"rota.yaml:{line}:10: note: env: rota sets {name} for each replica, and none sees this value"
+        for line, name in ((5, "PORT"), (7, "PORT_5432"), (9, "ROTA_DATA"))
+    ]
+    told = rota("validate")
+    assert (told.code, told.out, told.err.splitlines()) == (0, "rota.yaml: ok\n", notes[:2])
+    assert rota("deploy").err.splitlines()[:3] == notes
+
+
 def test_a_check_that_is_late_with_one_that_hangs_is_named(rota: RotaCommand, app: Path) -> None:
     (app / "rota.yaml").write_text(
         'name: hello\ncommand: ["python3", "app.py"]\nhealth_check: {path: /, interval: 1s}\n'
