@@ -81,6 +81,7 @@ class ScriptedEngine:
         self.streams = 0
         self.shutdowns: list[bool] = []
         self.pid: int | None = None
+        self.keeper: int | None = None
         self.on_shutdown = lambda: None
         self._rollouts: dict[str, View] = {}
         self._events: list[View] = []
@@ -139,7 +140,7 @@ class ScriptedEngine:
     def server(self) -> View:
         if self.failure:
             raise self.failure
-        return {"version": "0.1.0", "runtime": self.runtime, "apps": 1, "pid": self.pid}
+        return {"version": "0.1.0", "runtime": self.runtime, "apps": 1, "pid": self.pid, "keeper": {"pid": self.keeper}}
 
     async def doctor(self, app: str | None) -> View:
         if app is not None:
