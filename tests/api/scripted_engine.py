@@ -74,6 +74,8 @@ class ScriptedEngine:
         self.endless = False
         self.ending: View = {"phase": "succeeded", "reason": "", "receipt": RECEIPT}
         self.held = False
+        self.slots = [1, 2]
+        self.looked = 0
         self.failure: BaseException | None = None
         self.not_ready: RotaError | None = None
         self.runtime = "process"
@@ -101,7 +103,8 @@ class ScriptedEngine:
         return _known(name) | {"replicas": [replica_view(1), replica_view(2)], "rollout": last, "spec": {}}
 
     async def replicas(self, name: str) -> View:
-        return {"app": _known(name)["name"], "maintenance": False, "replicas": [replica_view(1), replica_view(2)]}
+        self.looked += 1
+        return {"app": _known(name)["name"], "maintenance": False, "replicas": list(map(replica_view, self.slots))}
 
     async def stats(self, name: str | None) -> list[View]:
         return [stats_view(_known(name)["name"] if name is not None else "hello")]
@@ -173,6 +176,8 @@ class ScriptedEngine:
         if running and not order.supersede and not isinstance(order, Scale):
             raise Conflict(f"{running} is under way", rollout=running)
         self.orders.append((app, order))
+        if running and isinstance(order, Scale):
+            return self._rollouts[running]
         view = rollout_view(app, len(self._rollouts) + 1, order.kind)
         self._rollouts[view["id"]] = view
         self.record(view, "phase", phase="progressing")
