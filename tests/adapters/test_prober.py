@@ -217,10 +217,15 @@ async def test_another_process_on_the_port_is_named() -> None:
 @pytest.mark.parametrize("look", ["processes of the replica", "holder of the port", "other ports"])
 async def test_the_loop_goes_on_while_proc_is_gone_through(look: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With thousands of processes that takes a second. Here each look waits for what only the loop can do."""
-    went_on = threading.Event()
+    loop = asyncio.get_running_loop()
 
     def waiting(value: object) -> Callable[[object], object]:
-        return lambda _: value if went_on.wait(10) else pytest.fail("the loop stood still")
+        def look(_: object) -> object:
+            went_on = threading.Event()
+            loop.call_soon_threadsafe(went_on.set)
+            return value if went_on.wait(10) else pytest.fail("the loop stood still")
+
+        return look
 
     asking = prober(frozenset({1}))
     match look:
@@ -235,9 +240,7 @@ async def test_the_loop_goes_on_while_proc_is_gone_through(look: str, monkeypatc
         closed.bind(("127.0.0.1", 0))
         asked = closed if look == "other ports" else listener
         for _ in range(2):  # of a port where nobody listens, nothing is looked up at first
-            asyncio.get_running_loop().call_soon(went_on.set)
             await asking.accepts(REPLICA, Address("127.0.0.1", asked.getsockname()[1]), 1)
-            went_on.clear()
 
 
 async def test_who_holds_a_port_is_not_looked_up_at_each_try(monkeypatch: pytest.MonkeyPatch) -> None:
