@@ -368,7 +368,7 @@ async def hold_open(app: Hello) -> None:
     """A request that lasts longer than any drain here."""
     reader, writer = await asyncio.open_connection("127.0.0.1", app.server.http_port)
     try:
-        writer.write(f"GET /slow?seconds=20 HTTP/1.1\r\nHost: {app.host}\r\n\r\n".encode())
+        writer.write(f"GET /slow?seconds=60 HTTP/1.1\r\nHost: {app.host}\r\n\r\n".encode())
         while await reader.read(1024):
             pass
     finally:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from rota.adapters.written import finished_tail
+from rota.adapters.written import finished_tail, shown
 
 LOG = "haproxy.log"
 ROTATED = (f"{LOG}.1", f"{LOG}.2")
@@ -22,7 +23,7 @@ HOLE = "\0"  # before the first line after a rotation (keeper.log)
 OF_AN_APP = 256 * 1024
 OF_ALL = 64 * 2**20  # then those apps' go first that were last heard of
 _EVERY = 1.0  # seconds; the keeper rotates every 2 s at most
-_APP = re.compile(r'\{"app":"([a-z0-9-]{1,40})",', re.ASCII)
+_APP = re.compile(rb'\{"app":"([a-z0-9-]{1,40})",')
 
 
 class NewestLines:
@@ -51,15 +52,9 @@ class NewestLines:
         self._copied &= {identity for identity in files if identity is not None}
 
     def _copy_of(self, name: str) -> bool:
-        lines, _ = finished_tail(self._directory / name, ALL)
-        by_app: dict[str, list[str]] = defaultdict(list)
-        for text in lines:
-            found = _APP.match(line := text.lstrip(HOLE))
-            if found is not None:
-                by_app[found[1]].append(line)
         try:
-            for app, own in by_app.items():
-                self._append(app, own)
+            for app, newest in _by_app(self._directory / name).items():
+                self._append(app, [shown(line[:-1]) for line in newest.lines])
             self._prune()
         except OSError:
             return False
@@ -67,11 +62,13 @@ class NewestLines:
 
     def _append(self, app: str, lines: Sequence[str]) -> None:
         """Of what is there already, from before a crash, nothing is there twice."""
-        kept = _newest(list(dict.fromkeys([*self.of(app), *lines])))
+        kept = _Newest()
+        for line in dict.fromkeys([*self.of(app), *lines]):
+            kept.add(f"{line}\n".encode())
         self._kept.mkdir(mode=0o700, exist_ok=True)
         temporary = self._kept / f"{app}.new"
         temporary.touch(0o600)
-        temporary.write_text("".join(f"{line}\n" for line in kept))
+        temporary.write_bytes(b"".join(kept.lines))
         temporary.rename(self._kept / f"{app}.log")
 
     def _prune(self) -> None:
@@ -83,14 +80,30 @@ class NewestLines:
                 path.unlink()
 
 
-def _newest(lines: Sequence[str]) -> Sequence[str]:
-    """As many as an app may have."""
-    taken = 0
-    for index in range(len(lines) - 1, -1, -1):
-        taken += len(lines[index].encode()) + 1
-        if taken > OF_AN_APP:
-            return lines[index + 1 :]
-    return lines
+@dataclass
+class _Newest:
+    """The last lines that came, as many as an app may have; each with its end."""
+
+    lines: deque[bytes] = field(default_factory=deque)
+    size: int = 0
+
+    def add(self, line: bytes) -> None:
+        self.lines.append(line)
+        self.size += len(line)
+        while self.size > OF_AN_APP:
+            self.size -= len(self.lines.popleft())
+
+
+def _by_app(path: Path) -> Mapping[str, _Newest]:
+    """Read line by line: of a busy app's thousands only those that stay are ever in memory. Raises OSError."""
+    found: dict[str, _Newest] = defaultdict(_Newest)
+    with path.open("rb") as file:
+        for text in file:
+            line = text.lstrip(HOLE.encode())
+            app = _APP.match(line)
+            if app is not None and line.endswith(b"\n"):
+                found[app[1].decode()].add(line)
+    return found
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
