@@ -436,7 +436,6 @@ def test_a_port_that_means_nothing_here_is_named(rota: RotaCommand, app: Path) -
     assert rota("deploy").err.startswith(note)
 
 
-@pytest.mark.feature("H11")
 def test_a_variable_that_rota_sets_itself_is_named_at_its_place(rota: RotaCommand, app: Path) -> None:
     (app / "rota.yaml").write_text(
         'name: hello\ncommand: ["python3", "app.py"]\nports: [{listen: 5432}]\nenv:\n'

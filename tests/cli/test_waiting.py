@@ -61,7 +61,6 @@ def test_coming_back_ends_with_the_rollouts_code(rota: RotaCommand, engine: Scri
     assert out.startswith("hello.1 restart was rolled back: unhealthy\n")
 
 
-@pytest.mark.feature("W6")
 @pytest.mark.parametrize(
     ("count", "slots", "not_yet", "reached"),
     [(4, "4 replicas", [1, 2, 3], [1, 3, 4]), (1, "1 replica", [2], [1])],
