@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 
 from rota.adapters.prober import SocketProber
 from rota.adapters.prober import listeners as listeners_
-from rota.adapters.prober.listeners import Listener
+from rota.adapters.prober import prober as prober_
+from rota.adapters.prober.listeners import Holder, Listener
 from rota.core.healthcheck import Check, Kind
 from rota.core.names import ReplicaId
 from rota.core.observation import Address
@@ -210,6 +212,46 @@ async def test_another_process_on_the_port_is_named() -> None:
         port = listener.getsockname()[1]
         result = await prober(frozenset({1})).accepts(REPLICA, Address("127.0.0.1", port), 1)
     assert result.failure.startswith(f"port {port} is held by another process (pid {os.getpid()}, ")
+
+
+@pytest.mark.parametrize("look", ["processes of the replica", "holder of the port", "other ports"])
+async def test_the_loop_goes_on_while_proc_is_gone_through(look: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With thousands of processes that takes a second. Here each look waits for what only the loop can do."""
+    loop = asyncio.get_running_loop()
+
+    def waiting(value: object) -> Callable[[object], object]:
+        def look(_: object) -> object:
+            went_on = threading.Event()
+            loop.call_soon_threadsafe(went_on.set)
+            return value if went_on.wait(10) else pytest.fail("the loop stood still")
+
+        return look
+
+    asking = prober(frozenset({1}))
+    match look:
+        case "processes of the replica":
+            asking = SocketProber(waiting(OURS))  # type: ignore[arg-type]
+        case "holder of the port":
+            monkeypatch.setattr(prober_, "holder_of", waiting(Holder()))
+        case _:
+            monkeypatch.setattr(prober_, "_FIRST_LOOK", 0.0)
+            asking = SocketProber(lambda replica: OURS, waiting(None))  # type: ignore[arg-type]
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        asked = closed if look == "other ports" else listener
+        for _ in range(2):  # of a port where nobody listens, nothing is looked up at first
+            await asking.accepts(REPLICA, Address("127.0.0.1", asked.getsockname()[1]), 1)
+
+
+async def test_who_holds_a_port_is_not_looked_up_at_each_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    monkeypatch.setattr(prober_, "holder_of", lambda inode: looks.append(inode) or Holder(7, "nginx"))
+    asking = prober(frozenset({1}))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        told = {(await asking.accepts(REPLICA, Address("127.0.0.1", port), 1)).failure for _ in range(3)}
+    assert told == {f"port {port} is held by another process (pid 7, nginx)"}
+    assert len(looks) == 1
 
 
 async def test_listening_on_the_wrong_port_is_told_once_it_has_been_looked_for() -> None:

@@ -261,6 +261,29 @@ async def test_an_app_that_this_rota_cannot_read_is_named_with_the_way_out(path:
     await store.close()
 
 
+async def test_an_app_that_an_earlier_rota_accepted_is_read_whatever_the_rules_are_now(path: Path) -> None:
+    """Nobody else's app would be served either: the release, the slots' limits and the rollout."""
+    store = await SqliteStore.open(path)
+    await store.save(app_in_rollout(), ())
+    await store.save(app_in_rollout("other"), ())
+    await store.close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE releases SET body = json_set(body, '$.spec.drain.timeout', 1e6) WHERE app = 'hello'")
+        connection.execute(
+            "UPDATE apps SET body = json_set(body, '$.desired.current.limits.memory', 1) WHERE name = 'hello'"
+        )
+    store = await SqliteStore.open(path)
+    read, other = await store.load()
+    assert other == app_in_rollout("other")
+    assert {release.spec.drain.timeout for release in read.releases.values()} == {1e6}
+    assert read.desired.current.limits.memory == 1
+    await store.save(replace(read, desired=replace(read.desired, replicas=3)), ())
+    await store.close()
+    store = await SqliteStore.open(path)
+    assert (await store.load())[0].releases == read.releases
+    await store.close()
+
+
 async def test_a_file_that_is_no_database_is_named(path: Path) -> None:
     _write(path, b"no database " * 1000)
     with pytest.raises(StepFailed, match=r"rota\.db is damaged .*; put a backup of it in its place"):

@@ -74,6 +74,8 @@ class ScriptedEngine:
         self.endless = False
         self.ending: View = {"phase": "succeeded", "reason": "", "receipt": RECEIPT}
         self.held = False
+        self.slots = [1, 2]
+        self.looked = 0
         self.failure: BaseException | None = None
         self.not_ready: RotaError | None = None
         self.runtime = "process"
@@ -81,6 +83,7 @@ class ScriptedEngine:
         self.streams = 0
         self.shutdowns: list[bool] = []
         self.pid: int | None = None
+        self.keeper: int | None = None
         self.on_shutdown = lambda: None
         self._rollouts: dict[str, View] = {}
         self._events: list[View] = []
@@ -100,7 +103,8 @@ class ScriptedEngine:
         return _known(name) | {"replicas": [replica_view(1), replica_view(2)], "rollout": last, "spec": {}}
 
     async def replicas(self, name: str) -> View:
-        return {"app": _known(name)["name"], "maintenance": False, "replicas": [replica_view(1), replica_view(2)]}
+        self.looked += 1
+        return {"app": _known(name)["name"], "maintenance": False, "replicas": list(map(replica_view, self.slots))}
 
     async def stats(self, name: str | None) -> list[View]:
         return [stats_view(_known(name)["name"] if name is not None else "hello")]
@@ -139,7 +143,7 @@ class ScriptedEngine:
     def server(self) -> View:
         if self.failure:
             raise self.failure
-        return {"version": "0.1.0", "runtime": self.runtime, "apps": 1, "pid": self.pid}
+        return {"version": "0.1.0", "runtime": self.runtime, "apps": 1, "pid": self.pid, "keeper": {"pid": self.keeper}}
 
     async def doctor(self, app: str | None) -> View:
         if app is not None:
@@ -172,6 +176,8 @@ class ScriptedEngine:
         if running and not order.supersede and not isinstance(order, Scale):
             raise Conflict(f"{running} is under way", rollout=running)
         self.orders.append((app, order))
+        if running and isinstance(order, Scale):
+            return self._rollouts[running]
         view = rollout_view(app, len(self._rollouts) + 1, order.kind)
         self._rollouts[view["id"]] = view
         self.record(view, "phase", phase="progressing")

@@ -6,6 +6,8 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -258,20 +260,49 @@ def test_shutdown_returns_once_the_server_is_gone(rota: RotaCommand, engine: Scr
     assert engine.shutdowns == [True]
 
 
-def test_shutdown_waits_for_the_process_to_end(rota: RotaCommand, engine: ScriptedEngine, server: Served) -> None:
-    engine.on_shutdown = server.leave
-    code = "import sys; print('up', flush=True); sys.stdin.read()"
-    argv = [sys.executable, "-c", code, "serve"]
+@contextmanager
+def running(word: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has a word in its command, until its stdin is closed."""
+    argv = [sys.executable, "-c", "import sys; print('up', flush=True); sys.stdin.read()", word]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        engine.pid = process.pid
+        yield process
+
+
+def test_shutdown_waits_for_the_process_to_end(rota: RotaCommand, engine: ScriptedEngine, server: Served) -> None:
+    engine.on_shutdown = server.leave
+    with running("serve") as process, running("keeper") as keeper:
+        engine.pid, engine.keeper = process.pid, keeper.pid
         stopping = rota.start("shutdown")
         server._thread.join(20)
         with pytest.raises(subprocess.TimeoutExpired):
             stopping.wait(1.0)
+        keeper.communicate()
         process.communicate()
         assert stopping.wait(20) == 0
+        assert stopping.stdout is not None
+        assert stopping.stdout.read() == "the server and its apps have stopped\n"
+
+
+def test_shutdown_does_not_say_that_apps_have_stopped_which_a_signal_left_running(
+    rota: RotaCommand, engine: ScriptedEngine, server: Served
+) -> None:
+    """The keeper, which ends last, is there still."""
+    engine.on_shutdown = server.leave
+    with running("keeper") as keeper:
+        engine.keeper = keeper.pid
+        ended = rota("shutdown")
+        assert (ended.code, ended.out) == (1, "")
+        assert "the server has ended before all its apps had stopped: HAProxy and the replicas" in ended.err
+
+
+def test_shutdown_says_nothing_of_apps_that_it_cannot_see(
+    rota: RotaCommand, engine: ScriptedEngine, server: Served
+) -> None:
+    engine.on_shutdown = server.leave
+    ended = rota("shutdown")
+    assert (ended.code, ended.out) == (0, "the server has stopped; whether its apps have cannot be seen from here\n")
 
 
 def test_init_writes_a_valid_file_and_never_over_one(rota: RotaCommand, tmp_path: Path) -> None:
@@ -408,6 +439,20 @@ def test_a_port_that_means_nothing_here_is_named(rota: RotaCommand, app: Path) -
     assert rota("validate").err == ""
     note = "rota.yaml: note: port: 8080 is not used on the process runtime: the app listens on $PORT\n"
     assert rota("deploy").err.startswith(note)
+
+
+def test_a_variable_that_rota_sets_itself_is_named_at_its_place(rota: RotaCommand, app: Path) -> None:
+    (app / "rota.yaml").write_text(
+        'name: hello\ncommand: ["python3", "app.py"]\nports: [{listen: 5432}]\nenv:\n'
+        + "".join(f"- {{name: {name}, value: x}}\n" for name in ("PORT", "MINE", "PORT_5432", "PORT_1", "ROTA_DATA"))
+    )
+    notes = [
+        f"rota.yaml:{line}:10: note: env: rota sets {name} for each replica, and none sees this value"
+        for line, name in ((5, "PORT"), (7, "PORT_5432"), (9, "ROTA_DATA"))
+    ]
+    told = rota("validate")
+    assert (told.code, told.out, told.err.splitlines()) == (0, "rota.yaml: ok\n", notes[:2])
+    assert rota("deploy").err.splitlines()[:3] == notes
 
 
 def test_a_check_that_is_late_with_one_that_hangs_is_named(rota: RotaCommand, app: Path) -> None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import pytest
 from tests.api.scripted_engine import ScriptedEngine, Served
 from tests.cli.rota_command import RotaCommand
 
@@ -56,6 +57,43 @@ def test_coming_back_ends_with_the_rollouts_code(rota: RotaCommand, engine: Scri
     until(lambda: engine.streams == 1)
     engine.finish("hello.1")
     out, _ = waiting.communicate(timeout=20)
+    assert waiting.returncode == 5
+    assert out.startswith("hello.1 restart was rolled back: unhealthy\n")
+
+
+@pytest.mark.parametrize(
+    ("count", "slots", "not_yet", "reached"),
+    [(4, "4 replicas", [1, 2, 3], [1, 3, 4]), (1, "1 replica", [2], [1])],
+)
+def test_a_scale_that_finds_a_rollout_under_way_waits_for_its_own_slots_alone(
+    rota: RotaCommand, engine: ScriptedEngine, count: int, slots: str, not_yet: list[int], reached: list[int]
+) -> None:
+    """The rollout may wait for minutes between two replicas."""
+    engine.held, engine.slots = True, not_yet
+    rota("restart", "hello", "--detach")
+    waiting = rota.start("scale", f"hello={count}")
+    until(lambda: engine.looked > 1)
+    assert waiting.poll() is None
+    engine.slots = reached
+    out, err = waiting.communicate(timeout=20)
+    assert waiting.returncode == 0
+    assert out == f"hello has {slots}; hello.1 restart goes on\n"
+    assert err == f"hello is to have {count}; hello.1 restart goes on beside; Ctrl-C waits no longer\n"
+    assert rota("scale", f"hello={count}", "--json").json["phase"] == "progressing"
+
+
+def test_a_scale_ends_with_the_rollout_that_it_found_when_that_ends_first(
+    rota: RotaCommand, engine: ScriptedEngine, server: Served
+) -> None:
+    engine.held, engine.ending = True, {"phase": "rolled_back", "reason": "unhealthy"}
+    rota("restart", "hello", "--detach")
+    waiting = rota.start("scale", "hello=4")
+    until(lambda: engine.looked > 1)
+    server.stop()
+    lines_until("does not answer", waiting)
+    engine.finish("hello.1")
+    server.start()
+    out, _ = waiting.communicate(timeout=30)
     assert waiting.returncode == 5
     assert out.startswith("hello.1 restart was rolled back: unhealthy\n")
 

@@ -69,13 +69,12 @@ def test_what_was_asked_of_a_rollout_is_said_before_it_is_so(verb: str, fields: 
     assert wording.steered(verb, ROLLOUT | fields) == text
 
 
-def test_a_scale_during_a_rollout_says_what_is_waited_for() -> None:
+def test_a_scale_during_a_rollout_says_what_goes_on() -> None:
     said = "hello is to have 4; hello.2 deploy goes on beside"
     assert wording.scaled_beside("hello", 4, ROLLOUT, waits=False) == said
-    assert (
-        wording.scaled_beside("hello", 4, ROLLOUT, waits=True)
-        == f"{said}, and is waited for; Ctrl-C leaves it to itself"
-    )
+    assert wording.scaled_beside("hello", 4, ROLLOUT, waits=True) == f"{said}; Ctrl-C waits no longer"
+    assert wording.scaled("hello", 4, ROLLOUT) == "hello has 4 replicas; hello.2 deploy goes on"
+    assert wording.scaled("hello", 1, ROLLOUT) == "hello has 1 replica; hello.2 deploy goes on"
 
 
 def test_the_end_says_what_serves_and_no_reason_twice() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.core.scenario import deployed, empty, options, running
 
@@ -10,6 +12,7 @@ from rota.core.diagnosis import Finding, Level, of_app, of_connections, of_dns, 
 from rota.core.names import ReplicaId
 from rota.core.notice import Letter, Notice, Topic
 from rota.core.observation import Connections, Counters, Open, Stranger
+from rota.core.spec import Drain
 from rota.testing.dns import FakeDns
 from rota.testing.runtime import Faults
 from rota.testing.simulation import Simulation
@@ -37,6 +40,17 @@ def test_a_crash_loop_has_its_reason_and_its_next_try() -> None:
     assert found[0] == "warning web: 1 of 2 replicas serve"
     assert found[1].startswith("warning web: slot 1: 1 tries brought no lasting replica; the next is in ")
     assert any("timeout-error: no TCP connection was accepted within boot_timeout" in line for line in found)
+
+
+def test_a_release_that_would_not_be_accepted_any_more_is_named_with_the_rule() -> None:
+    app = deployed(replicas=1)
+    release = app.state.releases[1]
+    spec = release.spec.model_copy(update={"drain": Drain().model_copy(update={"timeout": 4000.0})})
+    app.state = replace(app.state, releases={1: replace(release, spec=spec)})
+    assert said(app) == [
+        "warning web: release 1 runs as it was accepted, but drain.timeout: 0 to 3600 seconds are allowed, not 4000: "
+        "an old HAProxy process is not kept for longer; the next file has to keep this rule"
+    ]
 
 
 def test_the_last_line_of_a_failed_replica_is_shown() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from rota.core.environment import unseen
 from rota.core.healthcheck import ImageCheck, Kind
 from rota.core.schema import json_schema
 from rota.core.spec import AppSpec, EnvVar, HealthCheck, Limits, Order, Resources, RolloutOptions, cloudlets
@@ -173,3 +174,9 @@ def test_a_warm_up_asks_for_its_own_path_or_the_health_checks() -> None:
     assert spec_of(warm_up={"requests": 5, "path": "/warm"}).warm_up_path == "/warm"
     assert spec_of(health_check_path="/health").warm_up_path == "/health"
     assert spec_of(health_check={"type": "tcp"}).warm_up_path == "/"
+
+
+def test_the_variables_that_rota_sets_are_not_the_file_s() -> None:
+    env = tuple(EnvVar(name=name, value="x") for name in ("A", "PORT", "PORT_5432", "ROTA_SLOT", "ROTA_MINE"))
+    assert list(unseen(env)) == [(1, "PORT"), (3, "ROTA_SLOT")]
+    assert list(unseen(env, ["PORT_5432"])) == [(1, "PORT"), (2, "PORT_5432"), (3, "ROTA_SLOT")]

@@ -77,6 +77,18 @@ def test_scale_up_and_down_and_the_lists_agree(app: Hello) -> None:
     assert f"{app.name}  running  3/3" in app.server.ok("ls").out
 
 
+@pytest.mark.feature("W6")
+def test_a_scale_during_a_rollout_waits_for_its_own_replicas_alone(app: Hello) -> None:
+    """The rollout waits for five minutes after its first replica."""
+    rollout = app.server.ok("restart", app.name, "--delay", "300s", "--detach").out.strip()
+    for count, has in ((4, "4 replicas"), (3, "3 replicas")):
+        said = app.server.ok("scale", f"{app.name}={count}").out
+        assert said == f"{app.name} has {has}; {rollout} restart goes on\n"
+        assert len({entry["slot"] for entry in app.replicas if entry["phase"] == "ready"}) == count
+    app.server.ok("rollout", "set", rollout, "--delay", "0s")
+    assert app.server.ok("rollout", "watch", rollout, "--json").json["receipt"]["failed"] == 0
+
+
 def test_the_shapes_that_scripts_rely_on(app: Hello) -> None:
     shown = app.server.ok("ps", app.name, "--json").json
     assert shown["app"] == app.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 
 import typer
 
@@ -15,6 +16,7 @@ from rota.cli.policy import Waiting
 from rota.cli.watch import watch
 from rota.core.errors import Unreachable
 
+Wait = Callable[[Connection, View], View]
 _SEND_AGAIN_SECONDS = 10.0
 
 
@@ -51,10 +53,11 @@ def see_through(connection: Connection, rollout: View, *, as_json: bool, fail_on
     raise typer.Exit(code)
 
 
-def settle(connection: Connection, rollout: View) -> View:
-    """Waits for the end; Ctrl-C leaves the rollout to itself and exits with 130."""
+def settle(connection: Connection, rollout: View, wait: Wait = watch) -> View:
+    """Waits for the end, or for what else is to be waited for; Ctrl-C leaves the rollout to itself and exits with
+    130."""
     try:
-        return watch(connection, rollout)
+        return wait(connection, rollout)
     except KeyboardInterrupt:
         output.tell(f"\n{rollout['id']} goes on; come back with: rota rollout watch {rollout['id']}")
         raise typer.Exit(DETACHED) from None

@@ -12,7 +12,7 @@ from rota.cli.outcome import ENDED, SETTLED
 from rota.cli.stream import PATIENCE_SECONDS, Follower
 from rota.core.errors import NotFound, Unreachable
 
-_ABSENT = f"the server does not answer; what runs goes on without it, waiting for it up to {PATIENCE_SECONDS:.0f} s"
+ABSENT = f"the server does not answer; what runs goes on without it, waiting for it up to {PATIENCE_SECONDS:.0f} s"
 
 
 class Display(Protocol):
@@ -57,7 +57,7 @@ def watch(connection: Connection, rollout: View) -> View:
 
 
 def _until_settled(connection: Connection, rollout: View, display: Display) -> View:
-    follower = Follower(connection, f"/api/v1/rollouts/{rollout['id']}/events", lambda: display.notice(_ABSENT))
+    follower = Follower(connection, f"/api/v1/rollouts/{rollout['id']}/events", lambda: display.notice(ABSENT))
     while True:
         for event in follower.once():
             display.event(event)

@@ -219,8 +219,14 @@ def steered(verb: str, rollout: dict[str, Any]) -> str:
 
 def scaled_beside(app: str, count: int, rollout: dict[str, Any], *, waits: bool) -> str:
     """A scale during a rollout is none of its own."""
-    until = ", and is waited for; Ctrl-C leaves it to itself" if waits else ""
+    until = "; Ctrl-C waits no longer" if waits else ""
     return f"{app} is to have {count}; {rollout['id']} {rollout['kind']} goes on beside{until}"
+
+
+def scaled(app: str, count: int, rollout: dict[str, Any]) -> str:
+    """The scale has its count, and the rollout that it found goes on."""
+    has = "1 replica" if count == 1 else f"{count} replicas"
+    return f"{app} has {has}; {rollout['id']} {rollout['kind']} goes on"
 
 
 def ending(rollout: dict[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rota.core import publication, repair
+from rota.core.accepted import broken_rules
 from rota.core.expiry import Certificate, in_words, is_expiring
 from rota.core.member import Member, ReplicaPhase
 from rota.core.names import ReplicaId
@@ -48,7 +49,7 @@ class Finding:
 def of_app(here: Situation) -> tuple[Finding, ...]:
     """All there is to say of one app; a single ``ok`` when nothing is wrong."""
     found = [*_of_app(here), *(finding for member in here.members.values() for finding in _of_replica(here, member))]
-    found += [*_uneven(here), *_of_names(here)]
+    found += [*_uneven(here), *_of_names(here), *_of_rules(here)]
     if found:
         return tuple(found)
     said = f"{here.serving} of {len(here.slots)} serve" if here.desired.active else "it is stopped"
@@ -151,6 +152,14 @@ def _of_names(here: Situation) -> Iterable[Finding]:
             names, app = ", ".join(member.id for member in late), here.state.name
             said = f"DNS, {name}: it does not name {names}: updates fail, and rota events --app {app} says why"
             yield Finding(Level.PROBLEM, app, said)
+
+
+def _of_rules(here: Situation) -> Iterable[Finding]:
+    """Its file was taken by an earlier rota, and this one would refuse it."""
+    number = here.desired.current.release
+    for broken in broken_rules(here.spec(number)):
+        said = f"release {number} runs as it was accepted, but {broken}; the next file has to keep this rule"
+        yield Finding(Level.WARNING, here.state.name, said)
 
 
 def _in_rotation_for(here: Situation, member: Member) -> float:

@@ -1,7 +1,9 @@
-"""The variables of an app's environment: ``env:`` in rota.yaml; read by spec."""
+"""The variables of an app's environment: ``env:`` in rota.yaml; read by spec, and asked by the command line for those
+that no replica sees."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from pydantic import Field, field_validator
@@ -9,6 +11,8 @@ from pydantic import Field, field_validator
 from rota.core.model import Model, misplaced
 from rota.core.names import EnvName
 from rota.core.quantities import quoted
+
+_RESERVED = frozenset({"PORT", "ROTA_APP", "ROTA_RELEASE", "ROTA_SLOT", "ROTA_REPLICA"})
 
 
 class EnvVar(Model):
@@ -38,3 +42,11 @@ def variables_once(entries: tuple[EnvVar, ...]) -> tuple[EnvVar, ...]:
             raise misplaced(f"{quoted(entry.name)} is given twice", (index, "name"))
         seen.add(entry.name)
     return entries
+
+
+def unseen(entries: tuple[EnvVar, ...], reserved: Collection[str] = ()) -> Iterator[tuple[int, str]]:
+    """The entries that rota sets to something else for each replica, with their places; ``reserved`` are further names
+    of rota's."""
+    for index, entry in enumerate(entries):
+        if entry.name in _RESERVED or entry.name in reserved:
+            yield index, entry.name

@@ -102,8 +102,12 @@ class UpdateConfig(Model):
     order: Literal["start-first", "stop-first"] | None = None
 
     def written(self) -> RolloutOptions:
-        given = self.model_dump(exclude_none=True) | ({"parallelism": "100%"} if self.parallelism == 0 else {})
-        return RolloutOptions.model_validate(given)
+        given = {name: value for name, value in self if value is not None}
+        if self.parallelism == 0:
+            given["parallelism"] = "100%"
+        if self.order is not None:
+            given["order"] = Order(self.order)
+        return RolloutOptions().model_copy(update=given)
 
     def options(self, *, by_order: bool) -> RolloutOptions:
         """``by_order``: there is an order to choose, which is the strategy's otherwise."""

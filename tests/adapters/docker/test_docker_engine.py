@@ -17,6 +17,7 @@ import pytest
 from aiohttp import web
 
 from rota.adapters.clock import SystemClock
+from rota.adapters.inturn import InTurn
 from rota.adapters.runtime.docker import DockerRuntime, remnants
 from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
 from rota.adapters.runtime.docker.images import Images
@@ -339,7 +340,9 @@ async def test_a_watch_outlives_what_it_cannot_read(tmp_path: Path, events: list
     engine = Babbling(*events)
     async with serving(engine.answer) as host, client(host) as asked:
         names, clock = Names("0" * 32), SystemClock(tmp_path)
-        table = Table(asked, names, clock, Reruns(tmp_path / "r.json"), lambda app: None, lambda replica: None)
+        table = Table(
+            asked, names, clock, Reruns(tmp_path / "r.json", InTurn("r")), lambda app: None, lambda replica: None
+        )
 
         troubles = [StepFailed("the disk is full"), KeyError("MemTotal")]
 
@@ -418,12 +421,12 @@ async def test_what_the_engine_cannot_remove_is_gone_all_the_same_and_is_tried_a
     names, gone = Names("0" * 32), list[str]()
     engine = Clinging(names, refusals=4)
     async with serving(engine.answer) as host, client(host) as asked:
-        reruns = Reruns(tmp_path / "r.json")
+        reruns = Reruns(tmp_path / "r.json", InTurn("r"))
         table = Table(asked, names, SystemClock(tmp_path), reruns, lambda app: None, gone.append)
         await table.refresh("1")
         assert table.entry(engine.replica) is not None
         network = OwnNetwork(asked, names, tmp_path / "a.json", lambda: 0.0)
-        images = Images(asked, names, Pins(tmp_path / "i.json"), lambda app: None)
+        images = Images(asked, names, Pins(tmp_path / "i.json", InTurn("i")), lambda app: None)
         await Starts(asked, names, network, images, table).discard("1")
         assert table.entry(engine.replica) is None
         assert gone == [engine.replica]
@@ -448,7 +451,12 @@ async def test_what_is_left_is_let_go_when_somebody_else_removes_it(
     engine = Clinging(names, refusals=10**6)
     async with serving(engine.answer) as host, client(host) as asked:
         table = Table(
-            asked, names, SystemClock(tmp_path), Reruns(tmp_path / "r.json"), lambda app: None, lambda replica: None
+            asked,
+            names,
+            SystemClock(tmp_path),
+            Reruns(tmp_path / "r.json", InTurn("r")),
+            lambda app: None,
+            lambda replica: None,
         )
         with pytest.raises(Refused, match="busy"):
             await asked.delete("containers/1")

@@ -64,3 +64,14 @@ async def test_the_loop_goes_on_while_the_file_is_written(tmp_path: Path, monkey
     await disk.read()
     await disk.write(State())
     await disk.close()
+
+
+async def test_a_check_that_hangs_is_given_up(tmp_path: Path) -> None:
+    """It would hold up every later change; the program does not stay behind either."""
+    hanging, pid = tmp_path / "hanging", tmp_path / "pid"
+    hanging.write_text(f"#!/bin/sh\necho $$ > {pid}\nexec sleep 600\n")
+    hanging.chmod(0o700)
+    with pytest.raises(StepFailed, match=r"has not said within 0\.5 s whether it accepts its new file"):
+        await Disk(Settings(tmp_path), str(hanging), deadline=0.5).check(State())
+    assert not list(tmp_path.glob("*.trial"))
+    assert not pid.exists() or not Path(f"/proc/{pid.read_text().strip()}").exists()

@@ -8,6 +8,7 @@ import pytest
 
 from rota.adapters.balancer.haproxy.access import HaproxyAccessLog
 from rota.core.backend import Backend
+from rota.core.names import ReplicaId
 from rota.testing.haproxy import Rig, pool, running_rig, until
 
 HOSTILE = "<h1>Nichts \N{LATIN SMALL LETTER U WITH DIAERESIS}brig</h1>\n'\"; \\ %[src] $HOME # {{}}\n"
@@ -77,3 +78,21 @@ async def test_hosts_that_nobody_has_get_the_server_s_page(kind: str) -> None:
         assert await rig.client("x.org").ask("/") == (404, "<p>shop")
         assert await rig.client("y.org").ask("/") == (404, HOSTILE)
         assert await rig.client("nobody.org").ask("/") == (404, HOSTILE)
+
+
+async def test_pages_stay_on_the_disk_for_as_long_as_a_file_names_them(rig: Rig) -> None:
+    def there() -> set[str]:
+        return {path.read_text() for path in (rig.settings.directory / "pages").iterdir()}
+
+    await app(rig, "shop", "<p>1", "x.org/shop")
+    second = having("shop", "<p>2")
+    await rig.balancer.prepare(second, ("x.org/shop",))
+    assert there() == {"<p>1", "<p>2"}
+    await rig.balancer.route("shop", {second.name: 100})
+    await rig.balancer.disable(ReplicaId("shop-1"))
+    await rig.balancer.remove(ReplicaId("shop-1"))
+    await app(rig, "blog", "<p>blog", "x.org/blog")
+    assert there() == {"<p>2", "<p>blog"}
+    await rig.balancer.unroute("blog")
+    await rig.another_daemon()
+    assert there() == {"<p>2"}

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from rota.adapters.prober import command, http
-from rota.adapters.prober.listeners import Listener, held_by, holder_of, listeners, listeners_in_namespace_of
+from rota.adapters.prober.listeners import Holder, Listener, held_by, holder_of, listeners, listeners_in_namespace_of
 from rota.core.healthcheck import Check, Kind
 from rota.core.names import ReplicaId
 from rota.core.observation import Address
@@ -40,6 +40,7 @@ class SocketProber:
         self._exec = exec
         self._namespace_of = namespace_of
         self._looks: dict[tuple[ReplicaId, str], _Look] = {}
+        self._holders: dict[int, tuple[float, Holder]] = {}
 
     async def accepts(
         self, replica: ReplicaId, address: Address, timeout: float, variable: str = "PORT"
@@ -50,10 +51,10 @@ class SocketProber:
         except TimeoutError:
             return _too_late(timeout)
         except ConnectionRefusedError:
-            return ProbeResult(f"connection refused{self._elsewhere(replica, address, variable)}")
+            return ProbeResult(f"connection refused{await self._elsewhere(replica, address, variable)}")
         except OSError as error:
             return ProbeResult(_written(error))
-        return self._owned(replica, address)
+        return await self._owned(replica, address)
 
     async def healthy(self, replica: ReplicaId, address: Address, check: Check, host: str) -> ProbeResult:
         if check.kind is Kind.EXEC and self._exec is not None:
@@ -72,20 +73,34 @@ class SocketProber:
         except OSError as error:
             return ProbeResult(_written(error))
 
-    def _owned(self, replica: ReplicaId, address: Address) -> ProbeResult:
-        """Whether all that is accepted there goes to the replica; a port can be shared (SO_REUSEPORT, socket(7))."""
-        pids = self._pids_of(replica)
-        if pids is None:
-            return ProbeResult()
-        found = frozenset(one.inode for one in listeners() if one.reaches(address))
-        if not found:
+    async def _owned(self, replica: ReplicaId, address: Address) -> ProbeResult:
+        """Whether all that is accepted there goes to the replica; a port can be shared (SO_REUSEPORT, socket(7)). In a
+        thread: where no control group names the replica's processes, all of the machine's are gone through."""
+        strangers = await asyncio.to_thread(self._strangers, replica, address)
+        if strangers is None:
             return ProbeResult("connection refused")  # it has closed between the two looks
-        strangers = found - held_by(found, pids)
         if not strangers:
             return ProbeResult()
-        return ProbeResult(f"port {address.port} is held by another process ({holder_of(min(strangers))})")
+        holder = await self._holder(min(strangers))
+        return ProbeResult(f"port {address.port} is held by another process ({holder})")
 
-    def _elsewhere(self, replica: ReplicaId, address: Address, variable: str) -> str:
+    def _strangers(self, replica: ReplicaId, address: Address) -> frozenset[int] | None:
+        """The sockets there that are not the replica's; None when there is none at all."""
+        pids = self._pids_of(replica)
+        if pids is None:
+            return frozenset()
+        found = frozenset(one.inode for one in listeners() if one.reaches(address))
+        return found - held_by(found, pids) if found else None
+
+    async def _holder(self, inode: int) -> Holder:
+        """Not looked up at each try: this goes through all that every process has open."""
+        now = asyncio.get_running_loop().time()
+        self._holders = {known: one for known, one in self._holders.items() if one[0] > now}
+        if inode not in self._holders:
+            self._holders[inode] = (now + _MOST_BETWEEN, await asyncio.to_thread(holder_of, inode))
+        return self._holders[inode][1]
+
+    async def _elsewhere(self, replica: ReplicaId, address: Address, variable: str) -> str:
         """Not looked up at once, and ever more rarely: a refused connection costs next to nothing, and the look at all
         that listens would take the processor from the very replica that is starting, and from all that start with it.
         """
@@ -96,7 +111,8 @@ class SocketProber:
             self._looks[key] = last = _Look(now + _FIRST_LOOK, _FIRST_LOOK, "")
         elif now >= last.due:
             wait = min(2 * last.wait, _MOST_BETWEEN)
-            self._looks[key] = last = _Look(now + wait, wait, self._listens_elsewhere(replica, address, variable))
+            found = await asyncio.to_thread(self._listens_elsewhere, replica, address, variable)
+            self._looks[key] = last = _Look(now + wait, wait, found)
         return last.found
 
     def _listens_elsewhere(self, replica: ReplicaId, address: Address, variable: str) -> str:

@@ -10,9 +10,11 @@ import typer
 
 from rota.cli import output, plan_file, rollout, wording
 from rota.cli.commands.arguments import App, example
-from rota.cli.connection import Connection, View
-from rota.cli.outcome import exit_code, worst
+from rota.cli.connection import Connection, View, quoted
+from rota.cli.joined import Joined
+from rota.cli.outcome import SETTLED, exit_code, worst
 from rota.cli.policy import Policy, Waiting, taking
+from rota.cli.watch import watch
 from rota.core.errors import UsageError
 
 Release = Annotated[int | None, typer.Argument(help="Its number; the one before, if left out.")]
@@ -71,16 +73,13 @@ def scale(
         raise UsageError("--plan is of one app; scale one at a time")
     orders = [(app, plan_file.attached(plan, flags.order("scale", replicas=count))) for app, count in wanted]
     connection = Connection()
-    begun = [rollout.begin(connection, app, order) for app, order in orders]
-    for (app, count), view in zip(wanted, begun, strict=True):
-        if view["kind"] != "scale":
-            output.tell(wording.scaled_beside(app, count, view, waits=flags.wait))
-    if len(begun) == 1 and flags.wait:
-        rollout.see_through(connection, begun[0], as_json=flags.json, fail_on_loss=flags.fail_on_loss)
-    ended = [rollout.settle(connection, view) for view in begun] if flags.wait else begun
-    _answer_all(ended, flags)
-    if flags.wait:
-        raise typer.Exit(worst(exit_code(view, flags.fail_on_loss) for view in ended))
+    begun = [_begin_scale(connection, app, order, flags) for app, order in orders]
+    if not flags.wait:
+        _answer_all([view for view, _ in begun], [[view["id"]] for view, _ in begun], flags)
+        return
+    ended = [rollout.settle(connection, view, wait) for view, wait in begun]
+    _answer_all(ended, [_scaled(view, count) for view, (_, count) in zip(ended, wanted, strict=True)], flags)
+    raise typer.Exit(worst(_code(view, flags.fail_on_loss) for view in ended))
 
 
 @taking(Policy)
@@ -166,9 +165,28 @@ def _number(text: str) -> float:
         raise UsageError(f"--cpus {text} is not a number, such as 0.5") from None
 
 
-def _answer_all(views: list[View], flags: Waiting) -> None:
+def _begin_scale(connection: Connection, app: str, order: View, flags: Waiting) -> tuple[View, rollout.Wait]:
+    """The scale's rollout, or the one that it found under way, and how to wait."""
+    before = connection.get(f"/api/v1/apps/{quoted(app)}")["replicas_wanted"]
+    view = rollout.begin(connection, app, order)
+    if view["kind"] == "scale":
+        return view, watch
+    output.tell(wording.scaled_beside(app, order["replicas"], view, waits=flags.wait))
+    return view, Joined(app, before, order["replicas"]).wait
+
+
+def _scaled(view: View, count: int) -> list[str]:
+    return wording.ending(view) if view["phase"] in SETTLED else [wording.scaled(view["app"], count, view)]
+
+
+def _code(view: View, fail_on_loss: bool) -> int:
+    """One that goes on has had its share of this; what was lost until now counts."""
+    return exit_code(view if view["phase"] in SETTLED else view | {"phase": "succeeded"}, fail_on_loss)
+
+
+def _answer_all(views: list[View], texts: list[list[str]], flags: Waiting) -> None:
     if flags.json:
         output.answer_json(views[0] if len(views) == 1 else {"rollouts": views})
         return
-    for view in views:
-        output.answer_lines(wording.ending(view) if flags.wait else [view["id"]])
+    for lines in texts:
+        output.answer_lines(lines)

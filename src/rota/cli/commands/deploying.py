@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,6 +70,7 @@ def validate(file: File = DEFAULT_FILE, json: AsJson = False) -> None:
     """Check a file without deploying it."""
     spec = read(file)
     _note_of_check(spec, file)
+    _note_of_env(spec, file)
     output.answer_json(spec.model_dump(mode="json")) if json else output.answer(f"{file}: ok")
 
 
@@ -149,11 +150,24 @@ def _fitting(spec: AppSpec, file: Path, runtime: str) -> None:
         read(file, kind)
     if spec.port is not None and kind is RuntimeKind.PROCESS:
         output.tell(f"{file}: note: port: {spec.port} is not used on the process runtime: the app listens on $PORT")
+    _note_of_env(spec, file, ["ROTA_DATA"] if kind is RuntimeKind.PROCESS else [])
 
 
 def _note_of_check(spec: AppSpec, file: Path) -> None:
     if note := spec.check.late_if_it_hangs():
         output.tell(f"{file}: note: {note}")
+
+
+def _note_of_env(spec: AppSpec, file: Path, more: Sequence[str] = ()) -> None:
+    """Names the variables that rota sets, whatever the file says (H11); ``more`` are the runtime's own."""
+    from rota.core import specfile
+    from rota.core.environment import unseen
+    from rota.core.tcp import targets, variables
+
+    reserved = [*variables(dict.fromkeys(targets(spec.ports), 0)), *more]
+    for index, name in unseen(spec.env, reserved):
+        said = f"note: env: rota sets {name} for each replica, and none sees this value"
+        output.tell(str(specfile.placed(Problem(said, key=f"env.{index}.name"), _text_of(file), str(file))))
 
 
 def _check(flags: Policy) -> None:

@@ -43,6 +43,7 @@ class Adoption:
         if outdated or not await self._has_all():
             await reload()
         await self._agree()
+        await self._book.clear()
         await self._launcher.listen(self._settings.listen())
 
     async def gave_way(self, running: Collection[str]) -> bool:

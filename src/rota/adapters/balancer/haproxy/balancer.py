@@ -296,6 +296,7 @@ class HaproxyBalancer:
         self._ended.follow(witness, pid)
         await self._old.pass_on(pid)  # before a server goes, which it could still send to; each look tries again
         await self._servers.carry_over(before)
+        await self._book.clear()
 
     async def _without_past(self, state: State) -> State:
         """Forgets what was noted of processes that are no more and whose last rows are not kept either."""

@@ -47,6 +47,10 @@ class Book:
         self._maps.started_on(maps)
         self.state = state
 
+    async def clear(self) -> None:
+        """A worker runs on the files: what only those before them named may go."""
+        await self._disk.clear(self.state)
+
     async def pin(self, replica: ReplicaId, pin: str) -> None:
         app = self.state.owner(replica)
         if app is not None and app.servers[replica].pin != pin:

@@ -8,55 +8,59 @@ next."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import secrets
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
 
 from rota.adapters.balancer.haproxy.binary import full_version_of
 from rota.adapters.balancer.haproxy.config import Sections, render
 from rota.adapters.balancer.haproxy.maps import MAPS, maps_of
-from rota.adapters.balancer.haproxy.pages import page_files
+from rota.adapters.balancer.haproxy.pages import DIRECTORY, page_files
 from rota.adapters.balancer.haproxy.refusal import refusal
 from rota.adapters.balancer.haproxy.settings import Settings
 from rota.adapters.balancer.haproxy.state import State, read_state
 from rota.adapters.balancer.haproxy.succession import PASSED_MAP
+from rota.adapters.inturn import InTurn
 from rota.core.errors import StepFailed
+
+CHECK_DEADLINE = 30.0
+"""Seconds: a file for 10,000 servers takes one or two, and every change waits for a check that is under way."""
 
 _KEY = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
-T = TypeVar("T")
-
 
 class Disk:
-    def __init__(self, settings: Settings, binary: str) -> None:
+    """``deadline``, in seconds, is HAProxy's for its word on a file."""
+
+    def __init__(self, settings: Settings, binary: str, deadline: float = CHECK_DEADLINE) -> None:
         self._settings = settings
         self._binary = binary
+        self._deadline = deadline
         self._key = ""
         self._sections = Sections()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="haproxy.cfg")
+        self._turn = InTurn("haproxy.cfg")
 
     async def close(self) -> None:
         """Waits for what is under way; nothing may be asked after this."""
-        await asyncio.to_thread(self._thread.shutdown)
+        await self._turn.close()
 
     async def read(self) -> State:
         """The state in the file; an empty one when there is no file. Raises StepFailed when it cannot be read."""
-        return await self._in_turn(self._read)
+        return await self._turn.do(self._read)
 
     async def choose_program(self, running: str) -> bool:
         """Leads the link to the configured haproxy, and says whether the one that runs, by its version, is to be
         reloaded for it. An earlier version waits until HAProxy is next started: a later one's reload expects an
         answer that it does not give (2.8 to 2.6, measured). Raises Missing."""
-        return await self._in_turn(lambda: self._choose_program(running))
+        return await self._turn.do(lambda: self._choose_program(running))
 
     async def check(self, state: State) -> None:
         """Asks ``haproxy -c`` about the file that the state would give. Raises StepFailed with what it says."""
         trial = self._settings.directory / "haproxy.cfg.trial"
-        text = await self._in_turn(lambda: self._replace_trial(trial, state))
+        text = await self._turn.do(lambda: self._replace_trial(trial, state))
         try:
             await self._accepts(trial, text)
         finally:
@@ -65,15 +69,18 @@ class Disk:
     async def differs(self, state: State) -> bool:
         """Whether the file is another than the state and the settings give now: written by another version of rota,
         or with another address. Raises StepFailed."""
-        return await self._in_turn(lambda: self._differs(state))
+        return await self._turn.do(lambda: self._differs(state))
 
     async def write(self, state: State, *, maps_first: bool = False) -> Mapping[str, str]:
         """Writes what has changed, and returns what each map now holds. An app is added with the file first and taken
         out with the maps first, so that at every moment the maps lead only to what the file has. Raises StepFailed."""
-        return await self._in_turn(lambda: self._write(state, maps_first))
+        return await self._turn.do(lambda: self._write(state, maps_first))
 
-    async def _in_turn(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+    async def clear(self, state: State) -> None:
+        """Deletes the pages that the state does not name, once a worker runs on it: each has read its own at its start,
+        and the next to be started reads those of the file that is there. What cannot be deleted waits for the next."""
+        with contextlib.suppress(OSError):
+            await self._turn.do(lambda: self._clear(state))
 
     def _read(self) -> State:
         path = self._settings.config
@@ -106,7 +113,16 @@ class Disk:
             )
         except OSError as error:
             raise StepFailed(f"HAProxy cannot be run: {error}") from error
-        _, said = await program.communicate()
+        try:
+            async with asyncio.timeout(self._deadline):
+                _, said = await program.communicate()
+        except TimeoutError as error:
+            raise StepFailed(
+                f"HAProxy has not said within {self._deadline:g} s whether it accepts its new file, and the one before "
+                f"stays in force; `{self._binary} -c` of it hangs"
+            ) from error
+        finally:
+            await _ended(program)
         if program.returncode != 0:
             raise StepFailed(refusal(text, said.decode(errors="replace")))
 
@@ -160,15 +176,27 @@ class Disk:
                 _replace(self._settings.directory / name, "")
 
     def _write_pages(self, state: State) -> None:
-        """Named by what they hold, they are never changed, and those of files before are left: a few KiB each."""
+        """Named by what they hold, they are never changed; those of files before stay until ``clear``."""
         for name, text in page_files(state, self._settings).items():
             path = self._settings.directory / name
             path.parent.mkdir(mode=0o700, exist_ok=True)
             _replace(path, text)
 
+    def _clear(self, state: State) -> None:
+        named = {self._settings.directory / name for name in page_files(state, self._settings)}
+        for path in (self._settings.directory / DIRECTORY).glob("*"):
+            if path not in named:
+                path.unlink()
+
     def _write_maps(self, maps: Mapping[str, str]) -> None:
         for name, text in maps.items():
             _replace(self._settings.directory / name, text)
+
+
+async def _ended(program: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        program.kill()
+    await program.wait()
 
 
 def _order(version: str) -> tuple[int, ...]:

@@ -54,7 +54,7 @@ class Images:
             tagged = await self._tagged()
             for key in tagged.keys() - self._pins.keys - self._tasks.keys():  # an earlier version's
                 if (found := await self._inspected(tagged[key])) is not None:
-                    self._pins.put(key, Pin.of(found))
+                    await self._pins.put(key, Pin.of(found))
             for key in self._pins.keys - self._tasks.keys():
                 await self._look_at(key, tagged.get(key))
 
@@ -104,7 +104,7 @@ class Images:
         except Refused as refused:
             if refused.http_status != 404:
                 raise StepFailed(f"the image of release {key[1]} of {key[0]} stays: {refused.message}") from refused
-        self._pins.drop([key])
+        await self._pins.drop(key)
         self._known.pop(key, None)
 
     async def _tagged(self) -> dict[Key, str]:
@@ -171,7 +171,7 @@ class Images:
             pin = self._pins.of(key)
             found = await (self._fetched(key, image) if pin is None else self._had_again(key, image, pin))
             self._refuse_other_platform(image, found)
-            self._pins.put(key, Pin.of(found))
+            await self._pins.put(key, Pin.of(found))
             if not await self._tag(key, str(found["Id"])):
                 raise StepFailed(f"the image {image.reference} was removed while it was being prepared; deploy again")
             self._set(key, Artefact(order.release, ArtefactState.PREPARED, check=self._note_check(found)))

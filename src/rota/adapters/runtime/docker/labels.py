@@ -11,11 +11,14 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from rota.adapters.runtime.docker.names import SERVER
+from rota.core.accepted import Accepted
 from rota.core.container import DEFAULT_PORT
 from rota.core.names import ReplicaId
 from rota.core.spec import Limits
 from rota.core.tcp import targets, variables
 from rota.ports.runtime import StartOrder
+
+_LIMITS = Accepted(Limits)
 
 
 class BrokenLabels(ValueError):
@@ -87,7 +90,7 @@ class Labels:
                 slot=int(written["rota.slot"]),
                 release=int(written["rota.release"]),
                 generation=int(written["rota.generation"]),
-                limits=Limits.model_validate(json.loads(written["rota.limits"])),
+                limits=_LIMITS.read(written["rota.limits"]),
                 address=str(ipaddress.ip_address(written["rota.address"])),
                 port=int(written["rota.port"]),
                 stop_signal=_text(written["rota.stop_signal"]),

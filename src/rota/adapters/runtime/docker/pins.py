@@ -4,12 +4,13 @@ docker runtime's images."""
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from rota.adapters.durable import write_durably
+from rota.adapters.inturn import InTurn
 from rota.core.errors import StepFailed
 
 Key = tuple[str, int]
@@ -40,9 +41,12 @@ class Pin:
 
 
 class Pins:
-    def __init__(self, path: Path) -> None:
+    """``turn`` is the thread that alone writes them; a change is seen once it is durable."""
+
+    def __init__(self, path: Path, turn: InTurn) -> None:
         self._path = path
-        self._pins: dict[Key, Pin] = {}
+        self._turn = turn
+        self._pins: Mapping[Key, Pin] = {}
 
     def open(self) -> None:
         """Raises StepFailed: to go on without would let a tag decide that has moved since."""
@@ -64,17 +68,23 @@ class Pins:
     def of(self, key: Key) -> Pin | None:
         return self._pins.get(key)
 
-    def put(self, key: Key, pin: Pin) -> None:
+    async def put(self, key: Key, pin: Pin) -> None:
         """Raises StepFailed when it cannot be written."""
+        await self._turn.do(lambda: self._put(key, pin))
+
+    async def drop(self, key: Key) -> None:
+        """Raises StepFailed when it cannot be written."""
+        await self._turn.do(lambda: self._drop(key))
+
+    def _put(self, key: Key, pin: Pin) -> None:
         if self._pins.get(key) != pin:
             self._write({**self._pins, key: pin})
 
-    def drop(self, keys: Collection[Key]) -> None:
-        """Raises StepFailed when it cannot be written."""
-        if self._pins.keys() & set(keys):
-            self._write({key: pin for key, pin in self._pins.items() if key not in keys})
+    def _drop(self, key: Key) -> None:
+        if key in self._pins:
+            self._write({other: pin for other, pin in self._pins.items() if other != key})
 
-    def _write(self, pins: dict[Key, Pin]) -> None:
+    def _write(self, pins: Mapping[Key, Pin]) -> None:
         content = {f"{app}:{release}": asdict(pin) for (app, release), pin in pins.items()}
         try:
             write_durably(self._path, json.dumps(content))

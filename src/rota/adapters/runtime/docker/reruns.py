@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rota.adapters.durable import write_durably
+from rota.adapters.inturn import InTurn
 from rota.core.errors import StartFailed
 
 _log = logging.getLogger(__name__)
@@ -36,9 +37,12 @@ class _Rerun:
 
 
 class Reruns:
-    def __init__(self, path: Path) -> None:
+    """``turn`` is the thread that alone writes them; a change is seen once it is durable."""
+
+    def __init__(self, path: Path, turn: InTurn) -> None:
         self._path = path
-        self._known = _read(path)
+        self._turn = turn
+        self._known: Mapping[str, _Rerun] = _read(path)
 
     def standing(self, container: str, started: str, first: int) -> Standing:
         """Of a container's present run; ``first`` is the generation in its labels."""
@@ -49,18 +53,24 @@ class Reruns:
             return Standing(known.generation_before, known.restarts_before)
         return Standing(known.generation, known.restarts)
 
-    def begin(self, container: str, ended: str, standing: Standing, generation: int) -> None:
+    async def begin(self, container: str, ended: str, standing: Standing, generation: int) -> None:
         """The next run, after the one that was ``started`` at ``ended``, will be of this generation. Raises
         StartFailed when that cannot be written."""
         rerun = _Rerun(ended, generation, standing.restarts + 1, standing.generation, standing.restarts)
-        self._write({**self._known, container: rerun})
+        await self._turn.do(lambda: self._write({**self._known, container: rerun}))
 
     def keep(self, containers: Set[str]) -> None:
-        """Forgets all others."""
-        if self._known.keys() - containers:
-            self._write({name: rerun for name, rerun in self._known.items() if name in containers})
+        """Forgets all others, soon; one that stays is forgotten the next time."""
+        self._turn.begin(lambda: self._keep(containers))
 
-    def _write(self, known: dict[str, _Rerun]) -> None:
+    def _keep(self, containers: Set[str]) -> None:
+        try:
+            if self._known.keys() - containers:
+                self._write({name: rerun for name, rerun in self._known.items() if name in containers})
+        except StartFailed as failure:
+            _log.warning("what is gone stays on record: %s", failure)
+
+    def _write(self, known: Mapping[str, _Rerun]) -> None:
         try:
             write_durably(self._path, json.dumps({name: asdict(rerun) for name, rerun in known.items()}))
         except OSError as error:

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from rota.adapters.cgroupfiles import limits_above
 from rota.adapters.clock import SystemClock
+from rota.adapters.inturn import InTurn
 from rota.adapters.machine import LocalMachine
 from rota.adapters.runtime.docker import limits, usage
 from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
@@ -55,10 +56,11 @@ class DockerRuntime:
         self._names = Names(server_id)
         self._client = Client(host, data_dir / "ssh")
         self._network = OwnNetwork(self._client, self._names, data_dir / "addresses.json", clock.now)
-        self._pins = Pins(data_dir / "images.json")
+        self._turn = InTurn("rota-docker")
+        self._pins = Pins(data_dir / "images.json", self._turn)
         self._images = Images(self._client, self._names, self._pins, self._wake)
         self._wakes: list[Callable[[str], None]] = []
-        self._reruns = Reruns(data_dir / "restarts.json")
+        self._reruns = Reruns(data_dir / "restarts.json", self._turn)
         self._last_boot = LastBoot(data_dir / "boot.json", clock.boot_id) if self._client.is_local else None
         self._table = Table(self._client, self._names, clock, self._reruns, self._wake, self._gone, self._last_boot)
         self._watch = Watch(self._client, self._names, self._table, self._look, self._wake_all)
@@ -80,6 +82,7 @@ class DockerRuntime:
                 await self._starts.discard(container)
             self._network.agree({entry.labels.replica: entry.labels.address for entry in self._table.entries})
         except BaseException:
+            await self._turn.close()
             await self._client.close()
             raise
         return self
@@ -89,6 +92,7 @@ class DockerRuntime:
         await self._watch.close()
         await self._table.close()
         await self._images.close()
+        await self._turn.close()
         await self._client.close()
 
     async def dismantle(self) -> None:
@@ -204,7 +208,7 @@ class DockerRuntime:
         if entry.replica.limits != order.limits:
             await self._limit(entry, order.limits)
         standing = Standing(entry.replica.generation, entry.replica.restarts)
-        self._reruns.begin(entry.seen.id, entry.seen.started, standing, order.generation)
+        await self._reruns.begin(entry.seen.id, entry.seen.started, standing, order.generation)
         try:
             await self._client.post(f"containers/{entry.seen.id}/start")
         except Refused as refused:
@@ -271,8 +275,8 @@ class DockerRuntime:
         await self._images.look((str(info.get("OSType") or ""), _architecture(str(info.get("Architecture") or ""))))
 
     def _gone(self, replica: ReplicaId) -> None:
+        self._reruns.keep(self._table.ids)
         try:
-            self._reruns.keep(self._table.ids)
             self._network.give_back(replica)
         except StartFailed as failure:
             _log.warning("%s is gone, but: %s", replica, failure)  # set right at the next start of the daemon

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -12,11 +13,13 @@ from rota.adapters.clock import SystemClock
 from rota.adapters.keeper.client import Child
 from rota.adapters.runtime.leases import of
 from rota.adapters.runtime.process.cgroups import enforced, limits_in_force
+from rota.core.accepted import Accepted
 from rota.core.names import ReplicaId
 from rota.core.observation import Address, Exit, ObservedReplica, RunState
 from rota.core.spec import Limits
 from rota.ports.runtime import StartOrder
 
+_LIMITS = Accepted(Limits)
 _NOT_FOUND = 127  # what a shell gives for a program that could not be executed (POSIX.1-2017, 2.8.2)
 
 
@@ -67,7 +70,7 @@ class Labels:
                 slot=int(meta["rota.slot"]),
                 release=int(meta["rota.release"]),
                 generation=int(meta["rota.generation"]),
-                limits=Limits.model_validate(meta["rota.limits"]),
+                limits=_LIMITS.read(json.dumps(meta["rota.limits"])),
                 port=int(meta["rota.port"]),
                 stop_signal=_text(meta["rota.stop_signal"]),
                 ports=ports_in(meta),
