@@ -53,6 +53,16 @@ def test_a_release_that_would_not_be_accepted_any_more_is_named_with_the_rule() 
     ]
 
 
+def test_a_rule_that_an_address_breaks_is_named_without_its_secret() -> None:
+    app = deployed(replicas=1)
+    release = app.state.releases[1]
+    spec = release.spec.model_copy(update={"notify": ("json://host.example/ secret-token",)})
+    app.state = replace(app.state, releases={1: replace(release, spec=spec)})
+    (found,) = said(app)
+    assert "notify" in found
+    assert "secret-token" not in found
+
+
 def test_the_last_line_of_a_failed_replica_is_shown() -> None:
     app = deployed(replicas=1)
     app.runtime.faults = lambda order: MOODS["deaf"]

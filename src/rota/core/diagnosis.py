@@ -17,7 +17,7 @@ from rota.core.notice import Letter
 from rota.core.observation import Connections, Stranger
 from rota.core.quantities import written_seconds
 from rota.core.receipt import by_replica
-from rota.core.redaction import shown
+from rota.core.redaction import redacted, shown
 from rota.core.rollout import Phase
 from rota.core.situation import Situation
 
@@ -157,8 +157,12 @@ def _of_names(here: Situation) -> Iterable[Finding]:
 def _of_rules(here: Situation) -> Iterable[Finding]:
     """Its file was taken by an earlier rota, and this one would refuse it."""
     number = here.desired.current.release
-    for broken in broken_rules(here.spec(number)):
-        said = f"release {number} runs as it was accepted, but {broken}; the next file has to keep this rule"
+    spec = here.spec(number)
+    for broken in broken_rules(spec):
+        for url in spec.notify:
+            broken = broken.replace(url, shown(url))
+        rule = redacted(broken, {entry.name: entry.value for entry in spec.env})
+        said = f"release {number} runs as it was accepted, but {rule}; the next file has to keep this rule"
         yield Finding(Level.WARNING, here.state.name, said)
 
 
