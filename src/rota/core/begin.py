@@ -231,16 +231,16 @@ def reverting(state: AppState, last: Rollout, now: float) -> Rollout | None:
 
 
 def _earlier(state: AppState, wanted: int | None) -> int:
-    current = state.desired.current.release
+    current, kept = state.desired.current.release, ", ".join(map(str, sorted(state.releases)))
     if wanted is not None:
         if wanted not in state.releases:
-            kept = ", ".join(map(str, sorted(state.releases)))
             raise NotFound(f"{state.name} has no release {wanted}; kept are {kept}")
         return wanted
-    earlier = [number for number in state.releases if number < current]
-    if not earlier:
+    if state.release_before is not None:
+        return state.release_before
+    if min(state.releases) == current:
         raise NotFound(f"{state.name} has no release before {current} to go back to")
-    return max(earlier)
+    raise NotFound(f"{state.name} has no release before {current} that served; kept are {kept}")
 
 
 def rolling(state: AppState, change: Change, now: float) -> AppState:

@@ -281,4 +281,5 @@ def _delete_rest(here: Situation) -> None:
 def _kept_releases(here: Situation) -> set[int]:
     used = {member.record.release for member in here.members.values()}
     used |= {here.desired.current.release, *(target.release for target in here.desired.slots.values())}
+    used.add(here.state.release_before or here.desired.current.release)  # however many have failed since
     return used | set(sorted(here.state.releases)[-RELEASES_KEPT:])

@@ -4,13 +4,14 @@ Called by engine.reconciler, which keeps it in one transaction with the step's e
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from rota.core import steps as s
 from rota.core.observation import Gap, Row
 from rota.core.rollout import Cause, Failure, Kind, Phase, Rollout, Taken, check_move
 from rota.core.spec import FailureAction
-from rota.core.state import AppState, Desired, Recorded, ReplicaRecord, SlotRecord, Standby
+from rota.core.state import AppState, Desired, Recorded, Release, ReplicaRecord, SlotRecord, Standby
 
 FAILURES_KEPT = 20  # a rollout's history names this many failed replicas, the newest
 
@@ -256,7 +257,24 @@ def _finished(state: AppState, step: s.FinishRollout, now: float) -> AppState:
         gaps=gaps + step.outages,
         finished_at=now,
     )
-    return replace(_with_rollout(state, ended), desired=_settled(state.desired, ended, step.phase, now))
+    desired = _settled(state.desired, ended, step.phase, now)
+    return replace(_with_rollout(state, ended), desired=desired, releases=_judged(state.releases, ended))
+
+
+def _judged(releases: Mapping[int, Release], rollout: Rollout) -> Mapping[int, Release]:
+    """The releases with what the rollout's end says of two of them: whether they are one to go back to."""
+    there, former, succeeded = rollout.to_release, rollout.from_release, rollout.phase is Phase.SUCCEEDED
+    given_up = {}
+    if succeeded or (rollout.kind is Kind.DEPLOY and there != former):
+        given_up[there] = not succeeded
+    if succeeded and rollout.kind is Kind.ROLLBACK and (there or 0) < (former or 0):  # not one on to a later release
+        given_up[former] = True
+    changed = {
+        number: replace(release, given_up=given_up[number])
+        for number, release in releases.items()
+        if given_up.get(number, release.given_up) != release.given_up
+    }
+    return {**releases, **changed} if changed else releases
 
 
 def _settled(desired: Desired, rollout: Rollout, phase: Phase, now: float) -> Desired:

@@ -43,7 +43,7 @@ def close(here: Situation) -> None:
     """Asks for the users to be kept out, or let in again; nothing else waits for that."""
     seen, wanted = here.observed.balancer, here.desired.maintenance
     if here.balanced and (seen.hosts or seen.listeners) and wanted != seen.maintenance and not here.desired.removed:
-        reason = "maintenance: users are answered with 503" if wanted else "maintenance is over"
+        reason = "users are answered with 503" if wanted else "it is over"
         here.draft.add(SetMaintenance(reason, wanted))
 
 

@@ -14,13 +14,16 @@ from rota.core.spec import AppSpec, Limits
 
 @dataclass(frozen=True)
 class Release:
-    """One immutable, numbered version of an app: its file and the digest of its source directory."""
+    """One immutable, numbered version of an app: its file and the digest of its source directory. ``given_up``: its
+    deploy did not succeed, or a rollback went away from it, and it has not served since; stores written before there
+    was such a fact have none."""
 
     number: int
     spec: AppSpec
     source: str | None
     created_at: float
     rollout: str
+    given_up: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,3 +130,10 @@ class AppState:
     desired: Desired
     recorded: Recorded
     releases: Mapping[int, Release]
+
+    @property
+    def release_before(self) -> int | None:
+        """What there is to go back to when nobody names it."""
+        current = self.desired.current.release
+        served = [number for number, release in self.releases.items() if number < current and not release.given_up]
+        return max(served, default=None)

@@ -117,6 +117,7 @@ def release_view(release: Release, state: AppState) -> View:
         "number": release.number,
         "created_at": moment(release.created_at),
         "current": release.number == state.desired.current.release,
+        "given_up": release.given_up,
         "source": release.source,
         "command": list(release.spec.command),
         "rollout": release.rollout,
