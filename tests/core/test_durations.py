@@ -110,6 +110,38 @@ def test_a_boot_of_several_less_its_wait_for_a_core_is_one_alone_until_one_was_s
     assert known_of([*together, *life(4, 200.0, boot=2.5)], releases()).boot_of(1).seconds == pytest.approx(2.5)
 
 
+@pytest.mark.feature("J7")
+@pytest.mark.parametrize(
+    ("runs_after", "alone"),
+    [
+        ((1.0, 1.5, 1.5), 1.0 + 0.75),  # what the runtime computed for three on two cores, and the least boot
+        ((0.0, 0.0, 0.0), 1.75),
+        ((-5.0, -5.0, -5.0), 1.75),  # by a clock that is ahead
+        ((99.0, 99.0, 99.0), 4.0 / 1.5),  # by one that is behind
+    ],
+)
+def test_what_the_runtime_computes_for_several_starts_is_shared_too(
+    runs_after: tuple[float, float, float], alone: float
+) -> None:
+    ready = [(3.0, 1.25), (3.25, 1.0), (4.0, 1.0)]
+    enabled = [
+        Event(
+            100.1 + boot,
+            "web",
+            EventKind.STEP,
+            "web.2",
+            "EnableServer",
+            f"web-{number}",
+            waited=waited,
+            running_for=boot + 0.1 - after,
+        )
+        for number, ((boot, waited), after) in enumerate(zip(ready, runs_after, strict=True), 1)
+    ]
+    started = events(*((100.0, "StartReplica", f"web-{number}") for number in (1, 2, 3)))
+    known = measured([*started, *enabled], releases(), cores=2.0).durations(Reloads(), Durations())
+    assert known.boot_of(1).seconds == pytest.approx(alone)
+
+
 @pytest.mark.parametrize(
     ("cpu", "together", "seconds"),
     [

@@ -102,7 +102,12 @@ def _enable(here: Situation, member: Member, reason: str) -> None:
         weight = weight_in(share, member.slot_weight)
         since, waited = (probed.healthy_since, probed.waited) if probed is not None else (None, None)
         healthy_for = here.now - since if since is not None else None
-        here.draft.add(EnableServer(member.id, reason, backend, address, weight, ports, healthy_for, waited, share))
+        running_for = here.now - seen.started_at
+        here.draft.add(
+            EnableServer(
+                member.id, reason, backend, address, weight, ports, healthy_for, waited, running_for, share=share
+            )
+        )
 
 
 def _switched_to_later(here: Situation, backend: str) -> bool:

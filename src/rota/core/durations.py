@@ -67,11 +67,11 @@ class Durations(Model):
         the one with the longer boot of two: those that are more than the cores share them. From more at once it is
         reckoned by the first of those, which had to wait for the others the least."""
         known = _nearest(self.boot, together)
-        length, share = self.boot[known], self._share(known)
+        length, share = self.boot[known], shared(known, self.cores)
         if together < known:
             length = Length(seconds=length.earliest, of=length.of)
         cpu = min(self.boot_cpu, length.seconds / share)
-        return length.longer(cpu * (self._share(together) - share))
+        return length.longer(cpu * (shared(together, self.cores) - share))
 
     def reckoned_from(self, together: int) -> int:
         """The number of boots at once by which ``boot_of`` knows those of so many."""
@@ -81,9 +81,10 @@ class Durations(Model):
         """Of so many replicas that stop."""
         return self.stop[_nearest(self.stop, together)]
 
-    def _share(self, together: int) -> float:
-        """How much longer each of so many computes for having the cores with the others."""
-        return max(1.0, together / self.cores)
+
+def shared(together: int, cores: float) -> float:
+    """How much longer each of so many computes for having the cores with the others."""
+    return max(1.0, together / cores)
 
 
 def open_now(balancer: ObservedBalancer) -> Length:

@@ -23,8 +23,8 @@ class EventKind(enum.Enum):
 
 @dataclass(frozen=True)
 class Event:
-    """``seq`` is given by the store: it counts up for ever. ``at`` in seconds of rota's clock. ``healthy_for`` and
-    ``waited`` are the step's (EnableServer), and tell a boot from a wait."""
+    """``seq`` is given by the store: it counts up for ever. ``at`` in seconds of rota's clock. ``healthy_for``,
+    ``waited`` and ``running_for`` are the step's (EnableServer), and tell a boot from what it waited for."""
 
     at: float
     app: str
@@ -37,6 +37,7 @@ class Event:
     detail: str | None = None
     healthy_for: float | None = None
     waited: float | None = None
+    running_for: float | None = None
     seq: int = 0
 
 
@@ -58,6 +59,7 @@ def step_event(state: AppState, step: s.Step, now: float) -> Event:
         detail=detail,
         healthy_for=step.healthy_for if isinstance(step, s.EnableServer) else None,
         waited=step.waited if isinstance(step, s.EnableServer) else None,
+        running_for=step.running_for if isinstance(step, s.EnableServer) else None,
     )
 
 

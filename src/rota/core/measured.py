@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TypeVar, get_args
 
-from rota.core.durations import Durations, Length
+from rota.core.durations import Durations, Length, shared
 from rota.core.events import Event, EventKind
 from rota.core.observation import Reloads
 from rota.core.spec import AppSpec
@@ -39,6 +39,7 @@ class _Step:
     rollout: str | None
     healthy_for: float | None = None
     waited: float | None = None
+    running_for: float | None = None
 
 
 _Pair = tuple[_Step, _Step]
@@ -81,10 +82,10 @@ class Measured:
         return found
 
 
-def measured(events: Iterable[Event], releases: Mapping[int, Release]) -> Measured:
-    """``events`` of one app, oldest first."""
+def measured(events: Iterable[Event], releases: Mapping[int, Release], cores: float = 1.0) -> Measured:
+    """``events`` of one app, oldest first, on a machine of so many cores."""
     steps = [
-        _Step(event.at, event.step, event.replica, event.rollout, event.healthy_for, event.waited)
+        _Step(event.at, event.step, event.replica, event.rollout, event.healthy_for, event.waited, event.running_for)
         for event in events
         if event.step is not None and event.kind is not EventKind.STEP_FAILED
     ]
@@ -98,7 +99,7 @@ def measured(events: Iterable[Event], releases: Mapping[int, Release]) -> Measur
         "enable": enabled,
         "call": _shares(_of_replicas(steps, {"RemoveServer"}, {"RemoveReplica"}), told),
     }
-    return Measured(_boots(steps, releases), _stops(steps), others)
+    return Measured(_boots(steps, releases, cores), _stops(steps), others)
 
 
 def _one(values: Sequence[float]) -> Length:
@@ -142,11 +143,10 @@ def _stops(steps: Sequence[_Step]) -> dict[int, list[_Wave]]:
     return found
 
 
-def _boots(steps: Sequence[_Step], releases: Mapping[int, Release]) -> dict[int, list[_Wave]]:
+def _boots(steps: Sequence[_Step], releases: Mapping[int, Release], cores: float) -> dict[int, list[_Wave]]:
     """An arrival takes the boot and what the file asks for beyond it. In a first deploy it takes what a reload of
-    HAProxy does beside the boots as well: such a boot, as the checks saw it, counts where there is nothing better. Of
-    several at once each has waited for a core, and the first of them for its runtime the least: that one's boot, less
-    its wait, counts for one alone where none was seen."""
+    HAProxy does beside the boots as well: such a boot, as the checks saw it, counts where there is nothing better. What
+    one alone would have taken counts where none was seen."""
     reloaded = {step.rollout for step in steps if step.name == "PrepareBackend"}
     plain: dict[int, list[_Wave]] = {}
     beside_reload: dict[int, list[_Wave]] = {}
@@ -161,10 +161,21 @@ def _boots(steps: Sequence[_Step], releases: Mapping[int, Release]) -> dict[int,
             settled = settling(spec) if spec else 0.0
             took = [length - settled for length in _lasted(wave)]
             plain.setdefault(together, []).append(took)
-        waits = [last.waited for _, last in wave]
-        computed = [length - waited for length, waited in zip(took, waits, strict=True) if waited is not None]
-        alone += [[min(computed)]] if computed else []
+        one = _alone(wave, took, shared(together, cores))
+        alone += [[one]] if one is not None else []
     return ({1: alone} if alone else {}) | beside_reload | plain
+
+
+def _alone(wave: Sequence[_Pair], took: Sequence[float], share: float) -> float | None:
+    """What one of these boots would have taken by itself: the runtime its part of what all of these starts took it, and
+    then the replica what it did not wait for a core. None where nobody saw that."""
+    starts, boots = [], []
+    for (first, last), length in zip(wave, took, strict=True):
+        if last.waited is not None:
+            start = last.at - first.at - last.running_for if last.running_for is not None else 0.0
+            starts.append(min(max(start, 0.0), length))
+            boots.append(length - starts[-1] - last.waited)
+    return max(starts) / share + max(0.0, min(boots)) if boots else None
 
 
 def _waves(pairs: Sequence[_Pair]) -> list[tuple[int, list[_Pair]]]:

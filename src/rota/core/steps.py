@@ -103,8 +103,9 @@ class SetMaintenance(AppStep):
 @dataclass(frozen=True)
 class EnableServer(ReplicaStep):
     """``ports``: at the replica, by the port that its TCP service listens on. ``healthy_for``: seconds since its first
-    health check that passed, and ``waited`` those that it had been without a core until then, where that was seen.
-    ``weight`` and ``share`` as in SetWeight."""
+    health check that passed, and ``waited`` those that it had been without a core until then, where that was seen;
+    ``running_for``: seconds since its process began, by the runtime's clock. ``weight`` and ``share`` as in
+    SetWeight."""
 
     backend: str
     address: Address
@@ -112,6 +113,7 @@ class EnableServer(ReplicaStep):
     ports: tuple[tuple[int, int], ...] = ()
     healthy_for: float | None = None
     waited: float | None = None
+    running_for: float | None = None
     share: int = 100
 
 

@@ -29,22 +29,22 @@ class Measuring:
         self._machine = machine
 
     async def of(self, state: AppState, balancer: ObservedBalancer) -> Durations:
-        own = measured(await self._events(state.name), state.releases)
-        alone = not self._supervisor.apps.keys() - {state.name}
-        others = Measured() if alone else self._of_others(state.name, await self._events(None))
-        guess = others.as_guess().model_copy(update={"drain": open_now(balancer)})
         cpu, cores = await self._computed(state)
+        own = measured(await self._events(state.name), state.releases, cores)
+        alone = not self._supervisor.apps.keys() - {state.name}
+        others = Measured() if alone else self._of_others(state.name, await self._events(None), cores)
+        guess = others.as_guess().model_copy(update={"drain": open_now(balancer)})
         return own.durations(balancer.reloads, guess, cpu, cores)
 
     async def _events(self, app: str | None) -> tuple[Event, ...]:
         return await self._store.events(app=app, after=-1, limit=EVENTS_READ)
 
-    def _of_others(self, app: str, events: Iterable[Event]) -> Measured:
+    def _of_others(self, app: str, events: Iterable[Event], cores: float) -> Measured:
         found = Measured()
         for name, of_app in groupby(sorted(events, key=lambda event: event.app), key=lambda event: event.app):
             known = self._supervisor.apps.get(name)
             if known is not None and name != app:
-                found += measured(of_app, known.state.releases)
+                found += measured(of_app, known.state.releases, cores)
         return found
 
     async def _computed(self, state: AppState) -> tuple[float, float]:
