@@ -217,6 +217,8 @@ class Client:
             return f"cannot be trusted ({refusal.reason or refusal}); check DOCKER_CERT_PATH"
         if isinstance(refusal, TimeoutError):
             return "does not answer in time"
+        if isinstance(refusal, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
+            return "broke off in the middle of an answer; if it has ended, start it (systemctl start docker)"
         return f"does not answer ({refusal or type(refusal).__name__})"
 
 
