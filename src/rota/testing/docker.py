@@ -35,7 +35,7 @@ class DockerEngine:
 
     def __init__(self, directory: Path, *, live_restore: bool = False) -> None:
         self.directory = directory
-        self.live_restore = live_restore
+        self._live_restore = live_restore
         self.host = f"unix://{directory}/d.sock"
         self._pool = f"10.{random.randrange(128, 256)}.{random.randrange(16) * 16}.0/20"  # noqa: S311  (no secret)
         self._cgroup = f"/{directory.name}"
@@ -53,12 +53,11 @@ class DockerEngine:
         (self.directory / "d.pid").unlink(missing_ok=True)
         if not self._pids("containerd"):  # it ends with a daemon that was killed, and its record would be believed
             (self.directory / "x/containerd/containerd.pid").unlink(missing_ok=True)
-        config = self.directory / "daemon.json"
-        config.write_text(json.dumps({"deprecated-key-path": str(self.directory / "key.json")}))
+        self._configure()
         written = self.directory / "dockerd.log"
         with open(written, "ab") as log:
             self._process = subprocess.Popen(
-                self._command(config), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         deadline = time.monotonic() + _PATIENCE
         while not self._answers():
@@ -68,6 +67,22 @@ class DockerEngine:
                 raise TimeoutError(f"dockerd does not answer: {written.read_text()[-2000:]}")
             time.sleep(0.02)
         return self
+
+    @property
+    def live_restore(self) -> bool:
+        """Whether containers run on while the daemon does not: the one that goes down decides."""
+        return self._live_restore
+
+    def switch_live_restore(self, *, on: bool) -> None:
+        """While it runs. Raises TimeoutError when it does not take it."""
+        self._live_restore = on
+        self._configure()
+        os.kill(self.pid, signal.SIGHUP)
+        deadline = time.monotonic() + _PATIENCE
+        while self._ask("GET", "/info")["LiveRestoreEnabled"] is not on:
+            if time.monotonic() > deadline:
+                raise TimeoutError("dockerd does not take another live-restore")
+            time.sleep(0.02)
 
     def stop(self) -> None:
         """SIGTERM, as a service manager does; with live_restore the containers run on."""
@@ -135,10 +150,14 @@ class DockerEngine:
             self.stop()
             self._sweep()
 
-    def _command(self, config: Path) -> Sequence[str]:
+    def _configure(self) -> None:
+        config = {"deprecated-key-path": str(self.directory / "key.json"), "live-restore": self._live_restore}
+        (self.directory / "daemon.json").write_text(json.dumps(config))
+
+    def _command(self) -> Sequence[str]:
         place = self.directory
         options = {
-            "--config-file": config,
+            "--config-file": place / "daemon.json",
             "--data-root": place / "data",
             "--exec-root": place / "x",
             "--pidfile": place / "d.pid",
@@ -152,8 +171,6 @@ class DockerEngine:
         if program is None:
             raise Missing("dockerd is missing (apt-get install docker.io)")
         switches = ["--iptables=false", "--ip-forward=false", "--ip-masq=false", "--userland-proxy=false"]
-        if self.live_restore:
-            switches.append("--live-restore")
         return [program, *(f"{name}={value}" for name, value in options.items()), *switches]
 
     def _cli(self, words: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
