@@ -121,6 +121,25 @@ async def test_a_deploy_goes_on_with_the_engine_and_nobody_notices_but_who_waits
     assert len(said) == len(set(said)), f"the loss is told once, not at every look: {said}"
 
 
+@pytest.mark.feature("W1", "R4")
+@pytest.mark.parametrize("step", ["EnableServer", *also_in_the_long_form("StartReplica", "StopReplica")])
+@pytest.mark.parametrize("end", ["stop", *also_in_the_long_form("kill")])
+async def test_a_deploy_goes_on_with_the_engine_that_has_ended_all_replicas(
+    end: str, step: str, app: Hello, engine: DockerEngine
+) -> None:
+    """Hello ends with exit code 0 when the engine tells it to: what others end is no failure of the new release."""
+    await app.settled(3, WITHIN)
+    before = await app.ready()
+    deploy = asyncio.create_task(app.deploy_new())
+    await app.server.until(lambda: has_come_to(app, step))
+    async with asyncio.timeout(WITHIN):
+        await asyncio.to_thread(getattr(engine, end))
+        await asyncio.to_thread(engine.start)
+        rollout = succeeded(await deploy)
+        await app.server.until(lambda: all_new(app, before), WITHIN)
+    assert {replica["release"] for replica in await app.server.replicas(app.name)} == {rollout["to_release"]}
+
+
 @pytest.mark.feature("H12")
 async def test_what_was_done_by_hand_is_shown_where_people_look(app: Hello, engine: DockerEngine) -> None:
     await app.settled(3, WITHIN)

@@ -485,14 +485,17 @@ async def test_an_engine_that_ends_in_the_middle_of_an_answer_is_told_with_the_w
         request.transport.abort()
         return response
 
+    async def follow(asked: Client) -> None:
+        async with asked.stream("GET", "events", {}) as events:
+            async for _ in events:
+                pass
+
     said = r"broke off in the middle of an answer; if it has ended, start it \(systemctl start docker\)"
     async with serving(answer) as host, client(host) as asked:
         with pytest.raises(EngineLost, match=said):
             await asked.get("info")
         with pytest.raises(EngineLost, match=said):
-            async with asked.stream("GET", "events", {}) as events:
-                async for _ in events:
-                    pass
+            await follow(asked)
 
 
 async def test_an_answer_that_is_no_json_is_not_taken_for_a_no() -> None:
