@@ -104,7 +104,7 @@ async def test_a_deploy_goes_on_with_the_engine_and_nobody_notices_but_who_waits
     logged = len(app.server.log)
     async with living_on(engine), light_load(app) as load:
         deploy = asyncio.create_task(app.deploy_new())
-        await app.server.until(lambda: has_come_to(app, step))
+        await app.server.until(lambda: app.has_come_to(step))
         async with asyncio.timeout(WITHIN):
             await asyncio.to_thread(getattr(engine, end))
             await asyncio.to_thread(engine.start)
@@ -131,7 +131,7 @@ async def test_a_deploy_goes_on_with_the_engine_that_has_ended_all_replicas(
     await app.settled(3, WITHIN)
     before = await app.ready()
     deploy = asyncio.create_task(app.deploy_new())
-    await app.server.until(lambda: has_come_to(app, step))
+    await app.server.until(lambda: app.has_come_to(step))
     async with asyncio.timeout(WITHIN):
         await asyncio.to_thread(getattr(engine, end))
         await asyncio.to_thread(engine.start)
@@ -202,12 +202,3 @@ async def replaced(app: Hello, victim: str) -> None:
 async def all_new(app: Hello, before: list[str]) -> bool:
     ready = await app.ready()
     return len(ready) == 3 and not set(ready) & set(before)
-
-
-async def has_come_to(app: Hello, step: str) -> bool:
-    """Whether the deploy of the newest version is under way, and has made such a step."""
-    newest = (await app.server.get(f"/api/v1/rollouts?app={app.name}&limit=1"))["rollouts"][0]
-    if newest["kind"] != "deploy" or newest["finished_at"] is not None:
-        return False
-    shown = await app.server.get(f"/api/v1/rollouts/{newest['id']}")
-    return any(one["step"] == step for one in shown["steps"])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
+import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.adapters.docker.registry import PASSWORD, USER, Registry, running
 
+from rota.adapters.runtime.docker import images as pulled
 from rota.core.errors import StartFailed, StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import Artefact, ArtefactState
@@ -97,6 +102,29 @@ async def test_a_pull_that_takes_long_says_how_far_it_is(box: Dock, registry: Re
     registry.may_give.set()
     await box.prepared(spec)
     assert await artefact(box) == Artefact(1, ArtefactState.PREPARED)
+
+
+async def test_a_pull_says_how_much_of_it_is_there(
+    box: Dock, registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(pulled, "_TOLD_EVERY", 0.0)
+    (tmp_path / "file").write_bytes(os.urandom(2**20))  # the engine has no such layer
+    with tarfile.open(tmp_path / "root.tar", "w") as tar:
+        tar.add(tmp_path / "file", "file")
+    registry.put("1", tmp_path / "root.tar", "hello")
+    registry.may_finish.clear()
+    spec = box_spec(image=image(registry))
+    await box.runtime.prepare(ReleaseOrder("web", 1, None, spec))
+
+    async def a_part_is_there() -> bool:
+        found = await artefact(box)
+        said = found.progress if found is not None else ""
+        told = re.fullmatch(re.escape(f"pulling {registry.address}/app:1: ") + r"(\d\.\d) of 1\.0 MiB", said)
+        return told is not None and 0.4 < float(told[1]) < 1.0
+
+    await until(a_part_is_there)
+    registry.may_finish.set()
+    await box.prepared(spec)
 
 
 async def test_a_registry_that_is_not_there_is_told(box: Dock) -> None:
