@@ -19,6 +19,7 @@ from rota.testing.machine import start_order, until
 
 WEB_1 = ReplicaId("web-1")
 MIB = 2**20
+CONNECTIONS = 100  # that aiohttp opens unless it is told otherwise
 
 
 async def exited(box: Dock, replica: str = "web-1") -> ObservedReplica:
@@ -431,6 +432,24 @@ async def test_logs_are_read_and_followed_over_a_restart_in_place(box: Dock) -> 
     await box.runtime.remove(WEB_1)
     await asyncio.wait_for(task, 10)
     assert await box.runtime.logs.tail(WEB_1, 10) == ()
+
+
+async def test_more_followed_logs_than_a_client_keeps_connections_hold_nothing_up(box: Dock) -> None:
+    await box.started(box_spec("sh", "-c", "echo one; sleep 60"))
+    begun = set[int]()
+
+    async def follow(number: int) -> None:
+        async for _ in box.runtime.logs.follow(WEB_1, 1):
+            begun.add(number)
+
+    following = [asyncio.create_task(follow(number)) for number in range(CONNECTIONS + 1)]
+    try:
+        await until(lambda: len(begun) > CONNECTIONS)
+        await box.runtime.update_limits(WEB_1, Limits(memory=64 * MIB))
+    finally:
+        for task in following:
+            task.cancel()
+        await asyncio.gather(*following, return_exceptions=True)
 
 
 async def test_the_last_words_of_an_app_are_kept_ended_or_not(box: Dock) -> None:
