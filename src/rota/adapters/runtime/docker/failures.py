@@ -41,9 +41,10 @@ def half_started(message: str) -> bool:
     return _HALF.search(message) is not None
 
 
-def address_taken(message: str) -> bool:
-    """Somebody connected a container of his own to the network, and the engine gave it that address."""
-    return "Address already in use" in message
+def address_lost(message: str) -> bool:
+    """Somebody connected a container of his own to the network, and the engine gave it that address; or the network has
+    moved since it was leased."""
+    return "Address already in use" in message or "not belong to any of this network's subnets" in message
 
 
 def _explained(message: str) -> str:

@@ -1,0 +1,81 @@
+"""The own network of a docker runtime when somebody has removed it, or taken its name or its subnet meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+from pathlib import Path
+
+import pytest
+
+from rota.core.errors import StepFailed
+from rota.testing.dock import Dock, box_spec
+from rota.testing.machine import start_order
+
+
+def own(box: Dock) -> str:
+    return f"rota-{box.server_id[:8]}"
+
+
+def held(data_dir: Path) -> set[str]:
+    """Who has an address that is not given back."""
+    leases = json.loads((data_dir / "addresses.json").read_text())
+    return {lease["replica"] for lease in leases.values() if lease["until"] is None}
+
+
+async def taken(box: Dock) -> str:
+    """The subnet that was the own network's, and is another's now."""
+    subnet = box.runtime._network.subnet
+    await box.engine.cli("network", "rm", own(box))
+    await box.engine.cli("network", "create", "--subnet", subnet, "theirs")
+    return subnet
+
+
+async def test_a_subnet_that_somebody_took_is_left_to_them_by_all_starts_at_once(box: Dock) -> None:
+    """As ``docker system prune`` and another program's network leave it, with all apps stopped."""
+    app = box_spec()
+    await box.prepared(app)
+    subnet = await taken(box)
+    await asyncio.gather(*(box.runtime.start(start_order(number, app)) for number in range(1, 6)))
+    seen = (await box.runtime.observe())[0].values()
+    addresses = {one.address.host for one in seen if one.address is not None}
+    assert len(addresses) == 5
+    assert all(ipaddress.ip_address(one) not in ipaddress.ip_network(subnet) for one in addresses)
+    assert own(box) in await box.engine.cli("network", "ls", "--format", "{{.Name}}")
+
+
+async def test_a_subnet_in_which_somebody_still_lives_is_asked_back(box: Dock) -> None:
+    app = box_spec()
+    await box.started(app)
+    await box.engine.cli("network", "disconnect", "-f", own(box), box.name("web-1"))
+    subnet = await taken(box)
+    with pytest.raises(StepFailed) as refused:
+        await box.runtime.start(start_order(2, app))
+    assert refused.value.message == (
+        f"the network {own(box)} cannot be made again: the network theirs has taken its subnet {subnet}; remove that "
+        "one (docker network rm theirs), or stop this server's apps and start them again"
+    )
+    await box.engine.cli("network", "rm", "theirs")
+    await box.runtime.start(start_order(2, app))
+
+
+async def test_a_subnet_is_asked_back_while_the_name_server_stands_in_it(box: Dock) -> None:
+    app = box_spec()
+    await box.prepared(app)
+    box.runtime._network.resolvers = (box.runtime._network.gateway,)
+    await taken(box)
+    with pytest.raises(StepFailed, match=r"\(docker network rm theirs\), or start rota serve again$"):
+        await box.runtime.start(start_order(1, app))
+    assert not held(box.data_dir)
+
+
+async def test_a_network_of_the_name_that_is_not_this_servers_is_left_alone(box: Dock) -> None:
+    await box.close()
+    await box.engine.cli("network", "rm", own(box))
+    theirs = await box.engine.cli("network", "create", own(box))
+    with pytest.raises(StepFailed, match=f"there is a network {own(box)} that is not this server's; remove it or"):
+        await box.open()
+    assert await box.engine.cli("network", "inspect", "-f", "{{.Id}}", own(box)) == theirs
+    await box.engine.cli("network", "rm", theirs)
+    await box.open()
