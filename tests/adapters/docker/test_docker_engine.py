@@ -183,6 +183,8 @@ class FakeEngine:
             return web.json_response({"ApiVersion": self.api_version})
         if request.path.endswith("/none"):
             return web.json_response({"message": "no such thing"}, status=404)
+        if request.path.endswith("/broken"):
+            return web.Response(body=b'{"message": "error mounting /x"}', status=500, content_type="application/json")
         return web.json_response({"path": request.path})
 
 
@@ -242,6 +244,9 @@ async def test_a_refusal_and_a_loss_are_two_things() -> None:
         assert refused.value.http_status == 404
         assert not await asked.head("none", {})
         assert await asked.head("some", {})
+        with pytest.raises(Refused, match="answers 500") as unknown:
+            await asked.head("broken", {})
+        assert unknown.value.http_status == 500
     async with client_of_the_lost(host) as asked:
         with pytest.raises(EngineLost, match="does not run"):
             await asked.get("info")

@@ -118,15 +118,16 @@ class Client:
     async def delete(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
         return await self._ask("DELETE", path, params, None, None, CALL)
 
-    async def head(self, path: str, params: Mapping[str, Any]) -> bool:
-        """Whether it is there."""
+    async def head(self, path: str, params: Mapping[str, str]) -> bool:
+        """Whether it is there. Raises Refused where the engine cannot say; EngineLost."""
         try:
-            await self._ask("HEAD", path, params, None, None, CALL)
-        except Refused as refused:
-            if refused.http_status == 404:
-                return False
-            raise
-        return True
+            async with asyncio.timeout(CALL), self._calls:
+                status = await self._status(path, params)
+        except (DockerError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._failure(error) from error
+        if status >= 400 and status != 404:
+            raise Refused(status, f"the Docker engine at {self.host} answers {status} when it is asked for {path}")
+        return status < 400
 
     @asynccontextmanager
     async def stream(
@@ -184,9 +185,14 @@ class Client:
         except (DockerError, aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._failure(error) from error
         except json.JSONDecodeError as error:
-            if method == "HEAD":  # its answer has no body, not even for an error, and aiodocker reads one
-                raise Refused(404, f"{path} is not there") from error
             raise self._garbled(error) from error
+
+    async def _status(self, path: str, params: Mapping[str, str]) -> int:
+        """Of a HEAD, whose answer has no body, not even for an error: aiodocker would read one."""
+        engine = self._engine
+        await engine._check_version()
+        async with engine.session.head(engine._canonicalize_url(path), params=params) as response:
+            return response.status
 
     async def _lines(self, response: aiohttp.ClientResponse) -> AsyncIterator[Any]:
         """Until the answer ends, in whichever way."""

@@ -134,7 +134,7 @@ class Starts:
         """What cannot be said at its creation (older engines take one network there), and what is to be known first."""
         if (order.app, order.release) not in self._checked:
             inspection = await self._client.get(f"containers/{created}/json")
-            await program.check(self._client, created, inspection["Config"])
-            self._checked.add((order.app, order.release))
+            if await program.check(self._client, created, inspection["Config"]):
+                self._checked.add((order.app, order.release))
         if order.spec.network is not None:
             await self._client.post(f"networks/{order.spec.network}/connect", body={"Container": created})
