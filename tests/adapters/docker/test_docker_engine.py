@@ -9,12 +9,13 @@ import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from tests.adapters.docker.served import NOWHERE, client, serving
 
 from rota.adapters.clock import SystemClock
 from rota.adapters.inturn import InTurn
@@ -34,8 +35,6 @@ from rota.core.observation import RunState
 from rota.testing.dock import Dock, box_spec, dock
 from rota.testing.docker import DockerEngine, docker_engine
 from rota.testing.machine import start_order, until
-
-NOWHERE = Path("/nonexistent")  # where a tunnel would have its socket
 
 
 @pytest.fixture(params=["live-restore", "plain"])
@@ -195,32 +194,6 @@ async def fake_engine(context: ssl.SSLContext | None = None) -> AsyncIterator[tu
         yield engine, host
 
 
-@asynccontextmanager
-async def serving(
-    answer: Callable[[web.Request], Awaitable[web.StreamResponse]], context: ssl.SSLContext | None = None
-) -> AsyncIterator[str]:
-    app = web.Application()
-    app.router.add_route("*", "/{rest:.*}", answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
-        await site.start()
-        yield f"tcp://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
-@asynccontextmanager
-async def client(host: str) -> AsyncIterator[Client]:
-    made = Client(host, NOWHERE)
-    try:
-        await made.open()
-        yield made
-    finally:
-        await made.close()
-
-
 async def test_the_engines_own_version_is_spoken_and_again_after_its_upgrade() -> None:
     async with fake_engine() as (engine, host), client(host) as asked:
         assert await asked.get("info") == {"path": "/v1.52/info"}
@@ -247,20 +220,12 @@ async def test_a_refusal_and_a_loss_are_two_things() -> None:
         with pytest.raises(Refused, match="answers 500") as unknown:
             await asked.head("broken", {})
         assert unknown.value.http_status == 500
-    async with client_of_the_lost(host) as asked:
-        with pytest.raises(EngineLost, match="does not run"):
-            await asked.get("info")
-
-
-@asynccontextmanager
-async def client_of_the_lost(host: str) -> AsyncIterator[Client]:
-    made = Client(host, NOWHERE)
-    try:
-        with pytest.raises(Missing):
-            await made.open()
-        yield made
-    finally:
-        await made.close()
+    gone = Client(host, NOWHERE)
+    with pytest.raises(Missing):
+        await gone.open()
+    with pytest.raises(EngineLost, match="does not run"):
+        await gone.get("info")
+    await gone.close()
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,13 @@ def no_program(program: str, path: str) -> StartFailed:
     return StartFailed(f"cannot start {program!r}: {where}; check command: and image:, then deploy again")
 
 
+def disk_full(message: str) -> str:
+    """What there is to say of it; empty when that is not what the message says."""
+    if "no space left on device" not in message.lower():
+        return ""
+    return f"the disk of the engine's machine is full ({message}); docker system prune frees some"
+
+
 def ending(message: str) -> bool:
     """The engine was stopped in the middle of it, and is not out of reach yet."""
     return any(sign in message for sign in _ENDING)
@@ -61,6 +68,4 @@ def _explained(message: str) -> str:
         return f"the volume {found['path'].strip()} is not there on the engine's machine; create it, or change volumes:"
     if found := _NO_USER.search(message):
         return f"the image has no {found['what']} {found['user']!r}; change user:"
-    if "no space left on device" in message.lower():
-        return f"the disk of the engine's machine is full ({message}); docker system prune frees some"
-    return ""
+    return disk_full(message)

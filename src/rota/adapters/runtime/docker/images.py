@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
+from rota.adapters.runtime.docker.failures import disk_full
 from rota.adapters.runtime.docker.healthcheck import check_of
 from rota.adapters.runtime.docker.names import Names
 from rota.adapters.runtime.docker.pins import Key, Pin, Pins
@@ -195,10 +196,8 @@ class Images:
             try:
                 found = await self._pulled(key, image.reference, image.registry)
             except Refused as refused:
-                raise StepFailed(
-                    f"the image {image.reference} cannot be pulled: {refused.message}; "
-                    "check image:, its registry: and the way there"
-                ) from refused
+                why = disk_full(refused.message) or f"{refused.message}; check image:, its registry: and the way there"
+                raise StepFailed(f"the image {image.reference} cannot be pulled: {why}") from refused
         return found
 
     async def _had_again(self, key: Key, image: Image, pin: Pin) -> Mapping[str, Any]:
@@ -216,7 +215,7 @@ class Images:
             try:
                 return await self._pulled(key, reference, image.registry)
             except Refused as refused:
-                why = f"{reference} cannot be pulled: {refused.message}"
+                why = f"{reference} cannot be pulled: {disk_full(refused.message) or refused.message}"
         raise StepFailed(
             f"the image of release {key[1]} ({pin.image[:19]}) is gone from this engine, and {why}; "
             "docker load it, or deploy again with another tag"
