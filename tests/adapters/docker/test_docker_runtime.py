@@ -121,6 +121,17 @@ async def test_what_keeps_a_container_from_starting_is_told_and_leaves_nothing(
     assert await box.engine.cli("ps", "-aq") == ""
 
 
+async def test_the_program_of_a_new_app_of_an_old_name_is_looked_for_too(box: Dock) -> None:
+    """It counts its releases from 1 again."""
+    await box.started(box_spec())
+    await box.engine.cli("rm", "-f", box.name("web-1"))
+    await box.runtime.forget("web", frozenset())
+    app = box_spec("not-a-program")
+    await box.prepared(app)
+    with pytest.raises(StartFailed, match="cannot start 'not-a-program': no such program in PATH"):
+        await box.runtime.start(start_order(2, app))
+
+
 @pytest.mark.parametrize(
     ("words", "code", "number", "told"),
     [

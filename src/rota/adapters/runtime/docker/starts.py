@@ -4,7 +4,7 @@ runtime."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -34,7 +34,7 @@ class Starts:
         self._images = images
         self._table = table
         self._slots = asyncio.Semaphore(AT_ONCE)
-        self._checked: set[tuple[str, int]] = set()
+        self._checked: set[Hashable] = set()
 
     async def start(self, order: StartOrder) -> None:
         """It runs, and is in the table, when this returns. Raises StartFailed; EngineLost, after which it may be asked
@@ -96,7 +96,7 @@ class Starts:
         if container is None:
             return
         try:
-            await self._complete(order, container)
+            await self._complete(order, image, container)
             await self._client.post(f"containers/{container}/start")
         except (Refused, StartFailed):
             await self.discard(container)
@@ -130,11 +130,17 @@ class Starts:
             raise StartFailed(f"there is a container {name} that is not this server's; remove it or rename it")
         return found
 
-    async def _complete(self, order: StartOrder, created: str) -> None:
+    async def _complete(self, order: StartOrder, image: Mapping[str, Any], created: str) -> None:
         """What cannot be said at its creation (older engines take one network there), and what is to be known first."""
-        if (order.app, order.release) not in self._checked:
+        question = _question(order, image)
+        if question not in self._checked:
             inspection = await self._client.get(f"containers/{created}/json")
             if await program.check(self._client, created, inspection["Config"]):
-                self._checked.add((order.app, order.release))
+                self._checked.add(question)
         if order.spec.network is not None:
             await self._client.post(f"networks/{order.spec.network}/connect", body={"Container": created})
+
+
+def _question(order: StartOrder, image: Mapping[str, Any]) -> Hashable:
+    """All that decides whether there is a program to start."""
+    return str(image["Id"]), tuple(order.spec.command), order.spec.env, order.spec.volumes
