@@ -195,13 +195,27 @@ async def test_a_limit_that_the_engine_refuses_changes_nothing(box: Dock) -> Non
 
 
 async def test_what_is_changed_by_hand_is_named_and_shown(box: Dock, caplog: pytest.LogCaptureFixture) -> None:
-    await box.started(box_spec(), limits=Limits(memory=64 * MIB))
+    for network in ("backstage", "theirs"):
+        await box.engine.cli("network", "create", network)
+    await box.started(box_spec(network="backstage"), limits=Limits(memory=64 * MIB))
+    seen = await box.replica()
+    assert seen is not None
+    assert seen.oddities == ()
     name = box.name("web-1")
-    await box.engine.cli("update", "--memory", "32m", "--memory-swap", "32m", "--restart", "always", name)
+    await box.engine.cli("update", "--memory", "32m", "--memory-swap", "48m", "--restart", "always", name)
+    await box.engine.cli("update", "--pids-limit", "50", "--cpuset-cpus", "0", "--cpu-shares", "10", name)
     await box.engine.cli("pause", name)
     await box.engine.cli("rename", name, "mine")
+    await box.engine.cli("network", "connect", "theirs", "mine")
+    await box.engine.cli("network", "disconnect", "backstage", "mine")
     for sentence in (
         f"the limits of container {name} were changed by hand to memory 32 MiB",
+        f"container {name} was changed by hand (docker update --memory-swap {48 * MIB}): rota leaves it so",
+        f"container {name} was changed by hand (docker update --pids-limit 50)",
+        f"container {name} was changed by hand (docker update --cpuset-cpus 0)",
+        f"container {name} was changed by hand (docker update --cpu-shares 10)",
+        "container mine was put into the network theirs by hand",
+        "container mine was taken out of the network backstage that its file names: docker network connect",
         f"container {name} got the restart policy always by hand",
         f"container {name} is paused by hand",
         f"container {name} was renamed to mine",
@@ -211,9 +225,11 @@ async def test_what_is_changed_by_hand_is_named_and_shown(box: Dock, caplog: pyt
     assert seen is not None
     assert (seen.state, seen.limits) == (RunState.RUNNING, Limits(memory=32 * MIB))
     assert any("was renamed to mine" in said for said in seen.oddities)
+    assert len(seen.oddities) == 10
     await box.runtime.stop(WEB_1)
     seen = await exited(box)
-    assert caplog.text.count("changed by hand") == 1
+    assert caplog.text.count("limits of container") == 1
+    assert caplog.text.count("--pids-limit") == 1
 
 
 async def test_a_container_taken_out_of_the_network_is_seen_at_once_and_so_is_its_return(box: Dock) -> None:

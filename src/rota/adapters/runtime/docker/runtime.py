@@ -269,9 +269,8 @@ class DockerRuntime:
             await self._watch.until_back(deadline - loop.time())
 
     async def _look(self, info: Mapping[str, Any]) -> None:
-        quota = bool(info.get("CpuCfsQuota", True))
         self._size = Amount(int(info.get("MemTotal") or 0), float(info.get("NCPU") or 1))
-        self._table.capability = Capability(bool(info.get("MemoryLimit", True)), quota, int(info.get("NCPU") or 1))
+        self._table.capability = Capability.of(info)
         await self._images.look((str(info.get("OSType") or ""), _architecture(str(info.get("Architecture") or ""))))
 
     def _gone(self, replica: ReplicaId) -> None:
