@@ -18,6 +18,7 @@ from rota.adapters.runtime.docker.failures import disk_full
 from rota.adapters.runtime.docker.healthcheck import check_of
 from rota.adapters.runtime.docker.names import Names
 from rota.adapters.runtime.docker.pins import Key, Pin, Pins
+from rota.adapters.runtime.docker.platforms import Platform, of_image, runs
 from rota.adapters.runtime.docker.pulls import Pull
 from rota.core.container import Image, PullPolicy, Registry
 from rota.core.errors import StartFailed, StepFailed
@@ -40,16 +41,16 @@ class Images:
         self._known: dict[Key, Artefact] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._checks: dict[str, ImageCheck | None] = {}
-        self._platform = ("", "")
+        self._platform: Platform = ("", "")
         self._looking = asyncio.Lock()  # what is being forgotten must not be found once more
 
     @property
     def known(self) -> Mapping[Key, Artefact]:
         return self._known
 
-    async def look(self, platform: tuple[str, str]) -> None:
-        """Which releases have their image, and which have lost it; ``platform`` is the engine's (os, architecture).
-        Raises EngineLost, Refused, and StepFailed where a pin cannot be written."""
+    async def look(self, platform: Platform) -> None:
+        """Which releases have their image, and which have lost it; ``platform`` is the engine's. Raises
+        EngineLost, Refused, and StepFailed where a pin cannot be written."""
         self._platform = platform
         async with self._looking:
             tagged = await self._tagged()
@@ -252,8 +253,8 @@ class Images:
         self._set(key, Artefact(key[1], ArtefactState.PREPARING, progress=pull.said))
 
     def _refuse_other_platform(self, image: Image, found: Mapping[str, Any]) -> None:
-        its = (str(found.get("Os") or ""), str(found.get("Architecture") or ""))
-        if its[1] and self._platform[1] and its != self._platform:
+        its = of_image(found)
+        if not runs(self._platform, its):
             raise StepFailed(
                 f"the image {image.reference} is for {'/'.join(its)}, this engine runs {'/'.join(self._platform)}; "
                 "build it for that, or name a digest that is"

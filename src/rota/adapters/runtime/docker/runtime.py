@@ -16,7 +16,7 @@ from rota.adapters.cgroupfiles import limits_above
 from rota.adapters.clock import SystemClock
 from rota.adapters.inturn import InTurn
 from rota.adapters.machine import LocalMachine
-from rota.adapters.runtime.docker import limits, usage
+from rota.adapters.runtime.docker import limits, platforms, usage
 from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
 from rota.adapters.runtime.docker.exec import ContainerExec
 from rota.adapters.runtime.docker.failures import ending, not_started
@@ -271,7 +271,7 @@ class DockerRuntime:
     async def _look(self, info: Mapping[str, Any]) -> None:
         self._size = Amount(int(info.get("MemTotal") or 0), float(info.get("NCPU") or 1))
         self._table.capability = Capability.of(info)
-        await self._images.look((str(info.get("OSType") or ""), _architecture(str(info.get("Architecture") or ""))))
+        await self._images.look(platforms.of_engine(info))
 
     def _gone(self, replica: ReplicaId) -> None:
         self._reruns.keep(self._table.ids)
@@ -293,8 +293,3 @@ class DockerRuntime:
             app for app, _ in self._images.known
         }:
             self._wake(app)
-
-
-def _architecture(machine: str) -> str:
-    """An engine names its machine as uname does, an image names it as Go does."""
-    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
