@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 
 import pytest
 
 from rota.adapters.prober import SocketProber
+from rota.adapters.runtime.docker.inspection import Inspection
 from rota.core.errors import StartFailed, StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import ObservedReplica, RunState
@@ -503,6 +505,15 @@ async def test_where_a_container_listens_instead_is_told(box: Dock, listens: str
         return failure.format(address=address.host) in (await prober.accepts(WEB_1, address, 1)).failure
 
     await until(told)
+
+
+async def test_a_process_that_only_has_the_number_is_not_asked_where_it_listens(box: Dock) -> None:
+    """A daemon in a container of its own sees other processes under the numbers that the engine says."""
+    await box.started(box_spec())
+    assert box.runtime.namespace_of(WEB_1) is not None
+    raw = await box.inspect("web-1")
+    box.runtime._table._take(Inspection({**raw, "State": {**raw["State"], "Pid": os.getpid()}}))
+    assert box.runtime.namespace_of(WEB_1) is None
 
 
 async def test_signals_have_the_apps_own_number(box: Dock) -> None:

@@ -27,6 +27,7 @@ from rota.adapters.runtime.docker.logs import ContainerLogs
 from rota.adapters.runtime.docker.names import Names
 from rota.adapters.runtime.docker.network import OwnNetwork
 from rota.adapters.runtime.docker.pins import Pins
+from rota.adapters.runtime.docker.processes import groups_of
 from rota.adapters.runtime.docker.reruns import Reruns, Standing
 from rota.adapters.runtime.docker.starts import Starts
 from rota.adapters.runtime.docker.table import Entry, Table
@@ -195,7 +196,8 @@ class DockerRuntime:
     def namespace_of(self, replica: ReplicaId) -> int | None:
         """A process of this machine in the replica's network namespace, for the prober."""
         seen = self._inspection(replica)
-        return seen.pid or None if seen is not None and self._client.is_local else None
+        here = seen is not None and self._client.is_local and groups_of(seen) is not None
+        return seen.pid if seen is not None and here else None
 
     # Within
 
