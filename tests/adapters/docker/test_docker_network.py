@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from rota.core.errors import StepFailed
+from rota.core.errors import StartFailed, StepFailed
 from rota.testing.dock import Dock, box_spec
-from rota.testing.machine import start_order
+from rota.testing.machine import start_order, until
 
 
 def own(box: Dock) -> str:
@@ -79,3 +79,24 @@ async def test_a_network_of_the_name_that_is_not_this_servers_is_left_alone(box:
     assert await box.engine.cli("network", "inspect", "-f", "{{.Id}}", own(box)) == theirs
     await box.engine.cli("network", "rm", theirs)
     await box.open()
+
+
+async def test_a_network_that_is_gone_at_a_restart_in_place_is_told_with_the_way_out(box: Dock) -> None:
+    """The container knows it by its id, and would not find one of the same name."""
+    app = box_spec()
+    seen = await box.started(app)
+    await box.runtime.kill(seen.id)
+
+    async def ended() -> bool:
+        now = await box.replica()
+        return now is not None and now.exit is not None
+
+    await until(ended)
+    await box.engine.cli("network", "rm", own(box))
+    with pytest.raises(StartFailed) as refused:
+        await box.runtime.restart(start_order(1, app))
+    assert refused.value.message == (
+        "web-1 cannot be started again in place: a network that its container was in has been removed; restart without "
+        "--order in-place, for new containers"
+    )
+    await box.runtime.start(start_order(2, app))
