@@ -6,9 +6,12 @@ import asyncio
 import ipaddress
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rota.adapters.runtime.docker import runtime
+from rota.adapters.runtime.docker.client import EngineLost
 from rota.core.errors import StartFailed, StepFailed
 from rota.testing.dock import Dock, box_spec
 from rota.testing.machine import start_order, until
@@ -100,3 +103,25 @@ async def test_a_network_that_is_gone_at_a_restart_in_place_is_told_with_the_way
         "--order in-place, for new containers"
     )
     await box.runtime.start(start_order(2, app))
+
+
+async def test_a_start_that_is_given_up_for_a_lost_engine_keeps_no_address(
+    box: Dock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then it does: what was asked for may have been done."""
+    app, post, kept = box_spec(), box.runtime._client.post, list[set[str]]()
+    await box.prepared(app)
+
+    async def lost(path: str, *words: Any, **named: Any) -> Any:
+        if not path.startswith("containers/"):
+            return await post(path, *words, **named)
+        kept.append(held(box.data_dir))
+        raise EngineLost("the engine was lost")
+
+    monkeypatch.setattr(box.runtime._client, "post", lost)
+    monkeypatch.setattr(runtime, "PATIENCE", 0.1)
+    monkeypatch.setattr(runtime, "_AGAIN", 0.0)
+    with pytest.raises(EngineLost):
+        await box.runtime.start(start_order(1, app))
+    assert all(holders == {"web-1"} for holders in kept)
+    assert not held(box.data_dir)

@@ -128,7 +128,11 @@ class DockerRuntime:
     async def start(self, order: StartOrder) -> None:
         if order.replica in self._table.replicas():
             return
-        await self._when_the_engine_is_there(lambda: self._starts.start(order))
+        try:
+            await self._when_the_engine_is_there(lambda: self._starts.start(order))
+        except EngineLost:
+            self._network.give_back(order.replica)  # should it run all the same, the engine lets nobody else have it
+            raise
 
     async def restart(self, order: StartOrder) -> None:
         await self._when_the_engine_is_there(lambda: self._restart(order))
