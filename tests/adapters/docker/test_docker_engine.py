@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import ssl
@@ -19,7 +20,7 @@ from tests.adapters.docker.served import NOWHERE, client, serving
 
 from rota.adapters.clock import SystemClock
 from rota.adapters.inturn import InTurn
-from rota.adapters.runtime.docker import DockerRuntime, remnants
+from rota.adapters.runtime.docker import DockerRuntime, remnants, watch
 from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
 from rota.adapters.runtime.docker.images import Images
 from rota.adapters.runtime.docker.labels import Labels
@@ -276,11 +277,13 @@ def test_certificates_that_are_not_there_are_told(tmp_path: Path, monkeypatch: p
 
 
 class Babbling:
-    """An engine without containers: its first answers about events are ``events``, one a connection; then none come."""
+    """An engine without containers: its first answers about events are ``events``, one a connection; then none come.
+    ``since`` is from when on each connection wanted them."""
 
     def __init__(self, *events: str) -> None:
         self.events = list(events)
         self.lists = 0
+        self.since: list[str] = []
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         match request.path.rpartition("/")[2]:
@@ -289,6 +292,7 @@ class Babbling:
             case "info":
                 return web.json_response({"SystemTime": "2026-11-01T00:00:00Z"})
             case "events" if "until" not in request.query:
+                self.since.append(request.query["since"])
                 response = web.StreamResponse()
                 await response.prepare(request)
                 if self.events:
@@ -320,19 +324,53 @@ async def test_a_watch_outlives_what_it_cannot_read(tmp_path: Path, events: list
             if engine.lists and troubles:
                 raise troubles.pop()
 
-        watch = Watch(asked, names, table, look, lambda: None)
-        await watch.open()
+        made = Watch(asked, names, table, look, lambda: None)
+        await made.open()
         try:
 
             async def quiet_again() -> bool:
                 with suppress(StepFailed):
-                    watch.check()
+                    made.check()
                     return not engine.events and not troubles
                 return False
 
             await until(quiet_again)
         finally:
-            await watch.close()
+            await made.close()
+
+
+@asynccontextmanager
+async def watched(engine: Babbling, directory: Path, looked: Callable[[], None] = lambda: None) -> AsyncIterator[Watch]:
+    """``looked`` is called at each full list."""
+    async with serving(engine.answer) as host, client(host) as asked:
+        names, clock = Names("0" * 32), SystemClock(directory)
+        reruns = Reruns(directory / "r.json", InTurn("r"))
+        table = Table(asked, names, clock, reruns, lambda app: None, lambda replica: None)
+
+        async def look(info: object) -> None:
+            looked()
+
+        made = Watch(asked, names, table, look, lambda: None)
+        await made.open()
+        try:
+            yield made
+        finally:
+            await made.close()
+
+
+async def test_events_are_read_on_from_the_last_one(tmp_path: Path) -> None:
+    event = {"timeNano": 5_000_000_007, "Action": "start", "Actor": {"ID": "1", "Attributes": {}}}
+    engine = Babbling(f"{json.dumps(event)}\n")
+    async with watched(engine, tmp_path):
+        await until(lambda: len(engine.since) == 4)  # two streams a connection
+    assert engine.since == ["1793491200.000000000"] * 2 + ["5.000000007"] * 2
+
+
+async def test_all_is_listed_again_though_nothing_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Babbling()
+    async with watched(engine, tmp_path, lambda: monkeypatch.setattr(watch, "FULL_LIST", 0.02)):
+        await until(lambda: engine.lists == 3)
+    assert len(engine.since) == 2, "over the connection that there was"
 
 
 class Clinging:

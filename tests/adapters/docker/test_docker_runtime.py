@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +23,38 @@ from rota.testing.machine import start_order, until
 
 WEB_1 = ReplicaId("web-1")
 MIB = 2**20
+CAPABILITIES = {  # linux/capability.h
+    "CHOWN": 0,
+    "DAC_OVERRIDE": 1,
+    "FOWNER": 3,
+    "KILL": 5,
+    "SETGID": 6,
+    "SETUID": 7,
+    "NET_BIND_SERVICE": 10,
+    "SYS_NICE": 23,
+}
 CONNECTIONS = 100  # that aiohttp opens unless it is told otherwise
+
+
+@dataclass(frozen=True)
+class Rights:
+    capabilities: set[int]
+    no_new: bool
+    processes: str
+
+
+def in_the_kernel(box: Dock) -> Rights:
+    """What web-1's main process may at most, as the kernel itself says."""
+    pid = box.runtime.namespace_of(WEB_1)
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    bounds = int(status["CapBnd"], 16)
+    groups = dict(line.split(":", 2)[1:] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines())
+    place = f"pids{groups['pids']}" if "pids" in groups else groups[""]
+    return Rights(
+        {number for number in range(64) if bounds >> number & 1},
+        no_new=status["NoNewPrivs"] == "1",
+        processes=Path("/sys/fs/cgroup", place.lstrip("/"), "pids.max").read_text().strip(),
+    )
 
 
 async def exited(box: Dock, replica: str = "web-1") -> ObservedReplica:
@@ -37,10 +70,12 @@ async def exited(box: Dock, replica: str = "web-1") -> ObservedReplica:
 async def test_a_container_is_shut_in_by_default(box: Dock) -> None:
     await box.started(box_spec(), limits=Limits(memory=64 * MIB, cpus=0.5))
     host = (await box.inspect("web-1"))["HostConfig"]
+    allowed = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"]
     assert host["SecurityOpt"] == ["no-new-privileges"]
     assert host["CapDrop"] == ["ALL"]
-    assert host["CapAdd"] == ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"]
+    assert [name.removeprefix("CAP_") for name in host["CapAdd"]] == allowed  # newer engines write the prefix
     assert (host["PidsLimit"], host["Init"], host["Privileged"]) == (1024, True, False)
+    assert in_the_kernel(box) == Rights({CAPABILITIES[name] for name in allowed}, no_new=True, processes="1024")
     assert host["RestartPolicy"]["Name"] == "no"
     assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
     assert (host["Memory"], host["MemorySwap"], host["CpuQuota"]) == (64 * MIB, 64 * MIB, 50_000)
@@ -63,7 +98,8 @@ async def test_the_file_opens_a_container_and_closes_it_further(box: Dock) -> No
     inspected = await box.inspect("web-1")
     host = inspected["HostConfig"]
     assert (host["Init"], host["PidsLimit"], host["ReadonlyRootfs"]) == (False, 7, True)
-    assert (host["SecurityOpt"] or [], host["CapAdd"]) == ([], ["SYS_NICE"])
+    assert (host["SecurityOpt"] or [], [name.removeprefix("CAP_") for name in host["CapAdd"]]) == ([], ["SYS_NICE"])
+    assert in_the_kernel(box) == Rights({CAPABILITIES["SYS_NICE"]}, no_new=False, processes="7")
     assert inspected["Config"]["User"] == "1000"
     assert inspected["State"]["Running"]
 
@@ -420,13 +456,29 @@ async def test_an_address_that_somebody_took_is_passed_over(box: Dock) -> None:
     assert seen.address.host != taken
 
 
-async def test_several_start_at_once(box: Dock) -> None:
-    app = box_spec()
+async def test_several_start_at_once_and_no_more_than_four(box: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
+    app, post = box_spec(), box.runtime._client.post
     await box.prepared(app)
+    starting, most = 0, 0
+
+    async def counted(path: str, *words: Any, **named: Any) -> Any:
+        nonlocal starting, most
+        if not path.endswith("/start"):
+            return await post(path, *words, **named)
+        starting += 1
+        most = max(most, starting)
+        await until(lambda: most >= 4)
+        try:
+            return await post(path, *words, **named)
+        finally:
+            starting -= 1
+
+    monkeypatch.setattr(box.runtime._client, "post", counted)
     await asyncio.gather(*(box.runtime.start(start_order(number, app)) for number in range(1, 7)))
     seen = (await box.runtime.observe())[0]
     assert len({replica.address for replica in seen.values()}) == 6
     assert {replica.state for replica in seen.values()} == {RunState.RUNNING}
+    assert most == 4
 
 
 async def test_the_own_network_is_made_again_when_somebody_removed_it(box: Dock) -> None:
