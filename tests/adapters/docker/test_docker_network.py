@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from tests.adapters.docker.served import client, serving
 
 from rota.adapters.runtime.docker import runtime
 from rota.adapters.runtime.docker.client import EngineLost
+from rota.adapters.runtime.docker.names import Names
+from rota.adapters.runtime.docker.network import OwnNetwork
 from rota.core.errors import StartFailed, StepFailed
 from rota.testing.dock import Dock, box_spec
 from rota.testing.machine import start_order, until
@@ -82,6 +86,32 @@ async def test_a_network_of_the_name_that_is_not_this_servers_is_left_alone(box:
     assert await box.engine.cli("network", "inspect", "-f", "{{.Id}}", own(box)) == theirs
     await box.engine.cli("network", "rm", theirs)
     await box.open()
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network",
+        "all predefined address pools have been fully subnetted",
+    ],
+)
+async def test_an_engine_without_a_free_subnet_is_told_with_the_way_out(tmp_path: Path, refusal: str) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        if request.path.endswith("/version"):
+            return web.json_response({"ApiVersion": "1.41"})
+        if request.path.endswith("/networks"):
+            return web.json_response([])
+        said = json.dumps({"message": refusal}).encode()
+        return web.Response(body=said, status=404, content_type="application/json")
+
+    async with serving(answer) as host, client(host) as asked:
+        network = OwnNetwork(asked, Names("0" * 32), tmp_path / "a.json", lambda: 0.0)
+        with pytest.raises(StepFailed) as refused:
+            await network.ensure()
+    assert refused.value.message == (
+        f"the network rota-00000000 cannot be made: {refusal}; "
+        "docker network prune frees the subnets of those that nobody uses"
+    )
 
 
 async def test_a_network_that_is_gone_at_a_restart_in_place_is_told_with_the_way_out(box: Dock) -> None:

@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 _CHOSEN = "rota.subnet"
 _TRIES = 3
 _OVERLAPS = "Pool overlaps"  # the engine's word for a subnet that another network has
+_NO_SUBNET = ("non-overlapping IPv4 address pool", "address pools have been fully subnetted")
 _FIRST = 2  # 0 is the network's, 1 the gateway's
 
 
@@ -61,7 +62,8 @@ class OwnNetwork:
                     found = None
                 self._stand_in(_subnet(found) if found is not None else await self._make(in_use))
             except Refused as refused:
-                raise StepFailed(f"the network {self._names.network} cannot be made: {refused.message}") from refused
+                why = f"{refused.message}{_no_subnet(refused.message)}"
+                raise StepFailed(f"the network {self._names.network} cannot be made: {why}") from refused
 
     async def lease(self, replica: ReplicaId) -> str:
         """The replica's address, the same until it is given back. Raises StartFailed when all are taken."""
@@ -170,6 +172,12 @@ class OwnNetwork:
         if pool is not None:
             body["IPAM"] = {"Config": [pool]}
         return str((await self._client.post("networks/create", body=body))["Id"])
+
+
+def _no_subnet(message: str) -> str:
+    """What there is to do when the engine has none left; empty when that is not what the message says."""
+    full = any(sign in message for sign in _NO_SUBNET)
+    return "; docker network prune frees the subnets of those that nobody uses" if full else ""
 
 
 def _subnet(network: Mapping[str, Any]) -> ipaddress.IPv4Network:
