@@ -32,7 +32,7 @@ from rota.adapters.runtime.docker.starts import Starts
 from rota.adapters.runtime.docker.table import Table
 from rota.adapters.runtime.docker.watch import Watch
 from rota.core.errors import Missing, StepFailed, UsageError
-from rota.core.observation import RunState
+from rota.core.observation import ObservedReplica, RunState
 from rota.testing.dock import Dock, box_spec, dock
 from rota.testing.docker import DockerEngine, docker_engine
 from rota.testing.machine import start_order, until
@@ -82,6 +82,7 @@ async def test_an_engine_that_is_stopped_and_started_is_taken_over_again(own_eng
             assert after == before
         else:
             assert after.state is RunState.EXITED
+            assert ended_by_others(after)
         await own_engine.cli("rm", "-f", box.name("web-2"))
 
         async def gone() -> bool:
@@ -104,9 +105,14 @@ async def test_what_ends_with_a_killed_engine_is_seen_when_it_is_back(own_engine
 
         async def exited() -> bool:
             seen = await box.replica()
-            return seen is not None and seen.state is RunState.EXITED
+            return seen is not None and seen.exit is not None and ended_by_others(seen)
 
         await until(exited)
+
+
+def ended_by_others(seen: ObservedReplica) -> bool:
+    """No matter how it took it: an app that ends properly with its engine did nothing wrong."""
+    return seen.told_to_stop or (seen.exit is not None and seen.exit.unwatched)
 
 
 async def test_an_end_is_seen_before_the_engine_says_a_word(docker_engine: DockerEngine) -> None:

@@ -193,6 +193,7 @@ class Watch:
 
     def _found(self) -> None:
         self._connected.set()
+        self._table.engine_back()
         if self._lost:
             _log.info("the Docker engine is back")
             self._lost = ""
@@ -204,6 +205,7 @@ class Watch:
             _log.warning("%s; trying again", reason)
         was_there, self._lost = not self._lost, reason
         if was_there:
+            self._table.engine_lost()
             self._wake_all()
 
 
