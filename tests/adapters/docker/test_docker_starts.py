@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from tests.adapters.docker.test_docker_engine import client, serving
+from tests.adapters.docker.served import client, serving
 
 from rota.adapters.clock import SystemClock
 from rota.adapters.inturn import InTurn

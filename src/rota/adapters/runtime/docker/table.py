@@ -98,6 +98,10 @@ class Table:
         """What a daemon has left that ended between the two calls of a start."""
         return tuple(container for container, entry in self._entries.items() if entry.seen.created_only)
 
+    def knows(self, container: str) -> bool:
+        """It is one of ours."""
+        return container in self._entries
+
     @property
     def ids(self) -> frozenset[str]:
         return frozenset(self._entries)
@@ -214,7 +218,8 @@ class Table:
             unwatched=self._ended_unseen(seen) or (self._last_boot is not None and self._last_boot.has_ended(seen)),
         )
         # Limits found at the start may be an earlier daemon's doing, whatever the labels say.
-        odd = self._oddities.look(seen, labels, replica, self._expected.setdefault(seen.id, (replica.limits,)))
+        wanted = self._expected.setdefault(seen.id, (replica.limits,))
+        odd = self._oddities.look(seen, labels, replica, wanted, self.capability)
         replica = replace(replica, oddities=odd)
         self._entries[seen.id] = Entry(seen, labels, replica)
         if self._client.is_local and not ended:
