@@ -42,6 +42,11 @@ class DockerEngine:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    def data(self) -> Path:
+        """Where it keeps images and containers."""
+        return self.directory / "data"
+
+    @property
     def pid(self) -> int:
         """The daemon's own. Raises Missing while it does not run."""
         if self._process is None:
@@ -158,7 +163,7 @@ class DockerEngine:
         place = self.directory
         options = {
             "--config-file": place / "daemon.json",
-            "--data-root": place / "data",
+            "--data-root": self.data,
             "--exec-root": place / "x",
             "--pidfile": place / "d.pid",
             "--host": self.host,
@@ -278,10 +283,14 @@ class DockerEngine:
 
 
 @contextmanager
-def docker_engine(*, live_restore: bool = False) -> Iterator[DockerEngine]:
-    """A running engine with BUSYBOX in it, on a short path (a Unix socket's is at most 107 bytes long)."""
+def docker_engine(*, live_restore: bool = False, disk: int = 0) -> Iterator[DockerEngine]:
+    """A running engine with BUSYBOX in it, on a short path (a Unix socket's is at most 107 bytes long); with ``disk``
+    all that it keeps is on a file system of so many MiB."""
     engine = DockerEngine(Path(tempfile.mkdtemp(prefix="rota-")), live_restore=live_restore)
     try:
+        if disk:
+            engine.data.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={disk}m", "rota-test", engine.data], check=True)
         engine.start()
         engine.import_busybox()
         yield engine
