@@ -21,11 +21,14 @@ from typing import Any, Self
 
 from rota.core.errors import Missing
 from rota.testing import images
+from rota.testing.authority import Authority
+from rota.testing.server import free_port
 
 _PATIENCE = 30.0
 _BUSY = 2.0  # seconds that a mount may take to go by itself
 BUSYBOX = "test/busybox:1"
 HELLO = "test/hello:1"
+_TLS_FILES = {"cacert": "ca", "cert": "cert", "key": "key"}
 
 
 class DockerEngine:
@@ -33,13 +36,20 @@ class DockerEngine:
     and no setting of the machine's network: containers are reached from this machine, and reach nothing beyond it.
     Its calls block."""
 
-    def __init__(self, directory: Path, *, live_restore: bool = False) -> None:
+    def __init__(self, directory: Path, *, live_restore: bool = False, tls: bool = False) -> None:
         self.directory = directory
         self._live_restore = live_restore
         self.host = f"unix://{directory}/d.sock"
         self._pool = f"10.{random.randrange(128, 256)}.{random.randrange(16) * 16}.0/20"  # noqa: S311  (no secret)
         self._cgroup = f"/{directory.name}"
         self._process: subprocess.Popen[bytes] | None = None
+        self.tls_host = f"tcp://127.0.0.1:{free_port()}" if tls else ""
+        """A second way in, for whoever has the certificates in ``client``."""
+
+    @property
+    def client(self) -> Path:
+        """What DOCKER_CERT_PATH is to be, with ``tls_host``."""
+        return self.directory / "client"
 
     @property
     def data(self) -> Path:
@@ -176,6 +186,9 @@ class DockerEngine:
         if program is None:
             raise Missing("dockerd is missing (apt-get install docker.io)")
         switches = ["--iptables=false", "--ip-forward=false", "--ip-masq=false", "--userland-proxy=false"]
+        if self.tls_host:
+            files = [f"--tls{what}={place}/tls/{name}.pem" for what, name in _TLS_FILES.items()]
+            switches += [f"--host={self.tls_host}", "--tlsverify", *files]
         return [program, *(f"{name}={value}" for name, value in options.items()), *switches]
 
     def _cli(self, words: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
@@ -283,11 +296,15 @@ class DockerEngine:
 
 
 @contextmanager
-def docker_engine(*, live_restore: bool = False, disk: int = 0) -> Iterator[DockerEngine]:
+def docker_engine(*, live_restore: bool = False, disk: int = 0, tls: bool = False) -> Iterator[DockerEngine]:
     """A running engine with BUSYBOX in it, on a short path (a Unix socket's is at most 107 bytes long); with ``disk``
-    all that it keeps is on a file system of so many MiB."""
-    engine = DockerEngine(Path(tempfile.mkdtemp(prefix="rota-")), live_restore=live_restore)
+    all that it keeps is on a file system of so many MiB, with ``tls`` it listens at a TCP port too."""
+    engine = DockerEngine(Path(tempfile.mkdtemp(prefix="rota-")), live_restore=live_restore, tls=tls)
     try:
+        if tls:
+            authority = Authority("engine's")
+            authority.engine(engine.directory / "tls")
+            authority.client(engine.client)
         if disk:
             engine.data.mkdir()
             subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={disk}m", "rota-test", engine.data], check=True)
