@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import tempfile
 import warnings
@@ -42,13 +43,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByServe
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What only one runtime has is left out for the other."""
+    """What only one runtime has is left out for the other; bin/test says how much the short form leaves out."""
+    shortened: list[str] = []
     for item in [item for item in items if item.path.parent == HERE]:
         params = getattr(item, "callspec", None)
         runtime = params.params.get("site", "") if params is not None else ""
         only = item.get_closest_marker("runtime")
         if runtime and only is not None and runtime not in only.args:
             items.remove(item)
+            if only.kwargs.get("short"):
+                shortened.append(f"{item.nodeid}\n")
+    if listed := os.environ.get("ROTA_SHORT_LIST"):  # by each worker: the lines of one are written in one piece
+        with Path(listed).open("ab", buffering=0) as file:
+            file.write("".join(shortened).encode())
 
 
 @pytest.hookimpl(tryfirst=True)

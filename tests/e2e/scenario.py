@@ -22,7 +22,7 @@ RATE = 1000.0 if FULL else 300.0  # requests a second
 SLOW = 5.0 if FULL else 1.0  # seconds that a slow request takes
 HELLO = Path(__file__).parents[2] / "examples/hello"
 LIGHT: dict[str, Any] = {"rate": 100.0, "slow_seconds": 0.3}
-same_on_both = pytest.mark.runtime(*(RUNTIMES if FULL else RUNTIMES[:1]))
+same_on_both = pytest.mark.runtime(*(RUNTIMES if FULL else RUNTIMES[:1]), short=True)
 """For what has little to do with where the replicas run: on both runtimes in the long form."""
 
 

@@ -11,20 +11,24 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from tests.e2e.scenario import FULL, Hello, nothing_lost
-from tests.e2e.site import Processes, ServerAt
+from tests.e2e.scenario import FULL, Hello, nothing_lost, same_on_both
+from tests.e2e.site import ServerAt, Site
 
-pytestmark = [pytest.mark.load, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.load,
+    same_on_both,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(240),
+]
 
 STOPPED = 60.0 if FULL else 3.0  # seconds
 
 
 @pytest.fixture(scope="module")
-def disk(component: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def disk(site: Site, component: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory for a server whose data directory is a small file system; its log is elsewhere."""
-    component("haproxy")
     component("mounts")
-    directory = tmp_path_factory.mktemp("server")
+    directory = tmp_path_factory.mktemp(site.name)
     place = directory / "state"
     place.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=0700", "rota-test", str(place)], check=True)
@@ -35,8 +39,8 @@ def disk(component: Callable[[str], Path], tmp_path_factory: pytest.TempPathFact
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def app(disk: Path) -> AsyncIterator[Hello]:
-    async with ServerAt(Processes(), directory=disk) as server:
+async def app(site: Site, disk: Path) -> AsyncIterator[Hello]:
+    async with ServerAt(site, directory=disk) as server:
         hello = Hello(server, replicas=3)
         await hello.deploy_ok()
         yield hello
@@ -62,12 +66,14 @@ async def test_a_daemon_that_is_stopped_in_a_restart_goes_on_and_nothing_is_lost
 
 @pytest.mark.feature("R4", "W1")
 async def test_a_replica_that_dies_while_the_disk_is_full_is_replaced_once_there_is_room(app: Hello) -> None:
+    """With containers at once, if all that is to be written finds its place in files that are long enough: an engine
+    keeps its records elsewhere, the keeper has a new one for each process."""
     victim = (await app.ready())[0]
     async with app.load(post_share=0.0, slow_share=0.0) as load:
         with full(app.server.directory / "state"):
             before = len(app.server.log)
             await app.server.kill_replica(victim)
-            await app.server.until(lambda: complains(app, before))
+            await app.server.until(lambda: complains_or_replaces(app, before, victim))
         await app.server.until(lambda: replaced(app, victim))
         report = await load.stop()
     nothing_lost(report)
@@ -80,8 +86,9 @@ async def taken(app: Hello) -> bool:
     return any(step["step"] == "TakeSlot" for step in shown["steps"])
 
 
-async def complains(app: Hello, before: int) -> bool:
-    return "disk full; free some space, rota goes on by itself" in app.server.log[before:]
+async def complains_or_replaces(app: Hello, before: int, victim: str) -> bool:
+    complaint = "disk full; free some space, rota goes on by itself"
+    return complaint in app.server.log[before:] or await replaced(app, victim)
 
 
 async def replaced(app: Hello, victim: str) -> bool:

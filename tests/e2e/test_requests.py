@@ -7,12 +7,13 @@ import json
 import pytest
 from tests.e2e.conftest import new_hello
 from tests.e2e.running import Server
+from tests.e2e.scenario import same_on_both
 
 PAGE = "<h1>Soon</h1>\n"
 NOWHERE = "<h1>Nobody has this</h1>\n"
 
 
-@pytest.mark.runtime("process")
+@same_on_both
 @pytest.mark.feature("H10")
 def test_an_app_with_an_alias_a_page_and_maintenance_over_a_crash(
     server: Server, tmp_path_factory: pytest.TempPathFactory
