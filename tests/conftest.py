@@ -101,6 +101,7 @@ COMPONENTS: dict[str, tuple[Callable[[], Path | None], str]] = {
     "bind": (lambda: _program("named"), "apt-get install bind9"),
     "knot": (lambda: _program("knotd"), "apt-get install knot"),
     "user-mode-linux": (lambda: _program("linux.uml"), "apt-get install user-mode-linux"),
+    "nginx": (lambda: _program("nginx"), "apt-get install nginx-light"),
     "sshd": (lambda: _program("sshd"), "apt-get install openssh-server"),
     "openssl": (lambda: _program("openssl"), "apt-get install openssl"),
     "git": (lambda: _program("git"), "apt-get install git"),

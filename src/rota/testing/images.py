@@ -20,6 +20,7 @@ _LEFT_OUT = re.compile(
     r"/usr/share/|/etc/|/var/|/usr/lib/python3\.11/(?:idlelib|lib2to3|pydoc_data|unittest|ensurepip)/"
 )
 _FOR_INSTALLATION = {"debconf", "dpkg", "install-info", "media-types", "mailcap", "readline-common"}
+_NGINX = ("nginx", "libc6", "libcrypt1", "libpcre2-8-0", "libssl3", "zlib1g")
 _MERGED = re.compile(r"^/(?:bin|sbin|lib|lib64)(?=/)")
 _APPLETS = (
     "sh",
@@ -39,6 +40,7 @@ _APPLETS = (
     "tail",
     "tr",
 )
+_GROUPS = "root:x:0:\napp:x:1000:\n"
 _USERS = "root:x:0:0:root:/:/bin/sh\napp:x:1000:1000::/:/bin/sh\n"
 
 
@@ -63,16 +65,25 @@ def python_app(app: Path) -> Path:
     """Debian's Python with a directory's files in ``/app``. Raises Missing."""
 
     def fill(tar: tarfile.TarFile) -> None:
-        _directories(tar, "usr", "usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "etc")
-        for name in ("bin", "sbin", "lib", "lib64"):
-            _link(tar, name, f"usr/{name}")
-        for file in _files(_with_dependencies(_PYTHON)):
-            tar.add(file, _MERGED.sub(r"/usr\g<0>", file).lstrip("/"), recursive=False)
+        _system(tar, _with_dependencies(_PYTHON))
         _link(tar, "usr/bin/python3", "python3.11")
         for entry in sorted(app.iterdir()):
             tar.add(entry, f"app/{entry.name}")
 
     return _packed(f"python-{app.name}", fill)
+
+
+@functools.cache
+def nginx(config: str) -> Path:
+    """Debian's nginx with this as its nginx.conf. Raises Missing."""
+
+    def fill(tar: tarfile.TarFile) -> None:
+        _system(tar, _NGINX)
+        _directories(tar, "etc/nginx")
+        _file(tar, "etc/nginx/nginx.conf", config)
+        _file(tar, "etc/group", _GROUPS)
+
+    return _packed("nginx", fill)
 
 
 @functools.cache
@@ -89,10 +100,17 @@ def _packed(name: str, fill: Callable[[tarfile.TarFile], None]) -> Path:
         scratch = tarfile.TarInfo("tmp")
         scratch.type, scratch.mode = tarfile.DIRTYPE, 0o1777
         tar.addfile(scratch)
-        users = tarfile.TarInfo("etc/passwd")
-        users.size, users.mode = len(_USERS), 0o644
-        tar.addfile(users, io.BytesIO(_USERS.encode()))
+        _file(tar, "etc/passwd", _USERS)
     return path
+
+
+def _system(tar: tarfile.TarFile, packages: Sequence[str]) -> None:
+    """The files of these packages, in merged trees."""
+    _directories(tar, "usr", "usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "etc")
+    for name in ("bin", "sbin", "lib", "lib64"):
+        _link(tar, name, f"usr/{name}")
+    for file in _files(packages):
+        tar.add(file, _MERGED.sub(r"/usr\g<0>", file).lstrip("/"), recursive=False)
 
 
 def _with_dependencies(packages: Sequence[str]) -> tuple[str, ...]:
@@ -133,6 +151,12 @@ def _directories(tar: tarfile.TarFile, *names: str) -> None:
         directory = tarfile.TarInfo(name)
         directory.type, directory.mode = tarfile.DIRTYPE, 0o755
         tar.addfile(directory)
+
+
+def _file(tar: tarfile.TarFile, name: str, text: str) -> None:
+    file = tarfile.TarInfo(name)
+    file.size, file.mode = len(text.encode()), 0o644
+    tar.addfile(file, io.BytesIO(text.encode()))
 
 
 def _link(tar: tarfile.TarFile, name: str, target: str) -> None:
