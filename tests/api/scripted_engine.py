@@ -74,6 +74,8 @@ class ScriptedEngine:
         self.endless = False
         self.ending: View = {"phase": "succeeded", "reason": "", "receipt": RECEIPT}
         self.held = False
+        self.unanswered = False
+        self.steps_cut = False
         self.slots = [1, 2]
         self.looked = 0
         self.failure: BaseException | None = None
@@ -138,6 +140,7 @@ class ScriptedEngine:
     async def rollout(self, id: str) -> View:
         if id not in self._rollouts:
             raise NotFound(f"there is no rollout {id}")
+        self._rollouts[id]["steps_cut"] = self.steps_cut
         return self._rollouts[id]
 
     def server(self) -> View:
@@ -184,6 +187,8 @@ class ScriptedEngine:
         self.record(view, "step", replica="hello-4", step="EnableServer", phase="ready", reason="ready and stable")
         if not self.held:
             self.finish(view["id"])
+        while self.unanswered:
+            await asyncio.sleep(0.01)
         return view | {"phase": "progressing"}
 
     async def plan(self, app: str, order: Order) -> View:

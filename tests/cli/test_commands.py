@@ -166,6 +166,13 @@ def test_json_is_all_of_stdout(rota: RotaCommand, argv: list[str], keys: set[str
     assert keys <= set(ended.json)
 
 
+def test_a_history_that_was_cut_says_so(rota: RotaCommand, engine: ScriptedEngine) -> None:
+    rota("restart", "hello")
+    assert "left out" not in rota("rollout", "show").err
+    engine.steps_cut = True
+    assert "earlier steps are left out" in rota("rollout", "show").err
+
+
 def test_tables_have_a_line_for_each_thing(rota: RotaCommand) -> None:
     assert [line.split()[:4] for line in rota("ps", "hello").out.splitlines()] == [
         ["REPLICA", "SLOT", "RELEASE", "PHASE"],
