@@ -49,6 +49,18 @@ def test_ctrl_c_leaves_the_rollout_to_itself(rota: RotaCommand, engine: Scripted
     assert rota("rollout", "show", "hello.1", "--json").json["phase"] == "progressing"
 
 
+def test_ctrl_c_before_the_answer_says_how_to_find_out(rota: RotaCommand, engine: ScriptedEngine) -> None:
+    engine.held = engine.unanswered = True
+    waiting = rota.start("restart", "hello")
+    until(lambda: bool(engine.orders))
+    waiting.send_signal(signal.SIGINT)
+    out, err = waiting.communicate(timeout=20)
+    engine.unanswered = False
+    assert (waiting.returncode, out) == (130, "")
+    assert "may have taken the order for hello" in err
+    assert err.endswith("look with: rota rollout watch hello\n")
+
+
 def test_coming_back_ends_with_the_rollouts_code(rota: RotaCommand, engine: ScriptedEngine) -> None:
     engine.held = True
     assert rota("restart", "hello", "--detach").out == "hello.1\n"
