@@ -230,6 +230,8 @@ def test_a_version_that_never_listens_times_out_and_the_old_one_serves(app: Hell
     assert answer.code == 6, answer
     assert "timeout-error" in answer.out
     assert "boot_timeout" in answer.out
+    steps = app.server.rota("rollout", "show", app.name, "--json").json["steps"]
+    assert [step["step"] for step in steps].count("StartReplica") == 1
     assert (app.ids, app.request().status) == (serving, 200)
 
 
