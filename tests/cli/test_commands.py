@@ -52,6 +52,7 @@ def test_the_policy_flags_reach_the_server(rota: RotaCommand, engine: ScriptedEn
     rota(
         *["restart", "hello", "--sequential", "--parallelism", "25%", "--delay", "10s", "--order", "stop-first"],
         *["--min-available", "2", "--failure-action", "pause", "--remove-from-dns"],
+        *["--monitor", "5s", "--max-failure-ratio", "0.25", "--progress-deadline", "2m"],
     )
     [(_, order)] = engine.orders
     assert order.policy.model_dump(mode="json", exclude_none=True) == {  # type: ignore[union-attr]
@@ -61,6 +62,9 @@ def test_the_policy_flags_reach_the_server(rota: RotaCommand, engine: ScriptedEn
         "order": "stop-first",
         "min_available": 2,
         "failure_action": "pause",
+        "monitor": 5.0,
+        "max_failure_ratio": 0.25,
+        "progress_deadline": 120.0,
         "remove_from_dns": True,
     }
 
