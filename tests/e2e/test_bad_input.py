@@ -74,7 +74,10 @@ def refused(answer: Answer, code: int, *words: str) -> str:
         ("", "rota.yaml:1:1: the file is empty; rota init writes one to start from"),
         ("- name: x\n", "rota.yaml:1:1: "),
         (GOOD + "rollout: {{delay: 301}}\n", "rota.yaml:3:18: rollout.delay: a delay is 0 to 300 seconds, not 301"),
-        (GOOD + "rollout: {{parallelism: 0}}\n", "rota.yaml:3:24: rollout.parallelism: 1 to 1000 replicas or 1% to 100% of"),
+        (
+            GOOD + "rollout: {{parallelism: 0}}\n",
+            "rota.yaml:3:24: rollout.parallelism: 1 to 1000 replicas or 1% to 100% of",
+        ),
         (GOOD + "rollout: {{parallelism: 101%}}\n", "rota.yaml:3:24: rollout.parallelism: 1 to 1000 replicas or 1% to"),
         (
             GOOD + "rollout: {{failure_action: explode}}\n",
@@ -82,7 +85,7 @@ def refused(answer: Answer, code: int, *words: str) -> str:
         ),
         (
             GOOD + "deployment_strategy: blue-green\nrollout: {{order: stop-first}}\n",
-            "rota.yaml:4:18: rollout.order: stop-first contradicts deployment_strategy: blue-green, which starts all new",
+            "rota.yaml:4:18: rollout.order: stop-first contradicts deployment_strategy: blue-green, which starts",
         ),
         (GOOD + "min_ready_seconds: 601\n", "rota.yaml:3:20: min_ready_seconds: 0 to 600 seconds are allowed, not 601"),
         (GOOD + "health_check: {{interval: 0}}\n", "rota.yaml:3:26: health_check.interval: 0.1 to 3600 seconds are"),
