@@ -414,7 +414,10 @@ def plan_view(app: str, order: Order) -> View:
             ],
         },
         "peak": {"replicas": 3, "memory": 3 * 2**26, "cpus": None, "free": {"memory": 2**30, "cpus": 2.0}},
-        "open": [{"replica": "hello-1", "open": 2}, {"replica": "hello-2", "open": 0}],
+        "open": [
+            {"replica": "hello-1", "open": 3, "connections": {"requests": 1, "answers": 0, "websockets": 2, "tcp": 0}},
+            {"replica": "hello-2", "open": 0, "connections": {"requests": 0, "answers": 0, "websockets": 0, "tcp": 0}},
+        ],
         "drain_timeout": 30.0,
         "dns": {"ttl": 30.0, "meaning": "each replica leaves DNS 30 s before"} if order_removes(order) else None,
         "coarse": "coarse: no boot was seen yet of 3 at once",

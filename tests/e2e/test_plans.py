@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -90,15 +91,23 @@ def test_rolling_or_full_and_what_it_means(app: Hello) -> None:
 
 @pytest.mark.feature("R3")
 def test_what_is_open_now_is_shown(app: Hello) -> None:
-    line = http.client.HTTPConnection("127.0.0.1", app.server.running.http_port, timeout=30)
-    line.request("GET", "/sse", headers={"Host": app.host})
-    with line.getresponse() as stream:
-        assert stream.status == 200
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
+    with (
+        closing(http.client.HTTPConnection("127.0.0.1", app.server.running.http_port, timeout=30)) as download,
+        closing(http.client.HTTPConnection("127.0.0.1", app.server.running.http_port, timeout=30)) as socket,
+    ):
+        download.request("GET", "/sse", headers={"Host": app.host})
+        streaming = download.getresponse()
+        socket.request("GET", "/ws", headers={"Host": app.host, **upgrade})
+        assert (streaming.status, socket.getresponse().status) == (200, 101)
         found = planned(app, "restart", app.name)["open"]
-        assert sorted(entry["open"] for entry in found) == [0, 1]
+        assert [entry["open"] for entry in found] == [1, 1]
+        assert sum(entry["connections"]["answers"] for entry in found) == 1
+        assert sum(entry["connections"]["websockets"] for entry in found) == 1
         told = app.server.ok("plan", "restart", app.name).out
+        assert "1 (1 answer under way)" in told
+        assert "1 (1 WebSocket)" in told
         assert "what is still open 30.0 s after its replica's turn began is cut" in told
-    line.close()
 
 
 @pytest.mark.feature("R3")

@@ -194,7 +194,7 @@ class Engine:
         known = self._supervisor.apps.get(app)
         ordered = await self._begun(app, order)
         made = await self._planner.plan(known, ordered(known.state if known else None))
-        return plan_view(made, order, (await self._room(app)).free)
+        return plan_view(made, order, (await self._room(app)).free, (await self._statistics.connections()).open)
 
     async def pause(self, rollout: str) -> View:
         return await self._ask(rollout, steering.pause)
