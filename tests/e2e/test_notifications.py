@@ -188,6 +188,25 @@ def test_a_crash_loop_is_told_once(app: Hello, own: Server, hook: Hook) -> None:
 
 
 @same_on_both
+@pytest.mark.feature("S5")
+def test_a_restart_that_never_comes_up_is_told_once_after_its_last_try(app: Hello, own: Server, hook: Hook) -> None:
+    """With the release of the test before, which does not start while its marker is there."""
+    before, marker = len(hook.taken), app.directory / "crash"
+    marker.touch()
+    rollouts = []
+    for _ in range(2):  # to one address notices go in order: a second one of the first would come before the other's
+        ended = own.rota("restart", app.name, "--json")
+        assert (ended.code, ended.json["phase"], ended.json["reason"]) == (5, "rolled_back", "crashed")
+        assert [step["step"] for step in ended.json["steps"]].count("StartReplica") == 2
+        rollouts.append(ended.json["id"])
+    until(lambda: len(hook.taken) >= before + 2)
+    marker.unlink()
+    told = [body["title"] for body in hook.taken[before:]]
+    assert told == [f"{app.name}: {rollout}: restart rolled back: crashed" for rollout in rollouts]
+    assert [replica["phase"] for replica in app.replicas if replica["phase"] != "failed"] == ["ready"]
+
+
+@same_on_both
 def test_an_address_that_is_none_is_refused_with_its_place(app: Hello, own: Server, hook: Hook) -> None:
     app.write(**{**keys(hook), "notify": ["nosuch://token@host"]})
     answer = app.deploy()
