@@ -77,6 +77,7 @@ class ScriptedEngine:
         self.unanswered = False
         self.steps_cut = False
         self.slots = [1, 2]
+        self.draining: dict[int, int] = {}
         self.looked = 0
         self.failure: BaseException | None = None
         self.not_ready: RotaError | None = None
@@ -106,7 +107,12 @@ class ScriptedEngine:
 
     async def replicas(self, name: str) -> View:
         self.looked += 1
-        return {"app": _known(name)["name"], "maintenance": False, "replicas": list(map(replica_view, self.slots))}
+        return {"app": _known(name)["name"], "maintenance": False, "replicas": list(map(self._replica, self.slots))}
+
+    def _replica(self, slot: int) -> View:
+        """``draining`` says of which slots the replica is going, and how much is open at it."""
+        going = {"phase": "draining", "open": self.draining[slot]} if slot in self.draining else {}
+        return replica_view(slot) | going
 
     async def stats(self, name: str | None) -> list[View]:
         return [stats_view(_known(name)["name"] if name is not None else "hello")]
