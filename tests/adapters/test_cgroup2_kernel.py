@@ -12,7 +12,7 @@ from rota.testing.uml import run
 
 HERE = Path(__file__).parents[2]
 PROCESSES = ["tests/adapters/process", "tests/adapters/test_usage.py", "tests/contract/test_runtime.py"]
-CONTAINERS = ["tests/contract/test_runtime.py"]
+CONTAINERS = ["tests/contract/test_runtime.py", "tests/adapters/docker/test_docker_runtime.py"]
 
 
 @pytest.mark.full
@@ -22,7 +22,11 @@ CONTAINERS = ["tests/contract/test_runtime.py"]
     ("tests", "chosen"),
     [
         pytest.param(PROCESSES, "not docker and not fake", id="processes"),
-        pytest.param(CONTAINERS, "docker and (limit or measured or large or signal or kill)", id="containers"),
+        pytest.param(
+            CONTAINERS,
+            "docker and (limit or measured or large or signal or kill or memory or shut_in)",
+            id="containers",
+        ),
     ],
 )
 def test_the_runtime_s_own_tests_on_version_2(component: Callable[[str], Path], tests: list[str], chosen: str) -> None:

@@ -59,6 +59,26 @@ async def test_the_balancer_s_own_connections_are_not_direct() -> None:
         await pool.wait()
 
 
+async def test_of_a_container_whose_processes_are_not_seen_from_here_nothing_is_told() -> None:
+    """Those who use the same port of this machine, as HAProxy's users may, are not its own."""
+
+    async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async def nobody() -> set[int]:
+        return set()
+
+    server = await asyncio.start_server(keep, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        connections = SocketConnections(lambda _: None, nobody)
+        await sees(connections, Address("127.0.0.1", port), 1)
+        assert await connections.direct({WEB: Address("10.0.0.2", port)}) == {}
+        writer.close()
+
+
 async def test_connections_in_another_network_namespace_are_seen(component: Callable[[str], Path]) -> None:
     component("root")
 

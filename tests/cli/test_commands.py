@@ -177,6 +177,19 @@ def test_a_history_that_was_cut_says_so(rota: RotaCommand, engine: ScriptedEngin
     assert "earlier steps are left out" in rota("rollout", "show").err
 
 
+@pytest.mark.parametrize("limit", [0, 1, 3, 200])
+def test_events_are_as_many_lines_as_were_asked_for(rota: RotaCommand, engine: ScriptedEngine, limit: int) -> None:
+    """Most events have no line for people."""
+    app = {"app": "hello", "id": "hello.1"}
+    for number in range(40):
+        engine.record(app, "step", step="EnableServer", replica=f"hello-{number}", reason="ready")
+        for _ in range(number % 9):
+            engine.record(app, "step", step="TakeSlot")
+    every = rota("events", "--limit", "10000").out.splitlines()
+    assert len(every) == 40
+    assert rota("events", "--limit", str(limit)).out.splitlines() == (every[-limit:] if limit else [])
+
+
 def test_tables_have_a_line_for_each_thing(rota: RotaCommand) -> None:
     assert [line.split()[:4] for line in rota("ps", "hello").out.splitlines()] == [
         ["REPLICA", "SLOT", "RELEASE", "PHASE"],

@@ -160,3 +160,12 @@ def test_a_connection_says_how_it_ended(ended: str, said: str) -> None:
     again = " after 2 more tries" if ended == "SC" else ""
     whose = "-" if ended == "PR" else "db-1"
     assert wording.request(entry) == f"- 192.0.2.1 TCP 5432 1,204 bytes in, 12 out, 4.2 s {whose} {said}{again}"
+
+
+def test_a_rollout_that_found_all_as_it_is_to_be_says_so() -> None:
+    done = {"phase": "succeeded", "policy": {}, "started_at": None, "finished_at": None}
+    on_paper = [{"step": name} for name in ("BeginRollout", "TakeSlot", "FinishSlot", "FinishRollout")]
+    (said,) = wording.ending(ROLLOUT | done | {"steps": on_paper})
+    assert said == "hello.2 deploy: all is as it is to be already, nothing was changed"
+    for steps in ([], [*on_paper, {"step": "PrepareBackend"}]):
+        assert "succeeded" in wording.ending(ROLLOUT | done | {"steps": steps})[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.core.scenario import deployed, empty, options, serving
+from tests.core.scenario import deployed, empty, options, releases, serving
 
 from rota.core import order as o
 from rota.core import steering
@@ -56,8 +56,32 @@ def test_the_name_that_an_app_has_without_domains_may_be_taken() -> None:
 def test_a_way_back_that_cannot_be_is_refused_at_the_first_deploy() -> None:
     """Not at the first restart, by which time the app serves."""
     spec = spec_of(replicas=5, rollback={"order": "stop-first", "min_available": 5})
-    with pytest.raises(UsageError, match="stop-first cannot keep all 5 replicas serving"):
+    with pytest.raises(UsageError, match="rollback section: stop-first cannot keep all 5"):
         begin(None, o.Deploy(spec=spec), "web", 0.0, {})
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"rollback": {"order": "stop-first"}},
+        {"rollback": {"min_available": 2}},
+        {"update_config": {"failure_action": "rollback"}, "rollback_config": {}},
+    ],
+    ids=str,
+)
+def test_a_rollback_section_for_many_replicas_holds_up_no_order_of_one(section: dict[str, object]) -> None:
+    """The file is right by itself; the way back from it goes to the one replica that there was."""
+    app = deployed(1)
+    app.order(o.Deploy(spec=spec_of("crashing", replicas=3, **section)))
+    app.run(120.0)
+    assert (app.rollout.phase, releases(app)) == (Phase.ROLLED_BACK, [1])
+    app.order(o.Deploy(spec=spec_of(replicas=3, **section)))
+    app.run(120.0)
+    app.order(o.Scale(replicas=1))
+    app.run(60.0)
+    app.order(o.Restart(policy=options(order="start-first")))
+    app.run(60.0)
+    assert app.rollout.phase is Phase.SUCCEEDED
 
 
 def test_a_second_rollout_is_refused_and_names_the_first() -> None:

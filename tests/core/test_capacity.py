@@ -10,7 +10,7 @@ from tests.core.scenario import deployed, empty, options
 
 from rota.core import order as o
 from rota.core.admission import admit, capacity
-from rota.core.capacity import KEPT_BACK, Amount, Demand, Room, Use, demand_of, used_by_others
+from rota.core.capacity import KEPT_BACK, Amount, Demand, Room, Use, demand_of, promised_to, used_by_others
 from rota.core.errors import CapacityError, UsageError
 from rota.core.state import AppState
 from rota.testing.simulation import Simulation
@@ -99,6 +99,19 @@ def test_scale_and_start_take_the_count_and_stop_nothing() -> None:
     app.run(30.0)
     assert demand_of(app.state) == Demand()
     assert taken(app, o.Start()) == (0, 300, 1.2)
+
+
+def test_what_is_kept_to_go_back_to_is_promised_until_it_leaves() -> None:
+    blue_green = {"deployment_strategy": "blue-green", "keep_old": 60}
+    app = deployed(3, resources={"memory": "64MiB", "cpus": 0.5}, **blue_green)
+    assert promised_to(app.state) == demand_of(app.state).amount == Amount(3 * 64 * MIB, 1.5)
+    larger = spec_of(replicas=3, resources={"memory": "100MiB", "cpus": 1}, min_ready_seconds=0.5, **blue_green)
+    app.order(o.Deploy(spec=larger))
+    app.run(30.0)
+    assert demand_of(app.state).amount == Amount(300 * MIB, 3.0)
+    assert promised_to(app.state) == Amount((300 + 3 * 64) * MIB, 4.5)
+    app.run(120.0)
+    assert promised_to(app.state) == Amount(300 * MIB, 3.0)
 
 
 def test_an_app_that_is_not_there_takes_nothing() -> None:

@@ -237,19 +237,6 @@ def test_scaling_up_and_down_touches_no_other_replica() -> None:
     settled(app)
 
 
-def test_the_count_may_change_during_a_rollout() -> None:
-    app = deployed()
-    app.order(o.Deploy(spec=spec_of(replicas=3, min_ready_seconds=1)))
-    app.run(1.5)
-    app.order(o.Scale(replicas=5))
-    app.run(1.0)
-    app.order(o.Scale(replicas=1))
-    app.run(60.0)
-    assert app.rollout.phase is Phase.SUCCEEDED
-    assert releases(app) == [2]
-    settled(app)
-
-
 @pytest.mark.parametrize("remove", [True, False])
 def test_stop_hands_all_off_and_keeps_or_removes_what_is_left(remove: bool) -> None:
     app = deployed()

@@ -14,12 +14,14 @@ from rota.testing.runtime import Faults
 from rota.testing.simulation import Simulation
 from rota.testing.simulation_history import MOODS, spec_of
 
-OUTSIDE: list[dict[str, Any]] = [{"signal": 9}, {"signal": 15}, {"code": None}]
-"""Killed, terminated, and ended with nobody to see it, as at a reboot."""
+STOPPED: dict[str, Any] = {"code": 0}
+OUTSIDE: list[dict[str, Any]] = [{"signal": 9}, {"signal": 15}, {"code": None}, STOPPED]
+"""Killed, terminated, ended with nobody to see it, as at a reboot, and stopped properly by somebody else."""
 
 
 def end(app: Simulation, name: str, ending: dict[str, Any]) -> None:
-    app.runtime.crash(ReplicaId(name), **ending)
+    ends = app.runtime.stop_by_hand if ending is STOPPED else app.runtime.crash
+    ends(ReplicaId(name), **ending)
 
 
 def new_release(app: Simulation, **policy: Any) -> None:
@@ -65,13 +67,14 @@ def test_a_switch_waits_for_the_one_that_takes_its_place() -> None:
     assert serving(app) == 3
 
 
-def test_one_that_ends_with_its_machine_before_it_is_ready_is_started_again() -> None:
+@pytest.mark.parametrize("ending", [{"code": None}, STOPPED])
+def test_one_that_ends_with_its_machine_before_it_is_ready_is_started_again(ending: dict[str, Any]) -> None:
     app = deployed()
     app.runtime.faults = lambda order: Faults(listens_after=2.0)
     new_release(app)
     app.run(1.0)
     for name in running(app):
-        end(app, name, {"code": None})
+        end(app, name, ending)
     app.run(120.0)
     assert (app.rollout.phase, app.rollout.failures) == (Phase.SUCCEEDED, ())
     assert releases(app) == [2, 2, 2]

@@ -40,6 +40,7 @@ MEMORY = Limits(memory=64 * 2**20)
 )
 def test_an_exit_is_said_in_words(ended: Exit | None, words: str) -> None:
     assert exit_in_words(ended, MEMORY) == words
+    assert exit_in_words(ended, MEMORY, stopped=True) == f"somebody stopped it, not rota; {words}"
 
 
 MISSING = "the variable DATABASE_URL is missing: give it under env:"

@@ -116,6 +116,7 @@ deeds = st.one_of(
     st.tuples(st.just("tune"), st.sampled_from([Pace(delay=1.0), Pace(parallelism="50%"), Pace(parallelism=3)])),
     st.tuples(st.just("suspend"), st.booleans()),
     st.tuples(st.just("kill"), st.integers(0, 9)),
+    st.tuples(st.just("stop_by_hand"), st.integers(0, 9)),
     st.tuples(st.just("vanish"), st.integers(0, 9)),
     st.tuples(st.just("sicken"), st.tuples(st.integers(0, 9), st.sampled_from([0.3, 3.0, 30.0]))),
     st.tuples(st.just("sicken_all"), st.sampled_from([0.3, 3.0, 90.0])),

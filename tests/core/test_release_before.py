@@ -108,3 +108,37 @@ def test_failed_deploys_do_not_push_it_out() -> None:
     for number in range(RELEASES_KEPT + 1):
         deploy(app, "crashing", 1.0 + number, Phase.ROLLED_BACK)
     assert goes_back_to(app, 1)
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("strategy", ["rolling", "blue-green"])
+def test_a_rollback_that_a_deploy_gives_way_to_goes_back_to_what_served(
+    replicas: int, first: bool, strategy: str
+) -> None:
+    """Also where there is no release before that one."""
+    app = deployed(replicas, deployment_strategy=strategy)
+    if not first:
+        deploy(app, "good", 0.5)
+    serving = set(releases(app))
+    before = running(app)
+    spec = spec_of("good", min_ready_seconds=3.0, replicas=replicas, deployment_strategy=strategy)
+    app.order(o.Deploy(spec=spec, policy=options(delay=5)))
+    app.run(4.0 if strategy == "rolling" else 1.0)
+    app.order(o.Rollback(supersede=True))
+    app.run(60.0)
+    assert app.rollout.phase is Phase.SUCCEEDED
+    assert set(releases(app)) == serving
+    assert set(running(app)) & set(before) if replicas > 1 else True  # nobody is replaced who need not be
+
+
+def test_a_stop_leaves_nothing_of_the_deploy_that_gives_way_to_it() -> None:
+    app = deployed()
+    app.order(o.Deploy(spec=spec_of("good", min_ready_seconds=1.0, replicas=3), policy=options(delay=30)))
+    app.run(10.0)
+    assert sorted(releases(app)) == [1, 1, 2]
+    app.order(o.Stop(supersede=True))
+    app.run(60.0)
+    app.order(o.Start())
+    app.run(60.0)
+    assert releases(app) == [1, 1, 1]

@@ -16,6 +16,7 @@ _VERBS = {
 }
 
 _FAILURES_SHOWN = 3
+_ON_PAPER = frozenset({"BeginRollout", "TakeSlot", "FinishSlot", "FinishRollout"})
 _STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # colours, and where the cursor goes (ECMA-48, CSI)
 
 _LONG = {
@@ -231,6 +232,8 @@ def scaled(app: str, count: int, rollout: dict[str, Any]) -> str:
 
 def ending(rollout: dict[str, Any]) -> list[str]:
     """The receipt for people, and after a failure what failed, why, and what serves now."""
+    if _changed_nothing(rollout):
+        return [f"{rollout['id']} {rollout['kind']}: all is as it is to be already, nothing was changed"]
     return [_headline(rollout), *_failures(rollout), *receipt(rollout.get("receipt")), *_serving(rollout)]
 
 
@@ -272,6 +275,12 @@ def _headline(rollout: dict[str, Any]) -> str:
         return f"{text} in {elapsed(rollout['started_at'], rollout['finished_at'])}"
     reason = rollout.get("reason")
     return f"{text}: {reason}" if reason and reason != phase else text
+
+
+def _changed_nothing(rollout: dict[str, Any]) -> bool:
+    """A view without steps does not tell."""
+    steps = {step["step"] for step in rollout.get("steps") or []}
+    return rollout["phase"] == "succeeded" and bool(steps) and steps <= _ON_PAPER
 
 
 def _failures(rollout: dict[str, Any]) -> list[str]:

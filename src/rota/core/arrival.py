@@ -119,7 +119,7 @@ def note_exit(here: Situation, member: Member) -> None:
     """A replica ended that nobody had told to: the reason, and when its slot may try again."""
     ended = member.seen.exit if member.seen is not None else None
     limits = member.seen.limits if member.seen is not None else Limits()
-    fail(here, member, Cause.CRASHED, explanation.exit_in_words(ended, limits))
+    fail(here, member, Cause.CRASHED, explanation.exit_in_words(ended, limits, stopped=_stopped_by_others(member)))
 
 
 def failed_start(state: AppState, step: StartReplica | RestartReplica, reason: str, now: float) -> FailReplica:
@@ -205,12 +205,22 @@ def _served_until(here: Situation, member: Member) -> float:
 
 
 def _ended_by_others(member: Member) -> bool:
-    """Removed, killed by somebody and not for its memory, or ended while nobody watched, as all do with their machine:
-    that says nothing about how its heir will do."""
+    """Removed, stopped or killed by somebody and not for its memory, or ended while nobody watched, as all do with
+    their machine: that says nothing about how its heir will do."""
     if member.seen is None:
         return True
     ended = member.seen.exit
-    return ended is not None and not ended.oom and (ended.unwatched or ended.signal in _FROM_OUTSIDE)
+    return ended is not None and not ended.oom and (_surely_by_others(member) or ended.signal in _FROM_OUTSIDE)
+
+
+def _surely_by_others(member: Member) -> bool:
+    """Of one that has ended: it cannot have done that itself."""
+    seen = member.seen
+    return seen is not None and seen.exit is not None and (seen.exit.unwatched or _stopped_by_others(member))
+
+
+def _stopped_by_others(member: Member) -> bool:
+    return member.seen is not None and member.seen.told_to_stop and member.record.stop_began_at is None
 
 
 def _speaks(member: Member) -> bool:
@@ -218,8 +228,7 @@ def _speaks(member: Member) -> bool:
     program that cannot start may end itself so."""
     if member.running or not _ended_by_others(member):
         return True
-    ended = member.seen.exit if member.seen is not None else None
-    return member.record.enabled_at is None and ended is not None and not ended.unwatched
+    return member.record.enabled_at is None and member.seen is not None and not _surely_by_others(member)
 
 
 def _counts(rollout: Rollout | None, member: Member, now: float) -> bool:

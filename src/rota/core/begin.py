@@ -5,36 +5,23 @@ Called by core.admission under the app's lock; pure, so that every refusal has a
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from rota.core import order as o
+from rota.core.change import Change, bare, one_generation, plain_policy, policies
 from rota.core.container import PullPolicy
 from rota.core.errors import Conflict, DomainTaken, NotFound, PortTaken, UsageError
 from rota.core.names import rollout_id
-from rota.core.policy import Policy, resolve, way_back
+from rota.core.policy import Policy, rescaled
 from rota.core.record import record
 from rota.core.rollout import Cause, Kind, Phase, Rollout, SlotTarget
-from rota.core.spec import AppSpec, FailureAction, Mode, Order, Overlap, RolloutOptions, Strategy
+from rota.core.spec import AppSpec, FailureAction, Mode, Order, Strategy
 from rota.core.state import AppState, Desired, Recorded, Release
 from rota.core.steps import FinishRollout
 from rota.core.tcp import Listener, contested
 
 NOBODY: Mapping[str, Collection[Listener]] = {}
 """No other app listens anywhere."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """What a rolling order asks for, worked out: the target and the policy's ingredients. ``instant``: the target is
-    what a switch left running to go back to."""
-
-    kind: Kind
-    target: SlotTarget
-    options: RolloutOptions
-    spec: AppSpec
-    replicas: int
-    same_release: bool = False
-    instant: bool = False
 
 
 def begin(
@@ -66,7 +53,7 @@ def begin(
         case o.Scale():
             return _scale(state, order, now)
         case o.Stop():
-            desired = replace(_together(state), running=False, remove_stopped=order.remove)
+            desired = replace(_to_start_again(state), running=False, remove_stopped=order.remove)
             return _uncounted(replace(state, desired=desired), Kind.STOP, now)
         case o.Start():
             if state.desired.running:
@@ -205,6 +192,9 @@ def _rollback(state: AppState, order: o.Rollback, now: float) -> Change:
     if kept is not None and now < kept.until and order.release in (None, kept.target.release) and not by_name:
         switching = spec.model_copy(update={"deployment_strategy": Strategy.BLUE_GREEN})
         return Change(Kind.ROLLBACK, kept.target, order.policy, switching, count, instant=True)
+    gone = _gave_way(state)
+    if order.release is None and gone is not None and gone.to_release != current.release:
+        return Change(Kind.ROLLBACK, current, order.policy, spec, count)  # back from what was half done
     release = state.releases[_earlier(state, order.release)]
     generation, limits = state.recorded.next_generation, release.spec.limits
     target = SlotTarget(release.number, generation, limits, weights=release.spec.weights)
@@ -222,7 +212,7 @@ def reverting(state: AppState, last: Rollout, now: float) -> Rollout | None:
     try:
         after = rolling(state, change, now)
     except UsageError:  # its section asks for what the number of replicas does not allow any more
-        after = rolling(state, replace(change, spec=_bare(change.spec)), now)
+        after = rolling(state, replace(change, spec=bare(change.spec)), now)
     rollout = after.recorded.rollout
     assert rollout is not None  # rolling leaves one
     why = f"{failure.replica} of release {last.to_release}: {failure.detail}"
@@ -247,7 +237,7 @@ def rolling(state: AppState, change: Change, now: float) -> AppState:
     """A rollout that takes slots up. With nothing running before, all slots are taken up at once."""
     desired, generation = state.desired, state.recorded.next_generation
     fresh = not desired.running
-    policy, back = _policies(state, change)
+    policy, back = policies(state, change)
     target = change.target if change.instant else replace(change.target, colour=_colour(desired, policy))
     rollout = Rollout(
         id=rollout_id(state.name, generation),
@@ -271,46 +261,19 @@ def rolling(state: AppState, change: Change, now: float) -> AppState:
     return _ordered(replace(state, desired=desired), rollout)
 
 
-def _policies(state: AppState, change: Change) -> tuple[Policy, Policy | None]:
-    """Of the way there and, where that differs, of the way back."""
-    one = _one_generation(state, change.target.release)
-    policy = resolve(
-        change.spec,
-        change.replicas,
-        change.options,
-        same_release=change.same_release,
-        retried=change.kind is Kind.RESTART,
-        back=change.kind is Kind.ROLLBACK,
-        one_generation=one,
-    )
-    if not state.desired.running:
-        # A way back that cannot be is refused now, not at the first restart.
-        way_back(change.spec, change.replicas, change.options, policy, same_release=False, one_generation=one)
-        return replace(policy, parallelism=change.replicas, delay=0.0, barrier=False, switch=False), None
-    if change.target.min_generation != state.recorded.next_generation and not change.instant:
-        policy = replace(policy, switch=False)  # no replica is replaced, so there is nothing to switch to
-    back = way_back(
-        change.spec,
-        state.desired.replicas,
-        change.options,
-        policy,
-        same_release=change.same_release,
-        one_generation=one,
-    )
-    return policy, back if back != policy else None
+def _to_start_again(state: AppState) -> Desired:
+    """A stop leaves nothing of a rollout that gave way to it: what that had taken up starts again as what it was. Where
+    two generations may not run at once all slots start alike, those that are added later as well: else one would wait
+    for the other for ever."""
+    gone = _gave_way(state)
+    slots = gone.before if gone is not None else state.desired.slots
+    return replace(state.desired, slots={} if one_generation(state) else slots)
 
 
-def _one_generation(state: AppState, *further: int) -> bool:
-    """Whether any release that a slot is to run, or one of these, forbids another beside it; the slots' may be those of
-    a rollout that gives way."""
-    numbers = {state.desired.current.release, *(slot.release for slot in state.desired.slots.values()), *further}
-    return any(state.releases[number].spec.overlap is Overlap.FORBID for number in numbers if number in state.releases)
-
-
-def _together(state: AppState) -> Desired:
-    """Where two generations may not run at once, slots that a rollout had taken up before it gave way to a stop are to
-    be started again as all others, those that are added later as well: else one would wait for the other for ever."""
-    return replace(state.desired, slots={}) if _one_generation(state) else state.desired
+def _gave_way(state: AppState) -> Rollout | None:
+    """The rollout over slots that the present order has superseded."""
+    last = state.recorded.rollout
+    return last if last is not None and last.cause is Cause.SUPERSEDED and last.target is not None else None
 
 
 def _colour(desired: Desired, policy: Policy) -> int:
@@ -326,10 +289,14 @@ def _scaled_meanwhile(state: AppState, order: o.Scale) -> AppState:
     takes slots up turns back."""
     if not state.desired.running:
         raise Conflict(f"{state.name} is stopped or about to be")
-    recorded = state.recorded
-    if recorded.rollout is not None and recorded.rollout.target is not None:
-        recorded = replace(recorded, rollout=replace(recorded.rollout, before_replicas=order.replicas))
-    return replace(state, desired=replace(state.desired, replicas=order.replicas), recorded=recorded)
+    recorded, count = state.recorded, state.desired.replicas
+    rollout = recorded.rollout
+    if rollout is not None and rollout.target is not None:
+        back = rescaled(rollout.way_back, count, order.replicas) if rollout.way_back is not None else None
+        policy = rescaled(rollout.policy, count, order.replicas)
+        rollout = replace(rollout, before_replicas=order.replicas, policy=policy, way_back=back)
+    desired = replace(state.desired, replicas=order.replicas)
+    return replace(state, desired=desired, recorded=replace(recorded, rollout=rollout))
 
 
 def _scale(state: AppState, order: o.Scale, now: float) -> AppState:
@@ -347,7 +314,7 @@ def _uncounted(state: AppState, kind: Kind, now: float, before_replicas: int = 0
         app=state.name,
         kind=kind,
         generation=recorded.next_generation,
-        policy=_plain_policy(state),
+        policy=plain_policy(state),
         created_at=now,
         before_replicas=before_replicas or state.desired.replicas,
         from_release=current,
@@ -355,19 +322,6 @@ def _uncounted(state: AppState, kind: Kind, now: float, before_replicas: int = 0
         progress_at=now,
     )
     return _ordered(state, rollout)
-
-
-def _plain_policy(state: AppState) -> Policy:
-    """The file's own policy, without what could contradict the number of replicas."""
-    spec = _bare(state.releases[state.desired.current.release].spec)
-    return resolve(spec, state.desired.replicas, RolloutOptions(), same_release=True)
-
-
-def _bare(spec: AppSpec) -> AppSpec:
-    none = {"order": None, "mode": None, "min_available": None}
-    there, back = (options.model_copy(update=none) for options in (spec.rollout_options, spec.rollback_options))
-    names = {"rollout": there, "update_config": None, "rollback": back, "rollback_config": None}
-    return spec.model_copy(update={**names, "deployment_strategy": Strategy.ROLLING})
 
 
 def _ordered(state: AppState, rollout: Rollout) -> AppState:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from rota.core.member import is_of
 from rota.core.rollout import Rollout
 from rota.core.spec import Limits, Order
 from rota.core.state import AppState
@@ -134,6 +135,17 @@ def demand_of(state: AppState | None) -> Demand:
     if rollout is None or rollout.target is None:
         return Demand(desired.replicas, 0, _total(desired.target(slot).limits for slot in slots))
     return _of_rollout(rollout, desired.replicas, rollout.target.limits)
+
+
+def promised_to(state: AppState) -> Amount:
+    """What no other app may take: its demand, and what it keeps running to go back to at once (S6), which leaves for
+    its own orders alone."""
+    amount, kept = demand_of(state).amount, state.desired.standby
+    if kept is None:
+        return amount
+    records = state.recorded.replicas.values()
+    spare = [one for one in records if is_of(one, kept.target) and not is_of(one, state.desired.target(one.slot))]
+    return amount + _amount(kept.target.limits) * len(spare)
 
 
 def _of_rollout(rollout: Rollout, replicas: int, limits: Limits) -> Demand:

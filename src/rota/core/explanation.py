@@ -30,8 +30,13 @@ _SERVICES = {
 }
 
 
-def exit_in_words(ended: Exit | None, limits: Limits) -> str:
-    """How a run ended; ``limits`` are those that it had."""
+def exit_in_words(ended: Exit | None, limits: Limits, *, stopped: bool = False) -> str:
+    """How a run ended; ``limits`` are those that it had, ``stopped``: somebody else than rota told it to."""
+    words = _exit_in_words(ended, limits)
+    return f"somebody stopped it, not rota; {words}" if stopped else words
+
+
+def _exit_in_words(ended: Exit | None, limits: Limits) -> str:
     if ended is None:
         return "it disappeared: nothing of it is left"
     if ended.oom:

@@ -64,9 +64,9 @@ class Exit:
 class ObservedReplica:
     """One replica as its runtime shows it. ``run`` is the identity of its present run (boot id + pid + start
     ticks, or container id + start): it differs after a restart in place. ``told_to_stop``: this run was sent its stop
-    signal, as far as the runtime knows; read only once a stop is on record. ``oddities``: what somebody did to it
-    behind rota's back, in sentences. ``exit`` of one that has exited is None until its runtime knows how. ``ports``:
-    those that are others than the file's. Times are seconds of rota's clock."""
+    signal, as far as the runtime knows; where no stop is on record somebody else did that. ``oddities``: what somebody
+    did to it behind rota's back, in sentences. ``exit`` of one that has exited is None until its runtime knows how.
+    ``ports``: those that are others than the file's. Times are seconds of rota's clock."""
 
     id: ReplicaId
     app: str
@@ -81,7 +81,7 @@ class ObservedReplica:
     limits: Limits = field(default_factory=Limits)
     limits_enforced: bool = True
     restarts: int = 0
-    told_to_stop: bool = True
+    told_to_stop: bool = False
     node: str = "local"
     oddities: tuple[str, ...] = ()
     ports: Mapping[int, int] = field(default_factory=dict)

@@ -116,6 +116,19 @@ def way_back(
     return replace(found, barrier=forward.barrier, switch=forward.switch, attempts=forward.attempts)
 
 
+def rescaled(policy: Policy, before: int, after: int) -> Policy:
+    """The policy for ``before`` slots when there are ``after``: a floor that follows from their number follows the new
+    one, and one that was asked for leaves room for one of them to change. The last replica that there is goes no
+    sooner than its heir serves."""
+    if not policy.stops_first or not policy.min_available:
+        return policy  # all may serve throughout, or none has to
+    if after == 1:
+        return replace(policy, order=Order.START_FIRST, min_available=1)
+    if policy.min_available == _stop_first_floor(before, policy.parallelism):
+        return replace(policy, min_available=_stop_first_floor(after, policy.parallelism))
+    return replace(policy, min_available=min(policy.min_available, after - 1))
+
+
 def paced(policy: Policy, replicas: int, delay: float | None, parallelism: int | str | None) -> Policy:
     """The policy with another delay or parallelism, for a rollout under way; a floor that follows from the parallelism
     follows the new one. Raises UsageError where all replicas change at once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rota.core.capacity import Amount, Room, Use, demand_of, used_by_others
+from rota.core.capacity import Amount, Room, Use, promised_to, used_by_others
 from rota.core.observation import RunState
 from rota.core.state import AppState
 from rota.ports.machine import Machine
@@ -21,7 +21,7 @@ class Rooms:
 
     async def beside(self, others: Iterable[AppState]) -> Room:
         """What there is beside the other apps. Raises StepFailed while the runtime cannot be asked."""
-        promised = sum((demand_of(state).amount for state in others), Amount())
+        promised = sum(map(promised_to, others), Amount())
         size, available = await self._machine.size(), await self._machine.available()
         uses = await self._uses() if available is not None else ()
         return Room(size, promised, used_by_others(size.memory, available, uses))

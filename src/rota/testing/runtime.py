@@ -223,6 +223,12 @@ class FakeRuntime:
         """Its present run ends now."""
         self._exit(self._runs[replica].seen, code=code if signal is None else None, signal=signal, oom=oom)
 
+    def stop_by_hand(self, replica: ReplicaId, code: int | None = 0) -> None:
+        """Somebody has it stopped behind rota's back, and it ends with this exit code."""
+        run = self._runs[replica]
+        self._see(run, replace(run.seen, told_to_stop=True))
+        self._exit(run.seen, code=code)
+
     def limit_by_hand(self, replica: ReplicaId, limits: Limits) -> None:
         """Somebody changes its limits behind rota's back."""
         run = self._runs[replica]
@@ -289,7 +295,6 @@ class FakeRuntime:
             limits=order.limits,
             limits_enforced=self.enforces_limits or order.limits == Limits(),
             restarts=restarts,
-            told_to_stop=False,
         )
         lines = self._runs[order.replica].lines if order.replica in self._runs else []
         self._runs[order.replica] = _Run(order, faults, seen, lines)

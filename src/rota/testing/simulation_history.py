@@ -199,6 +199,11 @@ class Life:
         if running:
             self.simulation.runtime.crash(running[given % len(running)], None, signal=9)
 
+    def _do_stop_by_hand(self, given: int) -> None:
+        running = self._running()
+        if running:
+            self.simulation.runtime.stop_by_hand(running[given % len(running)])
+
     def _do_vanish(self, given: int) -> None:
         running = self._running()
         if running:

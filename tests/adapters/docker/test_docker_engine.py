@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from tests.adapters.docker.served import NOWHERE, client, serving
 
 from rota.adapters.clock import SystemClock
 from rota.adapters.inturn import InTurn
-from rota.adapters.runtime.docker import DockerRuntime, remnants
+from rota.adapters.runtime.docker import DockerRuntime, remnants, watch
 from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
 from rota.adapters.runtime.docker.images import Images
 from rota.adapters.runtime.docker.labels import Labels
@@ -30,12 +32,10 @@ from rota.adapters.runtime.docker.starts import Starts
 from rota.adapters.runtime.docker.table import Table
 from rota.adapters.runtime.docker.watch import Watch
 from rota.core.errors import Missing, StepFailed, UsageError
-from rota.core.observation import RunState
+from rota.core.observation import ObservedReplica, RunState
 from rota.testing.dock import Dock, box_spec, dock
 from rota.testing.docker import DockerEngine, docker_engine
 from rota.testing.machine import start_order, until
-
-NOWHERE = Path("/nonexistent")  # where a tunnel would have its socket
 
 
 @pytest.fixture(params=["live-restore", "plain"])
@@ -82,6 +82,7 @@ async def test_an_engine_that_is_stopped_and_started_is_taken_over_again(own_eng
             assert after == before
         else:
             assert after.state is RunState.EXITED
+            assert ended_by_others(after)
         await own_engine.cli("rm", "-f", box.name("web-2"))
 
         async def gone() -> bool:
@@ -104,9 +105,14 @@ async def test_what_ends_with_a_killed_engine_is_seen_when_it_is_back(own_engine
 
         async def exited() -> bool:
             seen = await box.replica()
-            return seen is not None and seen.state is RunState.EXITED
+            return seen is not None and seen.exit is not None and ended_by_others(seen)
 
         await until(exited)
+
+
+def ended_by_others(seen: ObservedReplica) -> bool:
+    """No matter how it took it: an app that ends properly with its engine did nothing wrong."""
+    return seen.told_to_stop or (seen.exit is not None and seen.exit.unwatched)
 
 
 async def test_an_end_is_seen_before_the_engine_says_a_word(docker_engine: DockerEngine) -> None:
@@ -183,6 +189,8 @@ class FakeEngine:
             return web.json_response({"ApiVersion": self.api_version})
         if request.path.endswith("/none"):
             return web.json_response({"message": "no such thing"}, status=404)
+        if request.path.endswith("/broken"):
+            return web.Response(body=b'{"message": "error mounting /x"}', status=500, content_type="application/json")
         return web.json_response({"path": request.path})
 
 
@@ -191,32 +199,6 @@ async def fake_engine(context: ssl.SSLContext | None = None) -> AsyncIterator[tu
     engine = FakeEngine()
     async with serving(engine.answer, context) as host:
         yield engine, host
-
-
-@asynccontextmanager
-async def serving(
-    answer: Callable[[web.Request], Awaitable[web.StreamResponse]], context: ssl.SSLContext | None = None
-) -> AsyncIterator[str]:
-    app = web.Application()
-    app.router.add_route("*", "/{rest:.*}", answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
-        await site.start()
-        yield f"tcp://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
-@asynccontextmanager
-async def client(host: str) -> AsyncIterator[Client]:
-    made = Client(host, NOWHERE)
-    try:
-        await made.open()
-        yield made
-    finally:
-        await made.close()
 
 
 async def test_the_engines_own_version_is_spoken_and_again_after_its_upgrade() -> None:
@@ -242,20 +224,15 @@ async def test_a_refusal_and_a_loss_are_two_things() -> None:
         assert refused.value.http_status == 404
         assert not await asked.head("none", {})
         assert await asked.head("some", {})
-    async with client_of_the_lost(host) as asked:
-        with pytest.raises(EngineLost, match="does not run"):
-            await asked.get("info")
-
-
-@asynccontextmanager
-async def client_of_the_lost(host: str) -> AsyncIterator[Client]:
-    made = Client(host, NOWHERE)
-    try:
-        with pytest.raises(Missing):
-            await made.open()
-        yield made
-    finally:
-        await made.close()
+        with pytest.raises(Refused, match="answers 500") as unknown:
+            await asked.head("broken", {})
+        assert unknown.value.http_status == 500
+    gone = Client(host, NOWHERE)
+    with pytest.raises(Missing):
+        await gone.open()
+    with pytest.raises(EngineLost, match="does not run"):
+        await gone.get("info")
+    await gone.close()
 
 
 @pytest.fixture(scope="module")
@@ -306,11 +283,13 @@ def test_certificates_that_are_not_there_are_told(tmp_path: Path, monkeypatch: p
 
 
 class Babbling:
-    """An engine without containers: its first answers about events are ``events``, one a connection; then none come."""
+    """An engine without containers: its first answers about events are ``events``, one a connection; then none come.
+    ``since`` is from when on each connection wanted them."""
 
     def __init__(self, *events: str) -> None:
         self.events = list(events)
         self.lists = 0
+        self.since: list[str] = []
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         match request.path.rpartition("/")[2]:
@@ -319,6 +298,7 @@ class Babbling:
             case "info":
                 return web.json_response({"SystemTime": "2026-11-01T00:00:00Z"})
             case "events" if "until" not in request.query:
+                self.since.append(request.query["since"])
                 response = web.StreamResponse()
                 await response.prepare(request)
                 if self.events:
@@ -350,19 +330,53 @@ async def test_a_watch_outlives_what_it_cannot_read(tmp_path: Path, events: list
             if engine.lists and troubles:
                 raise troubles.pop()
 
-        watch = Watch(asked, names, table, look, lambda: None)
-        await watch.open()
+        made = Watch(asked, names, table, look, lambda: None)
+        await made.open()
         try:
 
             async def quiet_again() -> bool:
                 with suppress(StepFailed):
-                    watch.check()
+                    made.check()
                     return not engine.events and not troubles
                 return False
 
             await until(quiet_again)
         finally:
-            await watch.close()
+            await made.close()
+
+
+@asynccontextmanager
+async def watched(engine: Babbling, directory: Path, looked: Callable[[], None] = lambda: None) -> AsyncIterator[Watch]:
+    """``looked`` is called at each full list."""
+    async with serving(engine.answer) as host, client(host) as asked:
+        names, clock = Names("0" * 32), SystemClock(directory)
+        reruns = Reruns(directory / "r.json", InTurn("r"))
+        table = Table(asked, names, clock, reruns, lambda app: None, lambda replica: None)
+
+        async def look(info: object) -> None:
+            looked()
+
+        made = Watch(asked, names, table, look, lambda: None)
+        await made.open()
+        try:
+            yield made
+        finally:
+            await made.close()
+
+
+async def test_events_are_read_on_from_the_last_one(tmp_path: Path) -> None:
+    event = {"timeNano": 5_000_000_007, "Action": "start", "Actor": {"ID": "1", "Attributes": {}}}
+    engine = Babbling(f"{json.dumps(event)}\n")
+    async with watched(engine, tmp_path):
+        await until(lambda: len(engine.since) == 4)  # two streams a connection
+    assert engine.since == ["1793491200.000000000"] * 2 + ["5.000000007"] * 2
+
+
+async def test_all_is_listed_again_though_nothing_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Babbling()
+    async with watched(engine, tmp_path, lambda: monkeypatch.setattr(watch, "FULL_LIST", 0.02)):
+        await until(lambda: engine.lists == 3)
+    assert len(engine.since) == 2, "over the connection that there was"
 
 
 class Clinging:

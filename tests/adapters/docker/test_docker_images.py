@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from tests.adapters.docker.registry import PASSWORD, USER, Registry, running
+from tests.adapters.docker.served import client, serving
 
+from rota.adapters.inturn import InTurn
+from rota.adapters.runtime.docker.images import Images
+from rota.adapters.runtime.docker.names import Names
+from rota.adapters.runtime.docker.pins import Pin, Pins
 from rota.core.errors import StartFailed, StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import Artefact, ArtefactState
@@ -97,6 +105,43 @@ async def test_a_pull_that_takes_long_says_how_far_it_is(box: Dock, registry: Re
     registry.may_give.set()
     await box.prepared(spec)
     assert await artefact(box) == Artefact(1, ArtefactState.PREPARED)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "way_out"),
+    [
+        ("write /x/tmp/GetImageBlob1: no space left on device", "docker system prune frees some"),
+        ("manifest unknown", "check image:, its registry: and the way there"),
+    ],
+)
+async def test_what_breaks_a_pull_off_is_told_with_its_own_way_out(tmp_path: Path, refusal: str, way_out: str) -> None:
+    pulls = 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal pulls
+        if request.path.endswith("/version"):
+            return web.json_response({"ApiVersion": "1.41"})
+        if request.path.endswith("/images/create"):
+            pulls += 1
+            return web.Response(text=json.dumps({"error": refusal}))
+        return web.json_response({"message": "no such image"}, status=404)
+
+    async with serving(answer) as host, client(host) as asked:
+        turn = InTurn("i")
+        pins = Pins(tmp_path / "i.json", turn)
+        found = Images(asked, Names("0" * 32), pins, lambda app: None)
+        order = ReleaseOrder("web", 1, None, box_spec(image={"repository": "ghcr.io/me/app"}))
+        found.prepare(order)
+        await until(lambda: found.known["web", 1].state is ArtefactState.FAILED)
+        reason = found.known["web", 1].reason
+        assert reason.startswith("the image ghcr.io/me/app:latest cannot be pulled: ")
+        assert refusal in reason
+        assert reason.endswith(way_out)
+        await pins.put(("web", 1), Pin("sha256:0", ("ghcr.io/me/app@sha256:1",)))
+        found.prepare(order)
+        await until(lambda: pulls == 2 and found.known["web", 1].state is ArtefactState.FAILED)
+        assert ("docker system prune" in found.known["web", 1].reason) is ("no space" in refusal)
+        await turn.close()
 
 
 async def test_a_registry_that_is_not_there_is_told(box: Dock) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rota.adapters.prober import SocketProber
+from rota.adapters.runtime.docker.inspection import Inspection
 from rota.core.errors import StartFailed, StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import ObservedReplica, RunState
@@ -19,6 +23,38 @@ from rota.testing.machine import start_order, until
 
 WEB_1 = ReplicaId("web-1")
 MIB = 2**20
+CAPABILITIES = {  # linux/capability.h
+    "CHOWN": 0,
+    "DAC_OVERRIDE": 1,
+    "FOWNER": 3,
+    "KILL": 5,
+    "SETGID": 6,
+    "SETUID": 7,
+    "NET_BIND_SERVICE": 10,
+    "SYS_NICE": 23,
+}
+CONNECTIONS = 100  # that aiohttp opens unless it is told otherwise
+
+
+@dataclass(frozen=True)
+class Rights:
+    capabilities: set[int]
+    no_new: bool
+    processes: str
+
+
+def in_the_kernel(box: Dock) -> Rights:
+    """What web-1's main process may at most, as the kernel itself says."""
+    pid = box.runtime.namespace_of(WEB_1)
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    bounds = int(status["CapBnd"], 16)
+    groups = dict(line.split(":", 2)[1:] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines())
+    place = f"pids{groups['pids']}" if "pids" in groups else groups[""]
+    return Rights(
+        {number for number in range(64) if bounds >> number & 1},
+        no_new=status["NoNewPrivs"] == "1",
+        processes=Path("/sys/fs/cgroup", place.lstrip("/"), "pids.max").read_text().strip(),
+    )
 
 
 async def exited(box: Dock, replica: str = "web-1") -> ObservedReplica:
@@ -32,15 +68,21 @@ async def exited(box: Dock, replica: str = "web-1") -> ObservedReplica:
 
 
 async def test_a_container_is_shut_in_by_default(box: Dock) -> None:
-    await box.started(box_spec(), limits=Limits(memory=64 * MIB, cpus=0.5))
+    seen = await box.started(box_spec(), limits=Limits(memory=64 * MIB, cpus=0.5))
+    assert seen.oddities == ()
     host = (await box.inspect("web-1"))["HostConfig"]
+    allowed = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"]
     assert host["SecurityOpt"] == ["no-new-privileges"]
     assert host["CapDrop"] == ["ALL"]
-    assert host["CapAdd"] == ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"]
+    assert [name.removeprefix("CAP_") for name in host["CapAdd"]] == allowed  # newer engines write the prefix
     assert (host["PidsLimit"], host["Init"], host["Privileged"]) == (1024, True, False)
+    assert in_the_kernel(box) == Rights({CAPABILITIES[name] for name in allowed}, no_new=True, processes="1024")
     assert host["RestartPolicy"]["Name"] == "no"
     assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
-    assert (host["Memory"], host["MemorySwap"], host["CpuQuota"]) == (64 * MIB, 64 * MIB, 50_000)
+    swap = (
+        64 * MIB if box.runtime._table.capability.swap else -1
+    )  # which the engine writes for a kernel without account
+    assert (host["Memory"], host["MemorySwap"], host["CpuQuota"]) == (64 * MIB, swap, 50_000)
     assert host["PortBindings"] in ({}, None)
 
 
@@ -60,7 +102,8 @@ async def test_the_file_opens_a_container_and_closes_it_further(box: Dock) -> No
     inspected = await box.inspect("web-1")
     host = inspected["HostConfig"]
     assert (host["Init"], host["PidsLimit"], host["ReadonlyRootfs"]) == (False, 7, True)
-    assert (host["SecurityOpt"] or [], host["CapAdd"]) == ([], ["SYS_NICE"])
+    assert (host["SecurityOpt"] or [], [name.removeprefix("CAP_") for name in host["CapAdd"]]) == ([], ["SYS_NICE"])
+    assert in_the_kernel(box) == Rights({CAPABILITIES["SYS_NICE"]}, no_new=False, processes="7")
     assert inspected["Config"]["User"] == "1000"
     assert inspected["State"]["Running"]
 
@@ -118,6 +161,17 @@ async def test_what_keeps_a_container_from_starting_is_told_and_leaves_nothing(
         await box.runtime.start(start_order(1, app))
     assert message in refused.value.message
     assert await box.engine.cli("ps", "-aq") == ""
+
+
+async def test_the_program_of_a_new_app_of_an_old_name_is_looked_for_too(box: Dock) -> None:
+    """It counts its releases from 1 again."""
+    await box.started(box_spec())
+    await box.engine.cli("rm", "-f", box.name("web-1"))
+    await box.runtime.forget("web", frozenset())
+    app = box_spec("not-a-program")
+    await box.prepared(app)
+    with pytest.raises(StartFailed, match="cannot start 'not-a-program': no such program in PATH"):
+        await box.runtime.start(start_order(2, app))
 
 
 @pytest.mark.parametrize(
@@ -183,13 +237,27 @@ async def test_a_limit_that_the_engine_refuses_changes_nothing(box: Dock) -> Non
 
 
 async def test_what_is_changed_by_hand_is_named_and_shown(box: Dock, caplog: pytest.LogCaptureFixture) -> None:
-    await box.started(box_spec(), limits=Limits(memory=64 * MIB))
+    for network in ("backstage", "theirs"):
+        await box.engine.cli("network", "create", network)
+    await box.started(box_spec(network="backstage"), limits=Limits(memory=64 * MIB))
+    seen = await box.replica()
+    assert seen is not None
+    assert seen.oddities == ()
     name = box.name("web-1")
-    await box.engine.cli("update", "--memory", "32m", "--memory-swap", "32m", "--restart", "always", name)
+    await box.engine.cli("update", "--memory", "32m", "--memory-swap", "48m", "--restart", "always", name)
+    await box.engine.cli("update", "--pids-limit", "50", "--cpuset-cpus", "0", "--cpu-shares", "10", name)
     await box.engine.cli("pause", name)
     await box.engine.cli("rename", name, "mine")
+    await box.engine.cli("network", "connect", "theirs", "mine")
+    await box.engine.cli("network", "disconnect", "backstage", "mine")
     for sentence in (
         f"the limits of container {name} were changed by hand to memory 32 MiB",
+        f"container {name} was changed by hand (docker update --memory-swap {48 * MIB}): rota leaves it so",
+        f"container {name} was changed by hand (docker update --pids-limit 50)",
+        f"container {name} was changed by hand (docker update --cpuset-cpus 0)",
+        f"container {name} was changed by hand (docker update --cpu-shares 10)",
+        "container mine was put into the network theirs by hand",
+        "container mine was taken out of the network backstage that its file names: docker network connect",
         f"container {name} got the restart policy always by hand",
         f"container {name} is paused by hand",
         f"container {name} was renamed to mine",
@@ -199,9 +267,11 @@ async def test_what_is_changed_by_hand_is_named_and_shown(box: Dock, caplog: pyt
     assert seen is not None
     assert (seen.state, seen.limits) == (RunState.RUNNING, Limits(memory=32 * MIB))
     assert any("was renamed to mine" in said for said in seen.oddities)
+    assert len(seen.oddities) == 10
     await box.runtime.stop(WEB_1)
     seen = await exited(box)
-    assert caplog.text.count("changed by hand") == 1
+    assert caplog.text.count("limits of container") == 1
+    assert caplog.text.count("--pids-limit") == 1
 
 
 async def test_a_container_taken_out_of_the_network_is_seen_at_once_and_so_is_its_return(box: Dock) -> None:
@@ -390,13 +460,29 @@ async def test_an_address_that_somebody_took_is_passed_over(box: Dock) -> None:
     assert seen.address.host != taken
 
 
-async def test_several_start_at_once(box: Dock) -> None:
-    app = box_spec()
+async def test_several_start_at_once_and_no_more_than_four(box: Dock, monkeypatch: pytest.MonkeyPatch) -> None:
+    app, post = box_spec(), box.runtime._client.post
     await box.prepared(app)
+    starting, most = 0, 0
+
+    async def counted(path: str, *words: Any, **named: Any) -> Any:
+        nonlocal starting, most
+        if not path.endswith("/start"):
+            return await post(path, *words, **named)
+        starting += 1
+        most = max(most, starting)
+        await until(lambda: most >= 4)
+        try:
+            return await post(path, *words, **named)
+        finally:
+            starting -= 1
+
+    monkeypatch.setattr(box.runtime._client, "post", counted)
     await asyncio.gather(*(box.runtime.start(start_order(number, app)) for number in range(1, 7)))
     seen = (await box.runtime.observe())[0]
     assert len({replica.address for replica in seen.values()}) == 6
     assert {replica.state for replica in seen.values()} == {RunState.RUNNING}
+    assert most == 4
 
 
 async def test_the_own_network_is_made_again_when_somebody_removed_it(box: Dock) -> None:
@@ -433,6 +519,24 @@ async def test_logs_are_read_and_followed_over_a_restart_in_place(box: Dock) -> 
     assert await box.runtime.logs.tail(WEB_1, 10) == ()
 
 
+async def test_more_followed_logs_than_a_client_keeps_connections_hold_nothing_up(box: Dock) -> None:
+    await box.started(box_spec("sh", "-c", "echo one; sleep 60"))
+    begun = set[int]()
+
+    async def follow(number: int) -> None:
+        async for _ in box.runtime.logs.follow(WEB_1, 1):
+            begun.add(number)
+
+    following = [asyncio.create_task(follow(number)) for number in range(CONNECTIONS + 1)]
+    try:
+        await until(lambda: len(begun) > CONNECTIONS)
+        await box.runtime.update_limits(WEB_1, Limits(memory=64 * MIB))
+    finally:
+        for task in following:
+            task.cancel()
+        await asyncio.gather(*following, return_exceptions=True)
+
+
 async def test_the_last_words_of_an_app_are_kept_ended_or_not(box: Dock) -> None:
     await box.started(box_spec("sh", "-c", "echo one; printf two; exit 3"))
     await exited(box)
@@ -457,6 +561,15 @@ async def test_where_a_container_listens_instead_is_told(box: Dock, listens: str
         return failure.format(address=address.host) in (await prober.accepts(WEB_1, address, 1)).failure
 
     await until(told)
+
+
+async def test_a_process_that_only_has_the_number_is_not_asked_where_it_listens(box: Dock) -> None:
+    """A daemon in a container of its own sees other processes under the numbers that the engine says."""
+    await box.started(box_spec())
+    assert box.runtime.namespace_of(WEB_1) is not None
+    raw = await box.inspect("web-1")
+    box.runtime._table._take(Inspection({**raw, "State": {**raw["State"], "Pid": os.getpid()}}))
+    assert box.runtime.namespace_of(WEB_1) is None
 
 
 async def test_signals_have_the_apps_own_number(box: Dock) -> None:

@@ -6,6 +6,7 @@ address; HAProxy's is in HAProxy's, where the socket's inode tells the owner. Wh
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,8 +28,8 @@ class _Connection:
 
 
 class SocketConnections:
-    """``namespace_of`` gives a process in a replica's network namespace, None where it shares the machine's;
-    ``balancer`` HAProxy's processes, old ones too."""
+    """``namespace_of`` gives a process in a replica's network namespace, None where it shares the machine's, at an
+    address of the loopback, or nothing of it is seen from here; ``balancer`` HAProxy's processes, old ones too."""
 
     def __init__(
         self, namespace_of: Callable[[ReplicaId], int | None], balancer: Callable[[], Awaitable[Collection[int]]]
@@ -55,6 +56,8 @@ def _direct(
 ) -> dict[ReplicaId, int]:
     found: dict[ReplicaId, int] = {}
     for name, address in replicas.items():
+        if namespaces[name] is None and not ipaddress.ip_address(address.host).is_loopback:
+            continue  # this machine's own connections at that port are somebody else's
         clients = {one.remote for one in _connections(namespaces[name], address.port) if one.local.port == address.port}
         found[name] = len(clients - _balancers(balancer, address) if clients else clients)
     return found

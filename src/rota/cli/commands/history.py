@@ -15,6 +15,8 @@ from rota.cli.connection import Connection, View, quoted
 from rota.cli.stream import Follower, read
 from rota.core.errors import NotFound
 
+_MOST = 10_000  # events, at most: as many as the server gives at once
+
 Follow = Annotated[bool, typer.Option("-f", "--follow", help="Go on with what comes; Ctrl-C ends it.")]
 
 
@@ -60,27 +62,41 @@ def _requests(connection: Connection, app: str, tail: int, *, follow: bool, as_j
 def events(
     app: Annotated[str | None, typer.Option("--app", help="Only this app's.")] = None,
     follow: Follow = False,
-    limit: Annotated[int, typer.Option("--limit", min=0, max=10_000, help="How many past events.")] = 100,
+    limit: Annotated[int, typer.Option("--limit", min=0, max=_MOST, help="How many past events.")] = 100,
     json: AsJson = False,
 ) -> None:
     """Show what happened, newest last."""
     connection = Connection()
-    path = "/api/v1/events?" + urlencode({"limit": limit} | ({"app": app} if app else {}))
-    if not follow:
-        view = connection.get(path)
-        output.answer_json(view) if json else output.answer_lines(_events(view["events"]))
+    past = connection.get(_events_path(app, limit))["events"]
+    if json and not follow:
+        output.answer_json({"events": past})
         return
-    connection.get(path)  # a server that is not there at the beginning is not waited for
-    for event in _endless(connection, path):
-        output.answer_lines([json_format.dumps(event)] if json else _events([event]))
+    output.answer_lines(map(json_format.dumps, past) if json else _newest_said(connection, app, limit, past))
+    if follow:
+        seen = past[-1]["seq"] if past else 0
+        for event in _endless(connection, _events_path(app, _MOST if limit else 0), seen):
+            output.answer_lines([json_format.dumps(event)] if json else _said([event]))
 
 
-def _events(events: Iterable[View]) -> Iterator[str]:
-    return (text for text in map(wording.event, events) if text is not None)
+def _events_path(app: str | None, limit: int) -> str:
+    return "/api/v1/events?" + urlencode({"limit": limit} | ({"app": app} if app else {}))
 
 
-def _endless(connection: Connection, path: str) -> Iterator[View]:
-    follower = Follower(connection, path, lambda: output.tell("the server does not answer; waiting for it"))
+def _newest_said(connection: Connection, app: str | None, limit: int, newest: list[View]) -> list[str]:
+    """So many lines for people, for whom many an event has none; ``newest`` as many events."""
+    asked, found = limit, newest
+    while len(said := _said(found)) < limit and len(found) == asked < _MOST:
+        asked = min(4 * asked, _MOST)
+        found = connection.get(_events_path(app, asked))["events"]
+    return said[-limit:] if limit else []
+
+
+def _said(events: Iterable[View]) -> list[str]:
+    return [text for text in map(wording.event, events) if text is not None]
+
+
+def _endless(connection: Connection, path: str, last: int) -> Iterator[View]:
+    follower = Follower(connection, path, lambda: output.tell("the server does not answer; waiting for it"), last)
     while True:
         yield from follower.once()
 

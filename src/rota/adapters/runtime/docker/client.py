@@ -27,8 +27,10 @@ from rota.core.expiry import Certificate
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 CALL = 60.0  # seconds; a start on a busy machine takes some
+_CALLS_AT_ONCE = 100  # a full list asks about each container
 _CONNECT = 5.0
 _NO_CONNECTION = 900  # aiodocker's own status
+_UNIX = "unix://"
 _LEAST_API = (1, 41)  # Docker 20.10
 
 
@@ -54,11 +56,13 @@ class Client:
         self._tunnel = Tunnel(SshAddress.read(self.host), directory) if self.host.startswith(SSH) else None
         self._url = self._tunnel.url if self._tunnel is not None else _url(self.host, self._tls is not None)
         self._docker: Docker | None = None
+        self._connector: aiohttp.BaseConnector | None = None
+        self._calls = asyncio.Semaphore(_CALLS_AT_ONCE)
 
     @property
     def is_local(self) -> bool:
         """Whether the containers' processes are this machine's."""
-        return self.host.startswith("unix://")
+        return self.host.startswith(_UNIX)
 
     async def open(self) -> None:
         """Raises Missing saying why nobody answers, and what to do."""
@@ -68,7 +72,8 @@ class Client:
             except Missing as missing:
                 raise Missing(f"the Docker engine at {self.host} {missing}") from missing
         timeout = aiohttp.ClientTimeout(total=CALL, sock_connect=_CONNECT)
-        self._docker = Docker(self._url, ssl_context=self._tls, timeout=timeout, api_version="auto")
+        self._connector, url = _connector(self._url, self._tls)
+        self._docker = Docker(url, connector=self._connector, timeout=timeout, api_version="auto")
         try:
             version = await self.negotiate()
         except EngineLost as lost:
@@ -81,6 +86,8 @@ class Client:
     async def close(self) -> None:
         if self._docker is not None:
             await self._docker.close()
+        if self._connector is not None:
+            await self._connector.close()
         if self._tunnel is not None:
             await self._tunnel.close()
 
@@ -111,15 +118,16 @@ class Client:
     async def delete(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
         return await self._ask("DELETE", path, params, None, None, CALL)
 
-    async def head(self, path: str, params: Mapping[str, Any]) -> bool:
-        """Whether it is there."""
+    async def head(self, path: str, params: Mapping[str, str]) -> bool:
+        """Whether it is there. Raises Refused where the engine cannot say; EngineLost."""
         try:
-            await self._ask("HEAD", path, params, None, None, CALL)
-        except Refused as refused:
-            if refused.http_status == 404:
-                return False
-            raise
-        return True
+            async with asyncio.timeout(CALL), self._calls:
+                status = await self._status(path, params)
+        except (DockerError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._failure(error) from error
+        if status >= 400 and status != 404:
+            raise Refused(status, f"the Docker engine at {self.host} answers {status} when it is asked for {path}")
+        return status < 400
 
     @asynccontextmanager
     async def stream(
@@ -172,14 +180,19 @@ class Client:
         timeout: float,
     ) -> Any:
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timeout), self._calls:
                 return await self._engine._query_json(path, method, params=params, data=body, headers=headers)
         except (DockerError, aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._failure(error) from error
         except json.JSONDecodeError as error:
-            if method == "HEAD":  # its answer has no body, not even for an error, and aiodocker reads one
-                raise Refused(404, f"{path} is not there") from error
             raise self._garbled(error) from error
+
+    async def _status(self, path: str, params: Mapping[str, str]) -> int:
+        """Of a HEAD, whose answer has no body, not even for an error: aiodocker would read one."""
+        engine = self._engine
+        await engine._check_version()
+        async with engine.session.head(engine._canonicalize_url(path), params=params) as response:
+            return response.status
 
     async def _lines(self, response: aiohttp.ClientResponse) -> AsyncIterator[Any]:
         """Until the answer ends, in whichever way."""
@@ -218,6 +231,14 @@ class Client:
         if isinstance(refusal, TimeoutError):
             return "does not answer in time"
         return f"does not answer ({refusal or type(refusal).__name__})"
+
+
+def _connector(url: str, tls: ssl.SSLContext | None) -> tuple[aiohttp.BaseConnector, str]:
+    """Of as many connections as are asked for, since streams stay open for as long as somebody follows them; and the
+    address as aiodocker writes it before a path."""
+    if url.startswith(_UNIX):
+        return aiohttp.UnixConnector(url.removeprefix(_UNIX), limit=0), f"{_UNIX}localhost"
+    return aiohttp.TCPConnector(ssl=tls if tls is not None else True, limit=0), url
 
 
 def _url(host: str, tls: bool) -> str:

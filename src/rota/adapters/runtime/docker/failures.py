@@ -9,6 +9,7 @@ from rota.ports.runtime import StartOrder
 
 _NO_PROGRAM = re.compile(r'exec: "(?P<program>[^"]*)": (?P<why>[^:]*)')
 _NO_NETWORK = re.compile(r"network (?P<network>\S+) not found")
+_ID = re.compile(r"[0-9a-f]{64}")
 _NO_SOURCE = re.compile(r"bind source path does not exist: (?P<path>.+)")
 _NO_USER = re.compile(r"unable to find (?P<what>user|group) (?P<user>[^:]+):")
 _HALF = re.compile(r"task \S+: already exists|endpoint with name \S+ already exists|failed to start shim: mkdir")
@@ -23,12 +24,21 @@ _ENDING = (
 
 def not_started(order: StartOrder, message: str) -> StartFailed:
     """Why its container could not be created or started."""
-    return StartFailed(_explained(message) or f"{order.replica} cannot be started: {message}")
+    return StartFailed(
+        _network_gone(order, message) or _explained(message) or f"{order.replica} cannot be started: {message}"
+    )
 
 
 def no_program(program: str, path: str) -> StartFailed:
     where = f"no such program in PATH ({path}) of the image" if "/" not in program else "no such file in the image"
     return StartFailed(f"cannot start {program!r}: {where}; check command: and image:, then deploy again")
+
+
+def disk_full(message: str) -> str:
+    """What there is to say of it; empty when that is not what the message says."""
+    if "no space left on device" not in message.lower():
+        return ""
+    return f"the disk of the engine's machine is full ({message}); docker system prune frees some"
 
 
 def ending(message: str) -> bool:
@@ -41,9 +51,26 @@ def half_started(message: str) -> bool:
     return _HALF.search(message) is not None
 
 
-def address_taken(message: str) -> bool:
-    """Somebody connected a container of his own to the network, and the engine gave it that address."""
-    return "Address already in use" in message
+def address_lost(message: str) -> bool:
+    """Somebody connected a container of his own to the network, and the engine gave it that address; or the network has
+    moved since it was leased."""
+    return "Address already in use" in message or "not belong to any of this network's subnets" in message
+
+
+def _network_gone(order: StartOrder, message: str) -> str:
+    """Empty when that is not what the message says. What a container was in before it knows by the id alone."""
+    found = _NO_NETWORK.search(message)
+    if found is None:
+        return ""
+    network = found["network"]
+    if network == order.spec.network:
+        return f"there is no network {network!r} on this engine; docker network create {network}, or change network:"
+    if not _ID.fullmatch(network):
+        return ""
+    return (
+        f"{order.replica} cannot be started again in place: a network that its container was in has been removed; "
+        "restart without --order in-place, for new containers"
+    )
 
 
 def _explained(message: str) -> str:
@@ -53,13 +80,8 @@ def _explained(message: str) -> str:
         )
     if "No command specified" in message:
         return "the image has no command of its own; give command:"
-    if found := _NO_NETWORK.search(message):
-        network = found["network"]
-        return f"there is no network {network!r} on this engine; docker network create {network}, or change network:"
     if found := _NO_SOURCE.search(message):
         return f"the volume {found['path'].strip()} is not there on the engine's machine; create it, or change volumes:"
     if found := _NO_USER.search(message):
         return f"the image has no {found['what']} {found['user']!r}; change user:"
-    if "no space left on device" in message.lower():
-        return f"the disk of the engine's machine is full ({message}); docker system prune frees some"
-    return ""
+    return disk_full(message)

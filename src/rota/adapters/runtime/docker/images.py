@@ -14,10 +14,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
+from rota.adapters.runtime.docker.failures import disk_full
 from rota.adapters.runtime.docker.healthcheck import check_of
 from rota.adapters.runtime.docker.names import Names
-from rota.adapters.runtime.docker.pins import Key, Pin, Pins
+from rota.adapters.runtime.docker.pins import Pin, Pins
+from rota.adapters.runtime.docker.platforms import Platform, of_image, runs
 from rota.adapters.runtime.docker.pulls import Pull
+from rota.adapters.runtime.preparations import Key, Preparations
 from rota.core.container import Image, PullPolicy, Registry
 from rota.core.errors import StartFailed, StepFailed
 from rota.core.healthcheck import ImageCheck
@@ -35,39 +38,35 @@ class Images:
         self._client = client
         self._names = names
         self._pins = pins
-        self._wake = wake
-        self._known: dict[Key, Artefact] = {}
-        self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._preparations = Preparations(self._make, wake)
         self._checks: dict[str, ImageCheck | None] = {}
-        self._platform = ("", "")
+        self._platform: Platform = ("", "")
         self._looking = asyncio.Lock()  # what is being forgotten must not be found once more
 
     @property
     def known(self) -> Mapping[Key, Artefact]:
-        return self._known
+        return self._preparations.known
 
-    async def look(self, platform: tuple[str, str]) -> None:
-        """Which releases have their image, and which have lost it; ``platform`` is the engine's (os, architecture).
-        Raises EngineLost, Refused, and StepFailed where a pin cannot be written."""
+    async def look(self, platform: Platform) -> None:
+        """Which releases have their image, and which have lost it; ``platform`` is the engine's. Raises
+        EngineLost, Refused, and StepFailed where a pin cannot be written."""
         self._platform = platform
         async with self._looking:
             tagged = await self._tagged()
-            for key in tagged.keys() - self._pins.keys - self._tasks.keys():  # an earlier version's
+            for key in tagged.keys() - self._pins.keys - self._preparations.under_way:  # an earlier version's
                 if (found := await self._inspected(tagged[key])) is not None:
                     await self._pins.put(key, Pin.of(found))
-            for key in self._pins.keys - self._tasks.keys():
+            for key in self._pins.keys - self._preparations.under_way:
                 await self._look_at(key, tagged.get(key))
 
     async def close(self) -> None:
-        for task in list(self._tasks.values()):
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self._preparations.close()
 
     def prepare(self, order: ReleaseOrder) -> None:
         """Begins, unless it is done or under way; what has failed is tried again."""
-        known = self._known.get((order.app, order.release))
+        known = self.known.get((order.app, order.release))
         if known is None or known.state is not ArtefactState.PREPARED:
-            self._begin(order)
+            self._preparations.begin(order)
 
     async def image_of(self, order: ReleaseOrder) -> Mapping[str, Any]:
         """What the engine says of the image that a release is pinned to, had again if somebody has removed it a moment
@@ -78,8 +77,8 @@ class Images:
             raise StartFailed(f"the files of release {order.release} of {order.app} are not there; deploy again")
         found = await self._inspected(pin.image)
         if found is None:
-            await asyncio.wait([self._begin(order)])
-            known, pin = self._known.get(key), self._pins.of(key)
+            await asyncio.wait([self._preparations.begin(order)])
+            known, pin = self.known.get(key), self._pins.of(key)
             if known is not None and known.state is ArtefactState.FAILED:
                 raise StartFailed(known.reason)
             found = await self._inspected(pin.image) if known is not None and pin is not None else None
@@ -91,21 +90,19 @@ class Images:
         """Removes the tags of all other releases; an image goes with the last tag that anybody gave it. Raises
         StepFailed."""
         async with self._looking:
-            every = {*self._known, *self._tasks, *self._pins.keys}
+            every = {*self.known, *self._preparations.under_way, *self._pins.keys}
             for key in [key for key in every if key[0] == app and key[1] not in keep_releases]:
                 await self._forget(key)
 
     async def _forget(self, key: Key) -> None:
-        if (task := self._tasks.get(key)) is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await self._preparations.cancel(key)
         try:
             await self._client.delete(f"images/{self._names.tag(*key)}")
         except Refused as refused:
             if refused.http_status != 404:
                 raise StepFailed(f"the image of release {key[1]} of {key[0]} stays: {refused.message}") from refused
         await self._pins.drop(key)
-        self._known.pop(key, None)
+        self._preparations.forget(key)
 
     async def _tagged(self) -> dict[Key, str]:
         """The image that each release's tag leads to."""
@@ -114,7 +111,7 @@ class Images:
         return {key: image for tag, image in tags if (key := self._names.release_of(tag)) is not None}
 
     async def _look_at(self, key: Key, tagged: str | None) -> None:
-        pin, known = self._pins.of(key), self._known.get(key)
+        pin, known = self._pins.of(key), self.known.get(key)
         if pin is None:
             return
         if tagged != pin.image:
@@ -124,11 +121,11 @@ class Images:
                 _log.warning("the tag %s was removed or moved behind rota's back: %s", self._names.tag(*key), rest)
             if not there:
                 if known is None or known.state is not ArtefactState.FAILED:  # that says why
-                    self._set(key, Artefact(key[1], ArtefactState.LOST, check=self._checks.get(pin.image)))
+                    self._preparations.set(key, Artefact(key[1], ArtefactState.LOST, check=self._checks.get(pin.image)))
                 return
         if pin.image not in self._checks and (found := await self._inspected(pin.image)) is not None:
             self._note_check(found)
-        self._set(key, Artefact(key[1], ArtefactState.PREPARED, check=self._checks.get(pin.image)))
+        self._preparations.set(key, Artefact(key[1], ArtefactState.PREPARED, check=self._checks.get(pin.image)))
 
     def _note_check(self, found: Mapping[str, Any]) -> ImageCheck | None:
         """What an image says of its health never changes: it is looked at once."""
@@ -146,22 +143,6 @@ class Images:
             return False
         return True
 
-    def _begin(self, order: ReleaseOrder) -> asyncio.Task[None]:
-        key = (order.app, order.release)
-        task = self._tasks.get(key)
-        if task is None or task.done():
-            self._set(key, Artefact(order.release, ArtefactState.PREPARING))
-            task = self._tasks[key] = asyncio.create_task(self._make(order))
-            task.add_done_callback(lambda ended: self._drop(key, ended))
-        return task
-
-    def _drop(self, key: Key, ended: asyncio.Task[None]) -> None:
-        if self._tasks.get(key) is ended:  # not the one that was begun since
-            del self._tasks[key]
-        if not ended.cancelled() and (bug := ended.exception()) is not None:
-            _log.error("the preparation of release %d of %s broke", key[1], key[0], exc_info=bug)
-            self._set(key, Artefact(key[1], ArtefactState.FAILED, f"rota broke at it ({bug!r}); its log says more"))
-
     async def _make(self, order: ReleaseOrder) -> None:
         key = (order.app, order.release)
         try:
@@ -174,14 +155,13 @@ class Images:
             await self._pins.put(key, Pin.of(found))
             if not await self._tag(key, str(found["Id"])):
                 raise StepFailed(f"the image {image.reference} was removed while it was being prepared; deploy again")
-            self._set(key, Artefact(order.release, ArtefactState.PREPARED, check=self._note_check(found)))
+            self._preparations.set(key, Artefact(order.release, ArtefactState.PREPARED, check=self._note_check(found)))
         except EngineLost as lost:
             _log.warning("release %d of %s is not prepared yet: %s", order.release, order.app, lost)
-            self._known.pop(key, None)  # asked for again, once the engine is back
-            self._wake(order.app)
+            self._preparations.forget(key)  # asked for again, once the engine is back
         except StepFailed as failure:
             _log.warning("release %d of %s cannot be prepared: %s", order.release, order.app, failure)
-            self._set(key, Artefact(order.release, ArtefactState.FAILED, failure.message))
+            self._preparations.set(key, Artefact(order.release, ArtefactState.FAILED, failure.message))
 
     async def _fetched(self, key: Key, image: Image) -> Mapping[str, Any]:
         """What the reference leads to now, by the app's policy. Raises StepFailed."""
@@ -195,10 +175,8 @@ class Images:
             try:
                 found = await self._pulled(key, image.reference, image.registry)
             except Refused as refused:
-                raise StepFailed(
-                    f"the image {image.reference} cannot be pulled: {refused.message}; "
-                    "check image:, its registry: and the way there"
-                ) from refused
+                why = disk_full(refused.message) or f"{refused.message}; check image:, its registry: and the way there"
+                raise StepFailed(f"the image {image.reference} cannot be pulled: {why}") from refused
         return found
 
     async def _had_again(self, key: Key, image: Image, pin: Pin) -> Mapping[str, Any]:
@@ -216,7 +194,7 @@ class Images:
             try:
                 return await self._pulled(key, reference, image.registry)
             except Refused as refused:
-                why = f"{reference} cannot be pulled: {refused.message}"
+                why = f"{reference} cannot be pulled: {disk_full(refused.message) or refused.message}"
         raise StepFailed(
             f"the image of release {key[1]} ({pin.image[:19]}) is gone from this engine, and {why}; "
             "docker load it, or deploy again with another tag"
@@ -250,20 +228,15 @@ class Images:
 
     def _get_on(self, key: Key, pull: Pull) -> None:
         _log.info("%s", pull.said)
-        self._set(key, Artefact(key[1], ArtefactState.PREPARING, progress=pull.said))
+        self._preparations.set(key, Artefact(key[1], ArtefactState.PREPARING, progress=pull.said))
 
     def _refuse_other_platform(self, image: Image, found: Mapping[str, Any]) -> None:
-        its = (str(found.get("Os") or ""), str(found.get("Architecture") or ""))
-        if its[1] and self._platform[1] and its != self._platform:
+        its = of_image(found)
+        if not runs(self._platform, its):
             raise StepFailed(
                 f"the image {image.reference} is for {'/'.join(its)}, this engine runs {'/'.join(self._platform)}; "
                 "build it for that, or name a digest that is"
             )
-
-    def _set(self, key: Key, artefact: Artefact) -> None:
-        if self._known.get(key) != artefact:
-            self._known[key] = artefact
-            self._wake(key[0])
 
 
 def _credentials(registry: Registry | None) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from rota.adapters.clock import SystemClock
 from rota.adapters.runtime.docker.labels import Labels
@@ -123,6 +123,18 @@ class Capability:
     memory: bool = True
     cpus: bool = True
     processors: int = 1
+    swap: bool = True
+    pids: bool = True
+
+    @classmethod
+    def of(cls, info: Mapping[str, Any]) -> Self:
+        return cls(
+            memory=bool(info.get("MemoryLimit", True)),
+            cpus=bool(info.get("CpuCfsQuota", True)),
+            processors=int(info.get("NCPU") or 1),
+            swap=bool(info.get("SwapLimit", True)),
+            pids=bool(info.get("PidsLimit", True)),
+        )
 
     def enforces(self, limits: Limits) -> bool:
         return (limits.memory is None or self.memory) and (limits.cpus is None or self.cpus)

@@ -27,7 +27,8 @@ class BrokenLabels(ValueError):
 
 @dataclass(frozen=True)
 class Labels:
-    """What rota wrote to a container when it created it. ``generation`` and ``limits`` are those of its first run."""
+    """What rota wrote to a container when it created it. ``generation`` and ``limits`` are those of its first run;
+    ``network`` is the file's, empty without one. Earlier versions wrote neither that nor ``pids``."""
 
     replica: ReplicaId
     app: str
@@ -39,6 +40,8 @@ class Labels:
     port: int
     stop_signal: str
     ports: tuple[int, ...] = ()
+    network: str | None = None
+    pids: int | None = None
 
     @classmethod
     def of(cls, order: StartOrder, address: str) -> Self:
@@ -53,10 +56,13 @@ class Labels:
             port=order.spec.main_port or DEFAULT_PORT,
             stop_signal=order.spec.stop_signal,
             ports=targets(order.spec.ports),
+            network=order.spec.network or "",
+            pids=order.spec.container.pids,
         )
 
     def written(self, server_id: str) -> dict[str, str]:
-        values = {f"rota.{name}": str(value) for name, value in vars(self).items() if name not in {"limits", "ports"}}
+        plain = {name: value for name, value in vars(self).items() if name not in {"limits", "ports"}}
+        values = {f"rota.{name}": str(value) for name, value in plain.items() if value is not None}
         if self.ports:
             values["rota.ports"] = " ".join(map(str, self.ports))
         return {SERVER: server_id, **values, "rota.limits": json.dumps(self.limits.model_dump())}
@@ -95,6 +101,8 @@ class Labels:
                 port=int(written["rota.port"]),
                 stop_signal=_text(written["rota.stop_signal"]),
                 ports=tuple(map(int, written.get("rota.ports", "").split())),
+                network=written.get("rota.network"),
+                pids=int(written["rota.pids"]) if "rota.pids" in written else None,
             )
         except KeyError as missing:
             raise BrokenLabels(f"the label {missing} is missing") from None

@@ -6,7 +6,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence, Set
 
-from rota.adapters.runtime.docker.inspection import Inspection
+from rota.adapters.runtime.docker.alterations import altered, moved
+from rota.adapters.runtime.docker.inspection import Capability, Inspection
 from rota.adapters.runtime.docker.labels import Labels
 from rota.adapters.runtime.docker.names import Names
 from rota.core.observation import ObservedReplica, Stranger
@@ -37,10 +38,15 @@ class Oddities:
         self._say(seen.id, {"stranger": said})
 
     def look(
-        self, seen: Inspection, labels: Labels, replica: ObservedReplica, expected: Sequence[Limits]
+        self,
+        seen: Inspection,
+        labels: Labels,
+        replica: ObservedReplica,
+        expected: Sequence[Limits],
+        capability: Capability,
     ) -> tuple[str, ...]:
         """What there is to say of it; what is over is logged again when it comes back."""
-        found = dict(self._found(seen, labels, replica, expected))
+        found = {**dict(self._found(seen, labels, replica, expected)), **dict(self._altered(seen, labels, capability))}
         self._strangers.pop(seen.id, None)
         self._say(seen.id, found)
         return tuple(found.values())
@@ -72,4 +78,21 @@ class Oddities:
             yield (
                 "policy",
                 f"container {name} got the restart policy {policy} by hand: the engine and rota both restart it",
+            )
+
+    def _altered(self, seen: Inspection, labels: Labels, capability: Capability) -> Iterator[tuple[str, str]]:
+        """What rota leaves as it is."""
+        name = seen.name
+        for option, value in altered(seen.host_config, labels.pids, capability):
+            yield option, f"container {name} was changed by hand (docker update --{option} {value}): rota leaves it so"
+        if seen.created_only:
+            return  # its further network comes after its creation
+        more, fewer = moved(seen.networks, self._names.network, labels.network)
+        for network in sorted(more):
+            yield f"in {network}", f"container {name} was put into the network {network} by hand: rota leaves it there"
+        for network in sorted(fewer):
+            yield (
+                f"out of {network}",
+                f"container {name} was taken out of the network {network} that its file names: "
+                f"docker network connect {network} {name}",
             )

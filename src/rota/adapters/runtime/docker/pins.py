@@ -11,10 +11,8 @@ from typing import Any, Self
 
 from rota.adapters.durable import write_durably
 from rota.adapters.inturn import InTurn
+from rota.adapters.runtime.preparations import Key
 from rota.core.errors import StepFailed
-
-Key = tuple[str, int]
-"""App and release."""
 
 _HUB = "docker.io/"  # the engine leaves this out of what it tells
 

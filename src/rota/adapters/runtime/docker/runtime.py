@@ -16,7 +16,7 @@ from rota.adapters.cgroupfiles import limits_above
 from rota.adapters.clock import SystemClock
 from rota.adapters.inturn import InTurn
 from rota.adapters.machine import LocalMachine
-from rota.adapters.runtime.docker import limits, usage
+from rota.adapters.runtime.docker import limits, platforms, usage
 from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
 from rota.adapters.runtime.docker.exec import ContainerExec
 from rota.adapters.runtime.docker.failures import ending, not_started
@@ -27,6 +27,7 @@ from rota.adapters.runtime.docker.logs import ContainerLogs
 from rota.adapters.runtime.docker.names import Names
 from rota.adapters.runtime.docker.network import OwnNetwork
 from rota.adapters.runtime.docker.pins import Pins
+from rota.adapters.runtime.docker.processes import groups_of
 from rota.adapters.runtime.docker.reruns import Reruns, Standing
 from rota.adapters.runtime.docker.starts import Starts
 from rota.adapters.runtime.docker.table import Entry, Table
@@ -127,7 +128,11 @@ class DockerRuntime:
     async def start(self, order: StartOrder) -> None:
         if order.replica in self._table.replicas():
             return
-        await self._when_the_engine_is_there(lambda: self._starts.start(order))
+        try:
+            await self._when_the_engine_is_there(lambda: self._starts.start(order))
+        except EngineLost:
+            self._network.give_back(order.replica)  # should it run all the same, the engine lets nobody else have it
+            raise
 
     async def restart(self, order: StartOrder) -> None:
         await self._when_the_engine_is_there(lambda: self._restart(order))
@@ -195,7 +200,8 @@ class DockerRuntime:
     def namespace_of(self, replica: ReplicaId) -> int | None:
         """A process of this machine in the replica's network namespace, for the prober."""
         seen = self._inspection(replica)
-        return seen.pid or None if seen is not None and self._client.is_local else None
+        here = seen is not None and self._client.is_local and groups_of(seen) is not None
+        return seen.pid if seen is not None and here else None
 
     # Within
 
@@ -269,10 +275,9 @@ class DockerRuntime:
             await self._watch.until_back(deadline - loop.time())
 
     async def _look(self, info: Mapping[str, Any]) -> None:
-        quota = bool(info.get("CpuCfsQuota", True))
         self._size = Amount(int(info.get("MemTotal") or 0), float(info.get("NCPU") or 1))
-        self._table.capability = Capability(bool(info.get("MemoryLimit", True)), quota, int(info.get("NCPU") or 1))
-        await self._images.look((str(info.get("OSType") or ""), _architecture(str(info.get("Architecture") or ""))))
+        self._table.capability = Capability.of(info)
+        await self._images.look(platforms.of_engine(info))
 
     def _gone(self, replica: ReplicaId) -> None:
         self._reruns.keep(self._table.ids)
@@ -294,8 +299,3 @@ class DockerRuntime:
             app for app, _ in self._images.known
         }:
             self._wake(app)
-
-
-def _architecture(machine: str) -> str:
-    """An engine names its machine as uname does, an image names it as Go does."""
-    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)

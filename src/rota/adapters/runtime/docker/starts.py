@@ -4,21 +4,21 @@ runtime."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from rota.adapters.runtime.docker import program
 from rota.adapters.runtime.docker.client import Client, EngineLost, Refused
 from rota.adapters.runtime.docker.creation import creation
-from rota.adapters.runtime.docker.failures import address_taken, ending, half_started, not_started
+from rota.adapters.runtime.docker.failures import address_lost, ending, half_started, not_started
 from rota.adapters.runtime.docker.images import Images
 from rota.adapters.runtime.docker.inspection import Inspection
 from rota.adapters.runtime.docker.labels import Labels
 from rota.adapters.runtime.docker.names import SERVER, Names
 from rota.adapters.runtime.docker.network import OwnNetwork
 from rota.adapters.runtime.docker.table import Table
-from rota.core.errors import StartFailed
+from rota.core.errors import StartFailed, StepFailed
 from rota.core.names import ReplicaId
 from rota.ports.runtime import ReleaseOrder, StartOrder
 
@@ -34,7 +34,7 @@ class Starts:
         self._images = images
         self._table = table
         self._slots = asyncio.Semaphore(AT_ONCE)
-        self._checked: set[tuple[str, int]] = set()
+        self._checked: set[Hashable] = set()
 
     async def start(self, order: StartOrder) -> None:
         """It runs, and is in the table, when this returns. Raises StartFailed; EngineLost, after which it may be asked
@@ -43,16 +43,14 @@ class Starts:
         async with self._slots:
             for left in reversed(range(_TRIES)):
                 try:
-                    await self._create_and_start(order, image)
-                    return
-                except StartFailed:
+                    if await self._runs(order, image, last=not left):
+                        return
+                except EngineLost:
+                    raise  # it keeps its address: what was asked for may have been done
+                except StepFailed:
                     self._network.give_back(order.replica)
                     raise
-                except Refused as refused:
-                    mended = await self._is_mended(order.replica, refused.message)
-                    self._network.give_back(order.replica)
-                    if not left or not mended:
-                        raise not_started(order, refused.message) from refused
+                self._network.give_back(order.replica)
 
     async def discard(self, container: str) -> None:
         """Nothing is left of it, its nameless volumes included; one that is gone is no error."""
@@ -66,12 +64,23 @@ class Starts:
             return
         await self._table.refresh(container)
 
+    async def _runs(self, order: StartOrder, image: Mapping[str, Any], *, last: bool) -> bool:
+        """False when the next try may go better. Raises StartFailed, and StepFailed when there is no network."""
+        try:
+            await self._create_and_start(order, image)
+        except Refused as refused:
+            if not await self._is_mended(order.replica, refused.message) or last:
+                raise not_started(order, refused.message) from refused
+            return False
+        return True
+
     async def _is_mended(self, replica: ReplicaId, refusal: str) -> bool:
         """Whether the next try may go better. Raises EngineLost when it may after a moment."""
         if ending(refusal):
             raise EngineLost(f"the engine is being stopped: {refusal}")
         if f"network {self._names.network} not found" in refusal:
-            await self._network.ensure()  # somebody has removed it
+            in_use = any(entry.seen.running for entry in self._table.entries)
+            await self._network.ensure(in_use=in_use)  # somebody has removed it
             return True
         if half_started(refusal):
             # The name's place in the network outlives the container where the engine was stopped between the two.
@@ -79,7 +88,7 @@ class Starts:
             with suppress(Refused):
                 await self._client.post(f"networks/{self._names.network}/disconnect", body=body)
             raise EngineLost(f"the engine kept one half of an earlier start: {refusal}")
-        return address_taken(refusal)
+        return address_lost(refusal)
 
     async def _create_and_start(self, order: StartOrder, image: Mapping[str, Any]) -> None:
         """Raises Refused and StartFailed, with nothing left."""
@@ -87,7 +96,7 @@ class Starts:
         if container is None:
             return
         try:
-            await self._complete(order, container)
+            await self._complete(order, image, container)
             await self._client.post(f"containers/{container}/start")
         except (Refused, StartFailed):
             await self.discard(container)
@@ -121,11 +130,17 @@ class Starts:
             raise StartFailed(f"there is a container {name} that is not this server's; remove it or rename it")
         return found
 
-    async def _complete(self, order: StartOrder, created: str) -> None:
+    async def _complete(self, order: StartOrder, image: Mapping[str, Any], created: str) -> None:
         """What cannot be said at its creation (older engines take one network there), and what is to be known first."""
-        if (order.app, order.release) not in self._checked:
+        question = _question(order, image)
+        if question not in self._checked:
             inspection = await self._client.get(f"containers/{created}/json")
-            await program.check(self._client, created, inspection["Config"])
-            self._checked.add((order.app, order.release))
+            if await program.check(self._client, created, inspection["Config"]):
+                self._checked.add(question)
         if order.spec.network is not None:
             await self._client.post(f"networks/{order.spec.network}/connect", body={"Container": created})
+
+
+def _question(order: StartOrder, image: Mapping[str, Any]) -> Hashable:
+    """All that decides whether there is a program to start."""
+    return str(image["Id"]), tuple(order.spec.command), order.spec.env, order.spec.volumes

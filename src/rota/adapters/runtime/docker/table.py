@@ -25,6 +25,7 @@ from rota.core.observation import ObservedReplica, Stranger
 from rota.core.spec import Limits
 
 LIST_TIME = 15.0  # seconds that a look may take
+_BEFORE_LOST = 1.0  # seconds by which an engine that goes down may end its containers before it is seen to be gone
 _REMEMBERED = 1000  # answers for which the order of the last ones is known
 
 
@@ -66,6 +67,8 @@ class Table:
         self._stops: dict[str, int] = {}
         self._told: dict[str, str] = {}
         self._ended: dict[str, str] = {}
+        self._unseen: dict[str, str] = {}
+        self._lost_at: float | None = None
         self._endings = Endings(self.ended)
         self._tickets = itertools.count(1)
         self._latest: dict[str, int] = {}
@@ -95,6 +98,10 @@ class Table:
         """What a daemon has left that ended between the two calls of a start."""
         return tuple(container for container, entry in self._entries.items() if entry.seen.created_only)
 
+    def knows(self, container: str) -> bool:
+        """It is one of ours."""
+        return container in self._entries
+
     @property
     def ids(self) -> frozenset[str]:
         return frozenset(self._entries)
@@ -120,6 +127,13 @@ class Table:
         if entry is not None and entry.seen.run == run:
             self._ended[container] = run
             self._take(entry.seen)
+
+    def engine_lost(self) -> None:
+        """Until it is back nobody sees how containers end."""
+        self._lost_at = self._clock.now()
+
+    def engine_back(self) -> None:
+        self._lost_at = None
 
     async def list_all(self) -> None:
         """A full look at all that is ours. One that is known and gives no answer, since it is being started or ended,
@@ -166,7 +180,7 @@ class Table:
             return
         entry = self._entries.pop(container, None)
         self._oddities.gone(container)
-        for facts in (self._expected, self._stops, self._told, self._ended):
+        for facts in (self._expected, self._stops, self._told, self._ended, self._unseen):
             facts.pop(container, None)
         self._endings.forget(container)
         if entry is not None:
@@ -201,10 +215,11 @@ class Table:
             network=self._names.network,
             told_to_stop=self._was_told(seen, labels),
             ended=ended,
-            unwatched=self._last_boot is not None and self._last_boot.has_ended(seen),
+            unwatched=self._ended_unseen(seen) or (self._last_boot is not None and self._last_boot.has_ended(seen)),
         )
         # Limits found at the start may be an earlier daemon's doing, whatever the labels say.
-        odd = self._oddities.look(seen, labels, replica, self._expected.setdefault(seen.id, (replica.limits,)))
+        wanted = self._expected.setdefault(seen.id, (replica.limits,))
+        odd = self._oddities.look(seen, labels, replica, wanted, self.capability)
         replica = replace(replica, oddities=odd)
         self._entries[seen.id] = Entry(seen, labels, replica)
         if self._client.is_local and not ended:
@@ -248,6 +263,13 @@ class Table:
 
     def _was_told(self, seen: Inspection, labels: Labels) -> bool:
         return self._told.get(seen.id) == seen.run or self._stops.get(seen.id, 0) >= _microseconds(seen.started)
+
+    def _ended_unseen(self, seen: Inspection) -> bool:
+        """Whether this run ended while the engine was away: as it went down, it may have ended it itself."""
+        exit_ = seen.ended(self._clock)
+        if self._lost_at is not None and exit_ is not None and exit_.at >= self._lost_at - _BEFORE_LOST:
+            self._unseen[seen.id] = seen.run
+        return self._unseen.get(seen.id) == seen.run
 
 
 def _microseconds(moment: str) -> int:

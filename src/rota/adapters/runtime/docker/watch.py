@@ -139,11 +139,11 @@ class Watch:
                 _log.warning("an event of the Docker engine is passed over (%r): %s", error, event)
 
     async def _read_moves(self, moves: AsyncIterator[Any]) -> None:
-        """Somebody takes a container out of the own network, or puts one in: that is the network's event."""
+        """Somebody takes a container out of a network, or puts it into one: that is the network's event."""
         async for event in moves:
             with suppress(*UNREADABLE):
                 container = str(event["Actor"]["Attributes"]["container"])
-                if any(entry.seen.id == container for entry in self._table.entries):
+                if self._table.knows(container):
                     self._ask(container)
 
     def _heed(self, event: Mapping[str, Any]) -> None:
@@ -184,7 +184,7 @@ class Watch:
         return self._client.stream("GET", "events", params)
 
     def _moves(self) -> dict[str, str]:
-        filters = {"type": ["network"], "network": [self._names.network], "event": ["connect", "disconnect"]}
+        filters = {"type": ["network"], "event": ["connect", "disconnect"]}
         return {"filters": json.dumps(filters), "since": self._since}
 
     def _filtered(self, **period: str) -> dict[str, str]:
@@ -193,6 +193,7 @@ class Watch:
 
     def _found(self) -> None:
         self._connected.set()
+        self._table.engine_back()
         if self._lost:
             _log.info("the Docker engine is back")
             self._lost = ""
@@ -204,6 +205,7 @@ class Watch:
             _log.warning("%s; trying again", reason)
         was_there, self._lost = not self._lost, reason
         if was_there:
+            self._table.engine_lost()
             self._wake_all()
 
 

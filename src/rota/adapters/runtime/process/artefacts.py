@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rota.adapters.durable import write_durably
 from rota.adapters.keeper.client import Child, ChildOrder, Children
+from rota.adapters.runtime.preparations import Key, Preparations
 from rota.adapters.runtime.process.cgroups import Cgroups
 from rota.adapters.runtime.process.command import build_environment, executable
 from rota.adapters.runtime.process.disk import flush, remove
@@ -50,17 +51,15 @@ class Artefacts:
         self._children = children
         self._sources = sources
         self._cgroups = cgroups
-        self._wake = wake
         self._path = path
         self._process_user = process_user
         self._build_time = build_time
-        self._known: dict[tuple[str, int], Artefact] = {}
-        self._made_from: dict[tuple[str, int], str | None] = {}
-        self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._preparations = Preparations(self._make, wake)
+        self._made_from: dict[Key, str | None] = {}
 
     @property
-    def known(self) -> Mapping[tuple[str, int], Artefact]:
-        return self._known
+    def known(self) -> Mapping[Key, Artefact]:
+        return self._preparations.known
 
     def load(self) -> None:
         """Reads what is marked as done or failed."""
@@ -74,7 +73,7 @@ class Artefacts:
             except (ValueError, KeyError, TypeError) as error:
                 _log.warning("%s cannot be read (%s): release %s of %s is made again", marker, error, number, app)
                 continue
-            self._known[app, int(number)] = artefact
+            self._preparations.set((app, int(number)), artefact)
             self._made_from[app, int(number)] = kept.get("source")
 
     async def end_strays(self) -> None:
@@ -83,36 +82,22 @@ class Artefacts:
             await self._end_build(child.name)
 
     async def close(self) -> None:
-        for task in list(self._tasks.values()):
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self._preparations.close()
 
     def prepare(self, order: ReleaseOrder) -> None:
         """Begins, unless it is done or under way; what has failed is tried again."""
         key = (order.app, order.release)
-        known, task = self._known.get(key), self._tasks.get(key)
-        done = known is not None and known.state is ArtefactState.PREPARED and self._made_from[key] == order.source
-        if (task is not None and not task.done()) or done:
-            return
-        self._set(key, Artefact(order.release, ArtefactState.PREPARING))
-        task = self._tasks[key] = asyncio.create_task(self._make(order))
-        task.add_done_callback(lambda ended: self._drop(key, ended))
+        known = self.known.get(key)
+        if known is None or known.state is not ArtefactState.PREPARED or self._made_from[key] != order.source:
+            self._preparations.begin(order)
 
     async def forget(self, app: str, keep_releases: frozenset[int]) -> None:
         """Deletes the files of all other releases. Raises StepFailed when the disk refuses."""
-        for key in [key for key in {*self._known, *self._tasks} if key[0] == app and key[1] not in keep_releases]:
-            if (task := self._tasks.get(key)) is not None:
-                task.cancel()
-                await asyncio.wait([task])
+        every = {*self.known, *self._preparations.under_way}
+        for key in [key for key in every if key[0] == app and key[1] not in keep_releases]:
+            await self._preparations.cancel(key)
             await self._clear(*key)
-            self._known.pop(key, None)
-
-    def _drop(self, key: tuple[str, int], ended: asyncio.Task[None]) -> None:
-        if self._tasks.get(key) is ended:  # not the one that was begun since
-            del self._tasks[key]
-        if not ended.cancelled() and (bug := ended.exception()) is not None:
-            _log.error("the preparation of release %d of %s broke", key[1], key[0], exc_info=bug)
-            self._set(key, Artefact(key[1], ArtefactState.FAILED, f"rota broke at it ({bug!r}); its log says more"))
+            self._preparations.forget(key)
 
     async def _make(self, order: ReleaseOrder) -> None:
         key = (order.app, order.release)
@@ -225,7 +210,7 @@ class Artefacts:
         text = json.dumps({"state": artefact.state.value, "reason": artefact.reason, "source": order.source})
         await asyncio.to_thread(write_durably, marker, text)
         self._made_from[order.app, order.release] = order.source
-        self._set((order.app, order.release), artefact)
+        self._preparations.set((order.app, order.release), artefact)
 
     async def _fail(self, order: ReleaseOrder, reason: str) -> None:
         _log.warning("release %d of %s cannot be prepared: %s", order.release, order.app, reason)
@@ -234,11 +219,7 @@ class Artefacts:
             await self._mark(order, artefact)
         except OSError as error:
             _log.warning("nor can that be put on record: %s", error)
-            self._set((order.app, order.release), artefact)
-
-    def _set(self, key: tuple[str, int], artefact: Artefact) -> None:
-        self._known[key] = artefact
-        self._wake(key[0])
+            self._preparations.set((order.app, order.release), artefact)
 
 
 def _build_name(app: str, release: int) -> str:
