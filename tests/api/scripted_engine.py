@@ -133,11 +133,21 @@ class ScriptedEngine:
             "number": 2,
             "created_at": "2026-11-22T12:00:00.000Z",
             "current": True,
+            "given_up": False,
             "source": None,
+            "image": None,
             "command": ["python3", "app.py"],
             "rollout": "hello.2",
         }
-        return {"app": name, "releases": [release]}
+        before = {
+            "number": 1,
+            "current": False,
+            "given_up": True,
+            "image": "hello:1",
+            "command": [],
+            "rollout": "hello.1",
+        }
+        return {"app": name, "releases": [release, release | before]}
 
     async def rollouts(self, app: str | None, limit: int) -> list[View]:
         found = [view for view in self._rollouts.values() if app in (None, view["app"])]

@@ -344,6 +344,7 @@ def test_init_writes_a_valid_file_and_never_over_one(rota: RotaCommand, tmp_path
 
 def test_the_schema_is_one_of_the_file(rota: RotaCommand) -> None:
     schema = rota("schema").json
+    assert rota("schema", "--json").json == schema
     assert {"name", "command", "replicas", "rollout"} <= set(schema["properties"])
     assert schema["additionalProperties"] is False
 

@@ -100,9 +100,13 @@ def test_a_rollouts_steps_are_shown_as_its_progress_was(rota: RotaCommand, engin
     assert wording.step(failed, "hello.1") == "--:--:-- hello-4 failed: it exited with code 1"
 
 
-def test_the_current_release_is_marked(rota: RotaCommand) -> None:
-    head, row = rota("releases", "hello").out.splitlines()
-    assert (head.split()[:2], row.split()[:2]) == (["RELEASE", "CURRENT"], ["2", "*"])
+def test_releases_say_which_serves_and_which_were_given_up(rota: RotaCommand) -> None:
+    head, *rows = rota("releases", "hello").out.splitlines()
+    assert head.split() == ["RELEASE", "STATE", "CREATED", "ROLLOUT", "RUNS"]
+    assert [(row.split()[:2], row.split()[-2:]) for row in rows] == [
+        (["2", "current"], ["python3", "app.py"]),
+        (["1", "given"], ["hello.1", "hello:1"]),
+    ]
 
 
 @pytest.mark.parametrize("command", [["restart", "hello"], ["deploy"]])

@@ -72,14 +72,14 @@ def releases(app: str, as_json: bool = False) -> None:
     rows = [
         (
             release["number"],
-            "*" if release["current"] else "",
+            "current" if release["current"] else "given up" if release["given_up"] else "",
             wording.day_and_clock(release["created_at"]),
             release["rollout"],
-            " ".join(release["command"]),
+            " ".join([*([release["image"]] if release["image"] else []), *release["command"]]),
         )
         for release in view["releases"]
     ]
-    output.answer(table(("RELEASE", "CURRENT", "CREATED", "ROLLOUT", "COMMAND"), rows))
+    output.answer(table(("RELEASE", "STATE", "CREATED", "ROLLOUT", "RUNS"), rows))
 
 
 COMMANDS: Mapping[str, Callable[[str | None, bool], None]] = {

@@ -119,6 +119,7 @@ def release_view(release: Release, state: AppState) -> View:
         "current": release.number == state.desired.current.release,
         "given_up": release.given_up,
         "source": release.source,
+        "image": release.spec.image.reference if release.spec.image is not None else None,
         "command": list(release.spec.command),
         "rollout": release.rollout,
     }

@@ -74,8 +74,8 @@ def validate(file: File = DEFAULT_FILE, json: AsJson = False) -> None:
     output.answer_json(spec.model_dump(mode="json")) if json else output.answer(f"{file}: ok")
 
 
-def schema() -> None:
-    """Print the file's JSON schema, for editors."""
+def schema(_json: AsJson = False) -> None:
+    """Print the file's JSON schema, for editors: JSON in any case."""
     from rota.core.schema import json_schema
 
     output.answer_json(json_schema())
