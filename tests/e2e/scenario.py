@@ -105,6 +105,14 @@ class Hello:
         ended: dict[str, Any] = await self.server.get(f"/api/v1/rollouts/{newest}")
         return ended
 
+    async def has_come_to(self, step: str) -> bool:
+        """Whether a deploy is under way that has made such a step."""
+        newest = (await self.server.get(f"/api/v1/rollouts?app={self.name}&limit=1"))["rollouts"][0]
+        if newest["kind"] != "deploy" or newest["finished_at"] is not None:
+            return False
+        shown = await self.server.get(f"/api/v1/rollouts/{newest['id']}")
+        return any(one["step"] == step for one in shown["steps"])
+
     async def state_of_affairs(self) -> str:
         """All that is known of the newest rollout, for a test that waited for it in vain."""
         rollouts = (await self.server.get(f"/api/v1/rollouts?app={self.name}&limit=1"))["rollouts"]

@@ -7,10 +7,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.e2e.scenario import HELLO, Hello, nothing_lost
+from tests.e2e.scenario import HELLO, Hello, nothing_lost, succeeded
 from tests.e2e.site import Containers, ServerAt
 
 from rota.testing.docker import DockerEngine, docker_engine
@@ -19,7 +20,11 @@ from rota.testing.load import LoadProcess
 pytestmark = [pytest.mark.load, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
 WITHIN = 30.0  # seconds
-LIGHT = {"rate": 100.0, "post_share": 0.0, "slow_share": 0.0}
+LIGHT: dict[str, Any] = {"rate": 100.0, "post_share": 0.0, "slow_share": 0.0}
+
+
+def also_in_the_long_form(*values: str) -> list[Any]:
+    return [pytest.param(value, marks=pytest.mark.full) for value in values]
 
 
 @pytest.fixture(scope="module")
@@ -71,21 +76,68 @@ async def test_one_that_runs_out_of_memory_is_replaced_and_says_so(app: Hello) -
 
 @pytest.mark.feature("W1", "R4")
 async def test_all_are_back_after_a_restart_of_the_engine_that_ended_them(app: Hello, engine: DockerEngine) -> None:
-    await restarted(app, engine)
+    before = await app.ready()
+    async with asyncio.timeout(WITHIN):  # from the moment on that it is told to go
+        await asyncio.to_thread(engine.restart)
+        await app.server.until(lambda: all_new(app, before), WITHIN)
 
 
 @pytest.mark.full
 @pytest.mark.feature("W1", "R4")
 async def test_nobody_notices_a_restart_of_the_engine_with_live_restore(app: Hello, engine: DockerEngine) -> None:
-    await restarted(app, engine, live_restore=True)
-    async with light_load(app) as load:
+    async with living_on(engine), light_load(app) as load:
         before = await app.ready()
-        await asyncio.to_thread(engine.restart)
-        await app.server.until(app.server.is_ready, WITHIN)
+        async with asyncio.timeout(WITHIN):
+            await asyncio.to_thread(engine.restart)
+            await app.server.until(app.server.is_ready, WITHIN)
         assert await app.ready() == before
         await app.order("restart")  # it can be worked with
         nothing_lost(await load.stop())
-    await restarted(app, engine)
+
+
+@pytest.mark.feature("W1", "R4")
+@pytest.mark.parametrize("step", ["StartReplica", *also_in_the_long_form("EnableServer", "StopReplica")])
+@pytest.mark.parametrize("end", ["kill", *also_in_the_long_form("stop")])
+async def test_a_deploy_goes_on_with_the_engine_and_nobody_notices_but_who_waits_for_it(
+    end: str, step: str, app: Hello, engine: DockerEngine
+) -> None:
+    logged = len(app.server.log)
+    async with living_on(engine), light_load(app) as load:
+        deploy = asyncio.create_task(app.deploy_new())
+        await app.server.until(lambda: app.has_come_to(step))
+        async with asyncio.timeout(WITHIN):
+            await asyncio.to_thread(getattr(engine, end))
+            await asyncio.to_thread(engine.start)
+            answer = await deploy
+        rollout = succeeded(answer)
+        nothing_lost(await load.stop())
+    assert (rollout["receipt"]["failed"], rollout["receipt"]["gaps"]) == (0, [])
+    events = (await app.server.cli("events", "--app", app.name, "--limit", "1000")).out
+    for told in (answer.err, "".join(line for line in events.splitlines(True) if f" {rollout['id']} " in line)):
+        assert told.count(f"{rollout['id']} engine lost: the Docker engine at {engine.host} ") == 1, told
+        assert told.count(f"{rollout['id']} engine is back\n") == 1, told
+    said = [line.split(" ", 2)[2] for line in app.server.log[logged:].splitlines()]
+    assert sum("the Docker engine is back" in line for line in said) == 1, said
+    assert len(said) == len(set(said)), f"the loss is told once, not at every look: {said}"
+
+
+@pytest.mark.feature("W1", "R4")
+@pytest.mark.parametrize("step", ["EnableServer", *also_in_the_long_form("StartReplica", "StopReplica")])
+@pytest.mark.parametrize("end", ["stop", *also_in_the_long_form("kill")])
+async def test_a_deploy_goes_on_with_the_engine_that_has_ended_all_replicas(
+    end: str, step: str, app: Hello, engine: DockerEngine
+) -> None:
+    """Hello ends with exit code 0 when the engine tells it to: what others end is no failure of the new release."""
+    await app.settled(3, WITHIN)
+    before = await app.ready()
+    deploy = asyncio.create_task(app.deploy_new())
+    await app.server.until(lambda: app.has_come_to(step))
+    async with asyncio.timeout(WITHIN):
+        await asyncio.to_thread(getattr(engine, end))
+        await asyncio.to_thread(engine.start)
+        rollout = succeeded(await deploy)
+        await app.server.until(lambda: all_new(app, before), WITHIN)
+    assert {replica["release"] for replica in await app.server.replicas(app.name)} == {rollout["to_release"]}
 
 
 @pytest.mark.feature("H12")
@@ -114,13 +166,14 @@ async def test_what_was_done_by_hand_is_shown_where_people_look(app: Hello, engi
     await engine.cli("rm", "-f", "somebodys")  # it is there: rota has left it alone
 
 
-async def restarted(app: Hello, engine: DockerEngine, *, live_restore: bool = False) -> None:
-    """It is the daemon that goes down that decides what becomes of its containers: this one ends them. The next one has
-    ``live_restore``."""
-    before = await app.ready()
-    engine.live_restore = live_restore
-    await asyncio.to_thread(engine.restart)
-    await app.server.until(lambda: all_new(app, before), WITHIN)
+@asynccontextmanager
+async def living_on(engine: DockerEngine) -> AsyncIterator[None]:
+    """Containers outlive the engine's daemon as long as the block lasts."""
+    await asyncio.to_thread(engine.switch_live_restore, on=True)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(engine.switch_live_restore, on=False)
 
 
 @asynccontextmanager

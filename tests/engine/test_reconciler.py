@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from tests.engine.daemon import World, quick
@@ -13,6 +14,7 @@ from rota.core.events import EventKind
 from rota.core.names import ReplicaId
 from rota.core.rollout import Kind, Phase
 from rota.engine.executor import Executor
+from rota.testing.runtime import FakeRuntime
 
 
 @pytest.fixture
@@ -110,6 +112,34 @@ async def test_a_runtime_that_cannot_be_asked_is_asked_again(world: World) -> No
     await asyncio.sleep(0)
     world.runtime.unavailable = ""
     await world.until_over()
+
+
+async def test_a_runtime_that_is_lost_and_is_back_is_told_once_each_to_whoever_waits(world: World) -> None:
+    assert world.supervisor is not None
+    looks: list[str] = []
+
+    async def observe(app: str | None = None, *, of: FakeRuntime = world.runtime) -> Any:
+        looks.append(of.unavailable)
+        return await FakeRuntime.observe(of, app)
+
+    async def told() -> list[tuple[str | None, str | None]]:
+        events = await world.store.events(rollout="web.2")
+        return [(event.reason, event.detail) for event in events if event.kind is EventKind.APP]
+
+    world.runtime.observe = observe  # type: ignore[method-assign]
+    world.runtime.prepare_takes = 3600.0
+    await world.order(o.Deploy(spec=quick("new")))
+    await world.until(lambda: "prepare web 2" in world.runtime.calls)
+    for turn in (1, 2):
+        world.runtime.unavailable = f"no answer, {turn}"
+        world.supervisor.wake("web")
+        await world.until(lambda: looks.count(world.runtime.unavailable) == 3)
+        world.runtime.unavailable = ""
+        async with asyncio.timeout(10):
+            while len(await told()) < 2 * turn:
+                await asyncio.sleep(0.005)
+    back = ("engine-back", None)
+    assert await told() == [("engine-lost", "no answer, 1"), back, ("engine-lost", "no answer, 2"), back]
 
 
 async def test_an_order_is_durable_when_it_has_been_taken(world: World) -> None:

@@ -59,6 +59,10 @@ _SAY_ALL = frozenset({"OpenGap", "CloseGap"})
 """Their reason would only say it again."""
 
 
+_OF_THE_APP = {"engine-lost": "engine lost", "engine-back": "engine is back"}
+"""What becomes of an app as a whole, by the reason."""
+
+
 def moment(text: str | None) -> datetime | None:
     """An RFC 3339 time of the API."""
     return datetime.fromisoformat(text) if text else None
@@ -170,6 +174,8 @@ def event(view: dict[str, Any]) -> str | None:
 def _why(view: dict[str, Any]) -> str:
     if view.get("phase") == "rolled_back" or view.get("step") in _SAY_ALL:
         return ""  # the first was said when it turned back, and is once more at the end
+    if view["kind"] == "app":
+        return str(view.get("detail") or "")
     why = view.get("detail") if view["kind"] != "failure" else None
     why = str(why or view.get("reason") or "")
     return "" if why == view.get("phase") else why
@@ -185,6 +191,8 @@ def _said(view: dict[str, Any]) -> str | None:
         return _STEPS["PrepareRelease"]
     if view["kind"] == "failure":
         return "failed"
+    if view["kind"] == "app":
+        return _OF_THE_APP.get(str(view.get("reason")))
     phase = str(view.get("phase") or "")
     return None if phase in {"", "pending"} else phase.replace("_", " ")
 

@@ -14,6 +14,7 @@ RotaError                  1   failed
 │   └── StalePlan          1   what a plan rests on has changed since
 ├── Missing                1   a component of the machine is not there (HAProxy, Docker, …)
 └── StepFailed             1   a port could not carry out a step; the loop tries again or counts it
+    ├── RuntimeLost        1   the runtime cannot be asked; nothing is decided until it is back
     ├── StartFailed        1   a replica could not be started at all
     └── LimitsRefused      1   a replica cannot get these limits while it runs; another is started with them
 """
@@ -139,6 +140,10 @@ class Missing(RotaError):
 
 class StepFailed(RotaError):
     code = "step-failed"
+
+
+class RuntimeLost(StepFailed):
+    code = "runtime-lost"
 
 
 class StartFailed(StepFailed):

@@ -11,6 +11,8 @@ from rota.core.observation import Artefact
 from rota.core.rollout import Rollout
 from rota.core.state import AppState
 
+ENGINE_LOST, ENGINE_BACK = "engine-lost", "engine-back"  # reasons of events about the app itself
+
 
 class EventKind(enum.Enum):
     STEP = "step"  # a step was decided on and recorded
@@ -43,7 +45,6 @@ class Event:
 
 def step_event(state: AppState, step: s.Step, now: float) -> Event:
     """The event of a step that is about to be carried out."""
-    rollout = state.recorded.running_rollout
     replica = step.replica if isinstance(step, s.ReplicaStep) else None
     kind, detail = EventKind.STEP, None
     if isinstance(step, s.FailReplica):
@@ -52,7 +53,7 @@ def step_event(state: AppState, step: s.Step, now: float) -> Event:
         at=now,
         app=state.name,
         kind=kind,
-        rollout=rollout.id if rollout else None,
+        rollout=_rollout(state),
         step=type(step).__name__,
         replica=replica,
         reason=step.reason,
@@ -67,13 +68,21 @@ def preparing_events(
     state: AppState, told: Mapping[int, str], artefacts: Mapping[int, Artefact], now: float
 ) -> list[Event]:
     """Of releases of which there is more to say than was told."""
-    rollout = state.recorded.running_rollout
-    about = rollout.id if rollout else None
     return [
-        Event(now, state.name, EventKind.PREPARING, about, reason=artefact.progress)
+        Event(now, state.name, EventKind.PREPARING, _rollout(state), reason=artefact.progress)
         for number, artefact in artefacts.items()
         if artefact.progress and artefact.progress != told.get(number)
     ]
+
+
+def lost_event(state: AppState, why: str, now: float) -> Event:
+    """The runtime cannot be asked about the app any more: what runs goes on, and nothing is decided."""
+    return Event(now, state.name, EventKind.APP, _rollout(state), reason=ENGINE_LOST, detail=why)
+
+
+def back_event(state: AppState, now: float) -> Event:
+    """It can be asked again."""
+    return Event(now, state.name, EventKind.APP, _rollout(state), reason=ENGINE_BACK)
 
 
 def phase_event(before: Rollout | None, after: Rollout | None, now: float) -> Event | None:
@@ -89,3 +98,9 @@ def phase_event(before: Rollout | None, after: Rollout | None, now: float) -> Ev
         reason=after.cause.value if after.cause else None,
         detail=after.detail or None,
     )
+
+
+def _rollout(state: AppState) -> str | None:
+    """The one under way."""
+    rollout = state.recorded.running_rollout
+    return rollout.id if rollout else None

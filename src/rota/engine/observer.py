@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from rota.core import handoff, repair
+from rota.core.errors import RuntimeLost, StepFailed
 from rota.core.names import ReplicaId
 from rota.core.observation import (
     Address,
@@ -58,8 +59,8 @@ class Observer:
         self._probing = Probing(prober, usage, clock, wake)
 
     async def observe(self, state: AppState, busy: frozenset[str]) -> Observation:
-        """One look at an app; raises StepFailed when the runtime or the balancer cannot be asked."""
-        ours, artefacts = await self._runtime.observe(state.name)
+        """One look at an app; raises RuntimeLost, and StepFailed when the balancer cannot be asked."""
+        ours, artefacts = await self._ask_runtime(state.name)
         balancer = (await self._balancer.observe()).get(state.name)
         if balancer is None:
             balancer = await self._unknown_to_balancer()
@@ -78,6 +79,14 @@ class Observer:
 
     async def close(self) -> None:
         await self._probing.close()
+
+    async def _ask_runtime(
+        self, app: str
+    ) -> tuple[Mapping[ReplicaId, ObservedReplica], Mapping[tuple[str, int], Artefact]]:
+        try:
+            return await self._runtime.observe(app)
+        except StepFailed as error:
+            raise RuntimeLost(error.message) from error
 
     async def _unknown_to_balancer(self) -> ObservedBalancer:
         """An app that HAProxy has no part of yet: whether HAProxy answers is all there is to know."""

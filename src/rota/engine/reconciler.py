@@ -13,8 +13,16 @@ from rota.core import steps as s
 from rota.core.arrival import failed_start
 from rota.core.begin import given_way
 from rota.core.decide import Decision, decide_in
-from rota.core.errors import LimitsRefused, StepFailed
-from rota.core.events import Event, EventKind, phase_event, preparing_events, step_event
+from rota.core.errors import LimitsRefused, RuntimeLost, StepFailed
+from rota.core.events import (
+    Event,
+    EventKind,
+    back_event,
+    lost_event,
+    phase_event,
+    preparing_events,
+    step_event,
+)
 from rota.core.names import ReplicaId
 from rota.core.notice import Notice, of_phase, of_step
 from rota.core.observation import Observation, Refusal, RunState
@@ -87,6 +95,7 @@ class Reconciler:
         self._refused: dict[str, float] = {}
         self._refusals: dict[ReplicaId, Refusal] = {}
         self._told: dict[int, str] = {}
+        self._blind = False
         self._roster = NOBODY
         self._emptied = asyncio.Condition()
 
@@ -129,6 +138,8 @@ class Reconciler:
         """One turn; returns when to look again at the latest: the end of each step under way wakes the loop."""
         try:
             decision = await self._decide(await self._observed())
+        except RuntimeLost:
+            return self._clock.now() + RETRY
         except StepFailed as error:
             log.warning("%s: %s; trying again", self.state.name, error)
             return self._clock.now() + RETRY
@@ -139,11 +150,26 @@ class Reconciler:
         return min([limit, *self._refused.values(), *([decision.wake_at] if decision.wake_at is not None else [])])
 
     async def _observed(self) -> Observation:
-        observed = await self._observer.observe(self.state, self._busy())
+        observed = await self._seen()
         await self._tell(observed)
         there = observed.replicas.keys()
         self._refusals = {replica: one for replica, one in self._refusals.items() if replica in there}
         return replace(observed, refusals=dict(self._refusals))
+
+    async def _seen(self) -> Observation:
+        """A look, and once each an event when the runtime is lost and when it is back. The runtime's own log says why:
+        here it would be said again for every app, and at every look."""
+        try:
+            observed = await self._observer.observe(self.state, self._busy())
+        except RuntimeLost as lost:
+            if not self._blind:
+                await self._add(lost_event(self.state, lost.message, self._clock.now()))
+                self._blind = True
+            raise
+        if self._blind:
+            await self._add(back_event(self.state, self._clock.now()))
+            self._blind = False
+        return observed
 
     async def _tell(self, observed: Observation) -> None:
         """How far the releases are that are being made ready: some take minutes."""
@@ -262,8 +288,11 @@ class Reconciler:
         noted = Event(
             event.at, event.app, EventKind.STEP_FAILED, event.rollout, event.step, event.replica, None, reason
         )
+        await self._add(noted)
+
+    async def _add(self, event: Event) -> None:
         async with self.lock:
-            await self._keep(self.state, [noted])
+            await self._keep(self.state, [event])
 
     async def _rest(self, until: float) -> None:
         """Until something wakes the loop, or the time has come."""

@@ -21,11 +21,14 @@ from typing import Any, Self
 
 from rota.core.errors import Missing
 from rota.testing import images
+from rota.testing.authority import Authority
+from rota.testing.server import free_port
 
 _PATIENCE = 30.0
 _BUSY = 2.0  # seconds that a mount may take to go by itself
 BUSYBOX = "test/busybox:1"
 HELLO = "test/hello:1"
+_TLS_FILES = {"cacert": "ca", "cert": "cert", "key": "key"}
 
 
 class DockerEngine:
@@ -33,13 +36,25 @@ class DockerEngine:
     and no setting of the machine's network: containers are reached from this machine, and reach nothing beyond it.
     Its calls block."""
 
-    def __init__(self, directory: Path, *, live_restore: bool = False) -> None:
+    def __init__(self, directory: Path, *, live_restore: bool = False, tls: bool = False) -> None:
         self.directory = directory
-        self.live_restore = live_restore
+        self._live_restore = live_restore
         self.host = f"unix://{directory}/d.sock"
         self._pool = f"10.{random.randrange(128, 256)}.{random.randrange(16) * 16}.0/20"  # noqa: S311  (no secret)
         self._cgroup = f"/{directory.name}"
         self._process: subprocess.Popen[bytes] | None = None
+        self.tls_host = f"tcp://127.0.0.1:{free_port()}" if tls else ""
+        """A second way in, for whoever has the certificates in ``client``."""
+
+    @property
+    def client(self) -> Path:
+        """What DOCKER_CERT_PATH is to be, with ``tls_host``."""
+        return self.directory / "client"
+
+    @property
+    def data(self) -> Path:
+        """Where it keeps images and containers."""
+        return self.directory / "data"
 
     @property
     def pid(self) -> int:
@@ -53,12 +68,11 @@ class DockerEngine:
         (self.directory / "d.pid").unlink(missing_ok=True)
         if not self._pids("containerd"):  # it ends with a daemon that was killed, and its record would be believed
             (self.directory / "x/containerd/containerd.pid").unlink(missing_ok=True)
-        config = self.directory / "daemon.json"
-        config.write_text(json.dumps({"deprecated-key-path": str(self.directory / "key.json")}))
+        self._configure()
         written = self.directory / "dockerd.log"
         with open(written, "ab") as log:
             self._process = subprocess.Popen(
-                self._command(config), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         deadline = time.monotonic() + _PATIENCE
         while not self._answers():
@@ -68,6 +82,22 @@ class DockerEngine:
                 raise TimeoutError(f"dockerd does not answer: {written.read_text()[-2000:]}")
             time.sleep(0.02)
         return self
+
+    @property
+    def live_restore(self) -> bool:
+        """Whether containers run on while the daemon does not: the one that goes down decides."""
+        return self._live_restore
+
+    def switch_live_restore(self, *, on: bool) -> None:
+        """While it runs. Raises TimeoutError when it does not take it."""
+        self._live_restore = on
+        self._configure()
+        os.kill(self.pid, signal.SIGHUP)
+        deadline = time.monotonic() + _PATIENCE
+        while self._ask("GET", "/info")["LiveRestoreEnabled"] is not on:
+            if time.monotonic() > deadline:
+                raise TimeoutError("dockerd does not take another live-restore")
+            time.sleep(0.02)
 
     def stop(self) -> None:
         """SIGTERM, as a service manager does; with live_restore the containers run on."""
@@ -135,11 +165,15 @@ class DockerEngine:
             self.stop()
             self._sweep()
 
-    def _command(self, config: Path) -> Sequence[str]:
+    def _configure(self) -> None:
+        config = {"deprecated-key-path": str(self.directory / "key.json"), "live-restore": self._live_restore}
+        (self.directory / "daemon.json").write_text(json.dumps(config))
+
+    def _command(self) -> Sequence[str]:
         place = self.directory
         options = {
-            "--config-file": config,
-            "--data-root": place / "data",
+            "--config-file": place / "daemon.json",
+            "--data-root": self.data,
             "--exec-root": place / "x",
             "--pidfile": place / "d.pid",
             "--host": self.host,
@@ -152,8 +186,9 @@ class DockerEngine:
         if program is None:
             raise Missing("dockerd is missing (apt-get install docker.io)")
         switches = ["--iptables=false", "--ip-forward=false", "--ip-masq=false", "--userland-proxy=false"]
-        if self.live_restore:
-            switches.append("--live-restore")
+        if self.tls_host:
+            files = [f"--tls{what}={place}/tls/{name}.pem" for what, name in _TLS_FILES.items()]
+            switches += [f"--host={self.tls_host}", "--tlsverify", *files]
         return [program, *(f"{name}={value}" for name, value in options.items()), *switches]
 
     def _cli(self, words: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
@@ -261,10 +296,18 @@ class DockerEngine:
 
 
 @contextmanager
-def docker_engine(*, live_restore: bool = False) -> Iterator[DockerEngine]:
-    """A running engine with BUSYBOX in it, on a short path (a Unix socket's is at most 107 bytes long)."""
-    engine = DockerEngine(Path(tempfile.mkdtemp(prefix="rota-")), live_restore=live_restore)
+def docker_engine(*, live_restore: bool = False, disk: int = 0, tls: bool = False) -> Iterator[DockerEngine]:
+    """A running engine with BUSYBOX in it, on a short path (a Unix socket's is at most 107 bytes long); with ``disk``
+    all that it keeps is on a file system of so many MiB, with ``tls`` it listens at a TCP port too."""
+    engine = DockerEngine(Path(tempfile.mkdtemp(prefix="rota-")), live_restore=live_restore, tls=tls)
     try:
+        if tls:
+            authority = Authority("engine's")
+            authority.engine(engine.directory / "tls")
+            authority.client(engine.client)
+        if disk:
+            engine.data.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={disk}m", "rota-test", engine.data], check=True)
         engine.start()
         engine.import_busybox()
         yield engine

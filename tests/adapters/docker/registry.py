@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+_PIECES, _EVERY = 1000, 0.05  # of a layer, and seconds between two of them: half of it takes 25 s
+_LEAST = 2**16  # bytes of a layer: manifests are shorter
 USER, PASSWORD = "deployer", "s3cret"
 
 
@@ -29,6 +31,9 @@ class Registry:
         self.may_give = threading.Event()
         """Cleared: no blob is given."""
         self.may_give.set()
+        self.may_finish = threading.Event()
+        """Cleared: of a layer one half is given at once, and of the rest a little every now and then."""
+        self.may_finish.set()
 
     def put(self, tag: str, root: Path, greeting: str, architecture: str = "amd64") -> None:
         """An image of this root (a tar) that prints the greeting."""
@@ -61,6 +66,15 @@ class Registry:
         self.requests += 1
         return _MANIFEST, manifest
 
+    def pieces(self, body: bytes) -> Iterator[bytes]:
+        """Of a body that is asked for, as they are to be given."""
+        given = len(body) // 2 if len(body) > _LEAST else len(body)
+        yield body[:given]
+        while given < len(body) and not self.may_finish.wait(_EVERY):
+            yield body[given : given + max(1, len(body) // _PIECES)]
+            given += max(1, len(body) // _PIECES)
+        yield body[given:]
+
     def _keep(self, media_type: str, blob: bytes) -> dict[str, object]:
         self.blobs[_digest(blob)] = blob
         return {"mediaType": media_type, "size": len(blob), "digest": _digest(blob)}
@@ -91,8 +105,11 @@ def running() -> Iterator[Registry]:
             for name, value in {**headers, "Content-Type": media_type, "Content-Length": str(len(body))}.items():
                 self.send_header(name, value)
             self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
+            for piece in registry.pieces(body) if self.command != "HEAD" else ():
+                try:
+                    self.wfile.write(piece)
+                except OSError:  # the engine has ended
+                    return
 
         def log_message(self, format: str, *args: object) -> None:
             pass

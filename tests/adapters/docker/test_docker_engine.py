@@ -270,7 +270,7 @@ async def test_an_engine_behind_tls_is_asked_with_a_certificate(
             (certificates / "cert.pem").write_text("none")
             assert len(await asked.certificates()) == 2
         monkeypatch.delenv("DOCKER_TLS_VERIFY")
-        with pytest.raises(Missing, match="does not answer"):
+        with pytest.raises(Missing, match="broke off in the middle of an answer"):
             async with client(host):
                 pass
 
@@ -480,6 +480,30 @@ async def test_what_is_left_is_let_go_when_somebody_else_removes_it(
         await table.refresh("1")
         assert table.strangers == ()
         await table.close()
+
+
+async def test_an_engine_that_ends_in_the_middle_of_an_answer_is_told_with_the_way_out() -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("/version"):
+            return web.json_response({"ApiVersion": "1.41"})
+        response = web.StreamResponse()
+        if request.path.endswith("/events"):
+            await response.prepare(request)
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    async def follow(asked: Client) -> None:
+        async with asked.stream("GET", "events", {}) as events:
+            async for _ in events:
+                pass
+
+    said = r"broke off in the middle of an answer; if it has ended, start it \(systemctl start docker\)"
+    async with serving(answer) as host, client(host) as asked:
+        with pytest.raises(EngineLost, match=said):
+            await asked.get("info")
+        with pytest.raises(EngineLost, match=said):
+            await follow(asked)
 
 
 async def test_an_answer_that_is_no_json_is_not_taken_for_a_no() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from tests.adapters.docker.registry import PASSWORD, USER, Registry, running
 from tests.adapters.docker.served import client, serving
 
 from rota.adapters.inturn import InTurn
+from rota.adapters.runtime.docker import images as pulled
 from rota.adapters.runtime.docker.images import Images
 from rota.adapters.runtime.docker.names import Names
 from rota.adapters.runtime.docker.pins import Pin, Pins
@@ -107,6 +111,29 @@ async def test_a_pull_that_takes_long_says_how_far_it_is(box: Dock, registry: Re
     assert await artefact(box) == Artefact(1, ArtefactState.PREPARED)
 
 
+async def test_a_pull_says_how_much_of_it_is_there(
+    box: Dock, registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(pulled, "_TOLD_EVERY", 0.0)
+    (tmp_path / "file").write_bytes(os.urandom(2**20))  # the engine has no such layer
+    with tarfile.open(tmp_path / "root.tar", "w") as tar:
+        tar.add(tmp_path / "file", "file")
+    registry.put("1", tmp_path / "root.tar", "hello")
+    registry.may_finish.clear()
+    spec = box_spec(image=image(registry))
+    await box.runtime.prepare(ReleaseOrder("web", 1, None, spec))
+
+    async def a_part_is_there() -> bool:
+        found = await artefact(box)
+        said = found.progress if found is not None else ""
+        told = re.fullmatch(re.escape(f"pulling {registry.address}/app:1: ") + r"(\d\.\d) of 1\.0 MiB", said)
+        return told is not None and 0.4 < float(told[1]) < 1.0
+
+    await until(a_part_is_there)
+    registry.may_finish.set()
+    await box.prepared(spec)
+
+
 @pytest.mark.parametrize(
     ("refusal", "way_out"),
     [
@@ -141,6 +168,23 @@ async def test_what_breaks_a_pull_off_is_told_with_its_own_way_out(tmp_path: Pat
         found.prepare(order)
         await until(lambda: pulls == 2 and found.known["web", 1].state is ArtefactState.FAILED)
         assert ("docker system prune" in found.known["web", 1].reason) is ("no space" in refusal)
+        await turn.close()
+
+
+async def test_a_tag_that_finds_no_room_is_told_with_the_way_out(tmp_path: Path) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        if request.path.endswith("/tag"):
+            said = "write /x/image/overlay2/.tmp-repositories.json1: no space left on device"
+            return web.json_response({"message": said}, status=500)
+        return web.json_response({"ApiVersion": "1.41", "Id": "sha256:0"})
+
+    async with serving(answer) as host, client(host) as asked:
+        turn = InTurn("i")
+        found = Images(asked, Names("0" * 32), Pins(tmp_path / "i.json", turn), lambda app: None)
+        found.prepare(ReleaseOrder("web", 1, None, box_spec()))
+        await until(lambda: found.known["web", 1].state is ArtefactState.FAILED)
+        reason = found.known["web", 1].reason
+        assert reason.startswith("the disk of the engine's machine is full ("), reason
         await turn.close()
 
 

@@ -31,6 +31,7 @@ _CALLS_AT_ONCE = 100  # a full list asks about each container
 _CONNECT = 5.0
 _NO_CONNECTION = 900  # aiodocker's own status
 _UNIX = "unix://"
+_NO_TLS = "HTTP request to an HTTPS server"  # Go's words
 _LEAST_API = (1, 41)  # Docker 20.10
 
 
@@ -78,6 +79,11 @@ class Client:
             version = await self.negotiate()
         except EngineLost as lost:
             raise Missing(lost.message) from lost
+        except Refused as refused:
+            way = "set DOCKER_TLS_VERIFY and DOCKER_CERT_PATH" if _NO_TLS in refused.message else "check DOCKER_HOST"
+            raise Missing(
+                f"the Docker engine at {self.host} refuses: {refused.message.rstrip('.')}; {way}"
+            ) from refused
         if version < _LEAST_API:
             raise Missing(
                 f"the Docker engine at {self.host} speaks API {_dotted(version)}, {_dotted(_LEAST_API)} is needed"
@@ -228,8 +234,12 @@ class Client:
             return "does not run; start it (systemctl start docker), or set DOCKER_HOST to another"
         if isinstance(refusal, ssl.SSLError):
             return f"cannot be trusted ({refusal.reason or refusal}); check DOCKER_CERT_PATH"
+        if isinstance(alert := getattr(refusal, "__cause__", None), ssl.SSLError):
+            return f"does not trust this client ({alert.reason}); check DOCKER_CERT_PATH"
         if isinstance(refusal, TimeoutError):
             return "does not answer in time"
+        if isinstance(refusal, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
+            return "broke off in the middle of an answer; if it has ended, start it (systemctl start docker)"
         return f"does not answer ({refusal or type(refusal).__name__})"
 
 

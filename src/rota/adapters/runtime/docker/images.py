@@ -160,8 +160,9 @@ class Images:
             _log.warning("release %d of %s is not prepared yet: %s", order.release, order.app, lost)
             self._preparations.forget(key)  # asked for again, once the engine is back
         except StepFailed as failure:
+            full = disk_full(failure.message) if isinstance(failure, Refused) else ""  # others have said it
             _log.warning("release %d of %s cannot be prepared: %s", order.release, order.app, failure)
-            self._preparations.set(key, Artefact(order.release, ArtefactState.FAILED, failure.message))
+            self._preparations.set(key, Artefact(order.release, ArtefactState.FAILED, full or failure.message))
 
     async def _fetched(self, key: Key, image: Image) -> Mapping[str, Any]:
         """What the reference leads to now, by the app's policy. Raises StepFailed."""

@@ -119,6 +119,13 @@ class Starts:
             await self._table.refresh(found.id)
             return None
         await self.discard(found.id)
+        try:
+            return await self._created(name, body)
+        except Refused as refused:
+            if refused.http_status != 409:
+                raise
+        # What the engine cannot remove (remnants) is nobody's any more, and has the name all the same.
+        await self._client.post(f"containers/{found.id}/rename", {"name": f"{name}.{found.id[:12]}"})
         return await self._created(name, body)
 
     async def _created(self, name: str, body: dict[str, Any]) -> str:
