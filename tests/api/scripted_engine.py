@@ -74,7 +74,10 @@ class ScriptedEngine:
         self.endless = False
         self.ending: View = {"phase": "succeeded", "reason": "", "receipt": RECEIPT}
         self.held = False
+        self.unanswered = False
+        self.steps_cut = False
         self.slots = [1, 2]
+        self.draining: dict[int, int] = {}
         self.looked = 0
         self.failure: BaseException | None = None
         self.not_ready: RotaError | None = None
@@ -104,7 +107,12 @@ class ScriptedEngine:
 
     async def replicas(self, name: str) -> View:
         self.looked += 1
-        return {"app": _known(name)["name"], "maintenance": False, "replicas": list(map(replica_view, self.slots))}
+        return {"app": _known(name)["name"], "maintenance": False, "replicas": list(map(self._replica, self.slots))}
+
+    def _replica(self, slot: int) -> View:
+        """``draining`` says of which slots the replica is going, and how much is open at it."""
+        going = {"phase": "draining", "open": self.draining[slot]} if slot in self.draining else {}
+        return replica_view(slot) | going
 
     async def stats(self, name: str | None) -> list[View]:
         return [stats_view(_known(name)["name"] if name is not None else "hello")]
@@ -148,6 +156,7 @@ class ScriptedEngine:
     async def rollout(self, id: str) -> View:
         if id not in self._rollouts:
             raise NotFound(f"there is no rollout {id}")
+        self._rollouts[id]["steps_cut"] = self.steps_cut
         return self._rollouts[id]
 
     def server(self) -> View:
@@ -194,6 +203,8 @@ class ScriptedEngine:
         self.record(view, "step", replica="hello-4", step="EnableServer", phase="ready", reason="ready and stable")
         if not self.held:
             self.finish(view["id"])
+        while self.unanswered:
+            await asyncio.sleep(0.01)
         return view | {"phase": "progressing"}
 
     async def plan(self, app: str, order: Order) -> View:
@@ -419,7 +430,10 @@ def plan_view(app: str, order: Order) -> View:
             ],
         },
         "peak": {"replicas": 3, "memory": 3 * 2**26, "cpus": None, "free": {"memory": 2**30, "cpus": 2.0}},
-        "open": [{"replica": "hello-1", "open": 2}, {"replica": "hello-2", "open": 0}],
+        "open": [
+            {"replica": "hello-1", "open": 3, "connections": {"requests": 1, "answers": 0, "websockets": 2, "tcp": 0}},
+            {"replica": "hello-2", "open": 0, "connections": {"requests": 0, "answers": 0, "websockets": 0, "tcp": 0}},
+        ],
         "drain_timeout": 30.0,
         "dns": {"ttl": 30.0, "meaning": "each replica leaves DNS 30 s before"} if order_removes(order) else None,
         "coarse": "coarse: no boot was seen yet of 3 at once",

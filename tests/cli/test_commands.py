@@ -52,6 +52,7 @@ def test_the_policy_flags_reach_the_server(rota: RotaCommand, engine: ScriptedEn
     rota(
         *["restart", "hello", "--sequential", "--parallelism", "25%", "--delay", "10s", "--order", "stop-first"],
         *["--min-available", "2", "--failure-action", "pause", "--remove-from-dns"],
+        *["--monitor", "5s", "--max-failure-ratio", "0.25", "--progress-deadline", "2m"],
     )
     [(_, order)] = engine.orders
     assert order.policy.model_dump(mode="json", exclude_none=True) == {  # type: ignore[union-attr]
@@ -61,6 +62,9 @@ def test_the_policy_flags_reach_the_server(rota: RotaCommand, engine: ScriptedEn
         "order": "stop-first",
         "min_available": 2,
         "failure_action": "pause",
+        "monitor": 5.0,
+        "max_failure_ratio": 0.25,
+        "progress_deadline": 120.0,
         "remove_from_dns": True,
     }
 
@@ -164,6 +168,13 @@ def test_json_is_all_of_stdout(rota: RotaCommand, argv: list[str], keys: set[str
     ended = rota(*argv, "--json")
     assert ended.code == 0
     assert keys <= set(ended.json)
+
+
+def test_a_history_that_was_cut_says_so(rota: RotaCommand, engine: ScriptedEngine) -> None:
+    rota("restart", "hello")
+    assert "left out" not in rota("rollout", "show").err
+    engine.steps_cut = True
+    assert "earlier steps are left out" in rota("rollout", "show").err
 
 
 @pytest.mark.parametrize("limit", [0, 1, 3, 200])

@@ -49,7 +49,7 @@ def test_a_person_is_told_what_happens_when(rota: RotaCommand) -> None:
         "    0.00 s  ##  2 serving",
         "",
         "at most 3 replicas at once: 192 MiB of 1,024 free",
-        "open now: hello-1 2; what is still open 30.0 s after its replica's turn began is cut",
+        "open now: hello-1 3 (2 WebSockets); what is still open 30.0 s after its replica's turn began is cut",
         "measured: boot 1.4 s (of 3), boot of 2 at once 2.0 s (of 2)",
         "not measured yet, guessed: stop 500 ms",
         "coarse: no boot was seen yet of 3 at once",

@@ -19,6 +19,8 @@ import pytest
 from tests.api.scripted_engine import ScriptedEngine, Served
 from tests.cli.rota_command import RotaCommand
 
+CURSOR_SHOWN, CURSOR_HIDDEN = b"\x1b[?25h", b"\x1b[?25l"  # ECMA-48 with DEC's private mode
+
 
 def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
@@ -47,6 +49,18 @@ def test_ctrl_c_leaves_the_rollout_to_itself(rota: RotaCommand, engine: Scripted
     assert (waiting.returncode, out) == (130, "")
     assert err.endswith("hello.1 goes on; come back with: rota rollout watch hello.1\n")
     assert rota("rollout", "show", "hello.1", "--json").json["phase"] == "progressing"
+
+
+def test_ctrl_c_before_the_answer_says_how_to_find_out(rota: RotaCommand, engine: ScriptedEngine) -> None:
+    engine.held = engine.unanswered = True
+    waiting = rota.start("restart", "hello")
+    until(lambda: bool(engine.orders))
+    waiting.send_signal(signal.SIGINT)
+    out, err = waiting.communicate(timeout=20)
+    engine.unanswered = False
+    assert (waiting.returncode, out) == (130, "")
+    assert "may have taken the order for hello" in err
+    assert err.endswith("look with: rota rollout watch hello\n")
 
 
 def test_coming_back_ends_with_the_rollouts_code(rota: RotaCommand, engine: ScriptedEngine) -> None:
@@ -153,38 +167,63 @@ def test_the_second_pause_ends_the_waiting_and_not_the_first(rota: RotaCommand, 
     assert ended.err.count(" paused") == 2
 
 
-def test_a_terminal_sees_a_bar_and_the_replicas(rota: RotaCommand, engine: ScriptedEngine) -> None:
-    engine.held = True
-    ours, theirs = pty.openpty()
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "rota", "restart", "hello"],
+class Terminal:
+    """A command at a terminal: what a person sees of it, and what it wrote to stdout, which leads elsewhere."""
+
+    def __init__(self, rota: RotaCommand, *words: str) -> None:
+        self._ours, theirs = pty.openpty()
+        self.seen = b""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "rota", *words],
             env=rota.environment | {"TERM": "xterm", "COLUMNS": "100", "LINES": "30"},
             stdin=theirs,
             stdout=subprocess.PIPE,
             stderr=theirs,
             text=True,
         )
-        rota.started.append(process)
+        rota.started.append(self.process)
         os.close(theirs)
-        seen = b""
-        while b"hello-2" not in seen or b"0/3" not in seen:
-            seen += os.read(ours, 4096)
-        engine.finish("hello.1")
+
+    def until(self, *words: bytes) -> None:
+        while not all(word in self.seen for word in words):
+            self.seen += os.read(self._ours, 4096)
+
+    def ended(self) -> tuple[int, str]:
+        """Its code and its output."""
         while True:
             try:
-                seen += os.read(ours, 4096)
+                self.seen += os.read(self._ours, 4096)
             except OSError:  # how a pseudo-terminal says that the other side is gone
                 break
-        out, _ = process.communicate(timeout=20)
-    finally:
-        os.close(ours)
-    assert process.returncode == 0
+        out, _ = self.process.communicate(timeout=20)
+        os.close(self._ours)
+        return self.process.returncode, out
+
+
+def test_a_terminal_sees_a_bar_and_the_replicas(rota: RotaCommand, engine: ScriptedEngine) -> None:
+    engine.held, engine.draining = True, {2: 3}
+    terminal = Terminal(rota, "restart", "hello")
+    terminal.until(b"hello-2", b"0/3", b"3 open")
+    engine.finish("hello.1")
+    code, out = terminal.ended()
+    seen = terminal.seen
+    assert code == 0
     assert out.startswith("hello.1 restart succeeded")
     assert b"hello-4 in rotation" in seen
     assert b"about 2 min 5 s left" in seen
     assert b"Traceback" not in seen
     assert b"[green]" not in seen
+
+
+def test_ctrl_c_at_a_terminal_gives_it_back_as_it_was(rota: RotaCommand, engine: ScriptedEngine) -> None:
+    engine.held = True
+    terminal = Terminal(rota, "restart", "hello")
+    terminal.until(b"hello-2")
+    terminal.process.send_signal(signal.SIGINT)
+    assert terminal.ended() == (130, "")
+    assert b"hello.1 goes on; come back with: rota rollout watch hello.1" in terminal.seen
+    assert terminal.seen.rindex(CURSOR_SHOWN) > terminal.seen.rindex(CURSOR_HIDDEN)
+    assert b"Traceback" not in terminal.seen
 
 
 def test_an_order_whose_answer_is_lost_is_sent_again_and_carried_out_once(

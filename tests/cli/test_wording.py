@@ -30,10 +30,10 @@ def said(**fields: Any) -> str | None:
             "hello.2 release being made ready: pulling ghcr.io/me/app:2: 1.0 of 9.0 MiB",
         ),
         (
-            {"kind": "app", "reason": "engine-lost", "detail": "the Docker engine does not run; start it"},
-            "hello.2 engine lost: the Docker engine does not run; start it",
+            {"kind": "app", "reason": "runtime-lost", "detail": "the Docker engine does not run; start it"},
+            "hello.2 runtime lost: the Docker engine does not run; start it",
         ),
-        ({"kind": "app", "reason": "engine-back"}, "hello.2 engine is back"),
+        ({"kind": "app", "reason": "runtime-back"}, "hello.2 runtime is back"),
         ({"kind": "app", "reason": "of a later version"}, None),
         ({"step": "PrepareBackend", "reason": "waiting for it"}, "hello.2 routes being made: waiting for it"),
     ],

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 from tests.core.scenario import deployed, empty, options, releases, running, serving, settled, told
 
+from rota.adapters.store import codec
 from rota.core import order as o
 from rota.core import steering
+from rota.core import steps as s
 from rota.core.member import ReplicaPhase
+from rota.core.notice import Topic
 from rota.core.rollout import Cause, Kind, Phase
 from rota.core.state import AppState
 from rota.testing.runtime import Faults
@@ -226,6 +229,47 @@ def test_a_restart_is_tried_as_often_as_the_file_says() -> None:
     assert len(told(app, "StartReplica")) >= 5
     assert len([done for done in app.steps if type(done.step).__name__ == "TurnBack"]) == 1
     assert app.rollout.taken[1].back
+
+
+def test_a_restart_that_never_comes_up_is_tried_twenty_times_whatever_becomes_of_the_daemon() -> None:
+    """With the file's defaults, and a daemon that ends after the seventh try and knows only what was written down."""
+    app = deployed(restart={})
+    app.runtime.faults = lambda order: MOODS["crashing"]
+    app.order(o.Restart())
+    app.run(3600.0, until=lambda: len(_failures(app)) == 7)
+    assert app.state is not None
+    app.state = _read_again(app.state)
+    app.restart_daemon()
+    app.run(36_000.0)
+    starts = [done.at for done in app.steps if isinstance(done.step, s.StartReplica)]
+    failures = _failures(app)
+    assert (len(starts), len(failures)) == (20, 20)
+    waits = [start - failed for start, failed in zip(starts[1:], failures, strict=False)]
+    assert all(0.0 <= wait <= min(300.0, 2.0**tries) for tries, wait in enumerate(waits))
+    assert sum(waits) > 300.0
+    assert [(one.topic, one.title) for one in app.notices] == [
+        (Topic.ROLLED_BACK, f"web: {app.rollout.id}: restart rolled back: crashed")
+    ]
+    assert (app.rollout.phase, serving(app)) == (Phase.ROLLED_BACK, 3)
+
+
+def _failures(app: Simulation) -> list[float]:
+    return [done.at for done in app.steps if isinstance(done.step, s.FailReplica)]
+
+
+def _read_again(state: AppState) -> AppState:
+    """As the database has it."""
+    releases = {number: codec.release_of(codec.release_text(one)) for number, one in state.releases.items()}
+    rollout = state.recorded.rollout
+    again = codec.rollout_of(codec.rollout_text(rollout)) if rollout is not None else None
+    return codec.state_of(codec.state_text(state), releases, again)
+
+
+def test_a_deploy_that_does_not_listen_in_time_is_tried_once() -> None:
+    app = deployed()
+    deploy(app, "deaf")
+    assert (app.rollout.phase, app.rollout.cause) == (Phase.ROLLED_BACK, Cause.TIMEOUT)
+    assert told(app, "StartReplica") == ["StartReplica web-4"]
 
 
 def test_a_restart_that_comes_up_at_the_third_try_succeeds() -> None:

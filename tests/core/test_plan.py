@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import pytest
 from tests.core.scenario import deployed, options
 
 from rota.core import order as o
+from rota.core import steps as s
 from rota.core.begin import begin
 from rota.core.durations import Durations, Length
 from rota.core.errors import StalePlan
 from rota.core.names import ReplicaId
 from rota.core.observation import Observation, ObservedBalancer
 from rota.core.plan import Change, Plan, plan
-from rota.core.promise import check, deviations
+from rota.core.promise import check, deviations, kept, promise
 from rota.core.quantities import written_seconds
 from rota.testing.simulation import Simulation
 from rota.testing.simulation_history import spec_of
@@ -204,20 +206,25 @@ def test_a_basis_that_somebody_bent_is_stale_and_no_crash() -> None:
 
 
 def test_what_came_otherwise_is_listed() -> None:
-    promised = ("TakeSlot 1", "StartReplica web-4", "EnableServer web-4", "StopReplica web-1")
-    steps = [
-        ("TakeSlot", None),
-        ("StartReplica", "web-4"),
-        ("FailReplica", "web-2"),
-        ("EnableServer", "web-4"),
-        ("StartReplica", "web-5"),
-    ]
-    assert deviations(promised, steps) == (
-        "not planned: FailReplica web-2",
-        "not planned: StartReplica web-5",
-        "not done: StopReplica web-1",
+    of = promise(("TakeSlot 1", "DisableServer web-1", "SetWeight web-1", "SetWeight web-1", "RemoveServer web-1"))
+    weighed, removed = s.SetWeight(ReplicaId("web-1"), "due", 10), s.RemoveServer(ReplicaId("web-1"), "it has ended")
+    disabled = s.DisableServer(ReplicaId("web-1"), "its heir serves")
+    other = s.RemoveServer(ReplicaId("web-2"), "killed")
+    assert deviations(reduce(kept, [removed, weighed, other, other], of)) == (
+        "not planned: RemoveServer web-2",
+        "not done: DisableServer web-1",
+        "not done: SetWeight web-1",
     )
-    assert deviations(promised, [("StopReplica", "web-1"), ("StartReplica", "web-4"), ("EnableServer", "web-4")]) == ()
+    assert deviations(reduce(kept, [disabled, weighed, weighed, removed], of)) == ()
+
+
+def test_so_much_that_came_otherwise_is_counted_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rota.core.promise.BEYOND_KEPT", 1)
+    many = [s.RemoveServer(ReplicaId(f"web-{number}"), "it has ended") for number in range(1_500)]
+    assert deviations(reduce(kept, many, promise(()))) == (
+        "not planned: RemoveServer web-0",
+        "not planned: 1,499 more",
+    )
 
 
 def test_a_plan_says_where_it_was_cut(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import signal
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -93,9 +94,9 @@ class Server:
     def _do(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
 
-    async def _line(self, process: asyncio.subprocess.Process) -> str:
-        assert process.stdout is not None
-        return (await process.stdout.readline()).decode()
+    async def _line(self, stream: asyncio.StreamReader | None) -> str:
+        assert stream is not None
+        return (await stream.readline()).decode()
 
 
 class Command:
@@ -107,7 +108,15 @@ class Command:
 
     def line(self) -> str:
         """The next line of its stdout."""
-        return self._server._do(self._server._line(self._process), 20)
+        return self._server._do(self._server._line(self._process.stdout), 20)
+
+    def said(self) -> str:
+        """The next line of its stderr."""
+        return self._server._do(self._server._line(self._process.stderr), 20)
+
+    def interrupt(self) -> None:
+        """As Ctrl-C does."""
+        self._process.send_signal(signal.SIGINT)
 
     def answer(self) -> Answer:
         """Waits for its end."""

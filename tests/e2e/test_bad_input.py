@@ -74,6 +74,19 @@ def refused(answer: Answer, code: int, *words: str) -> str:
         ("", "rota.yaml:1:1: the file is empty; rota init writes one to start from"),
         ("- name: x\n", "rota.yaml:1:1: "),
         (GOOD + "rollout: {{delay: 301}}\n", "rota.yaml:3:18: rollout.delay: a delay is 0 to 300 seconds, not 301"),
+        (
+            GOOD + "rollout: {{parallelism: 0}}\n",
+            "rota.yaml:3:24: rollout.parallelism: 1 to 1000 replicas or 1% to 100% of",
+        ),
+        (GOOD + "rollout: {{parallelism: 101%}}\n", "rota.yaml:3:24: rollout.parallelism: 1 to 1000 replicas or 1% to"),
+        (
+            GOOD + "rollout: {{failure_action: explode}}\n",
+            'rota.yaml:3:27: rollout.failure_action: rollback, pause or continue is expected, not "explode"',
+        ),
+        (
+            GOOD + "deployment_strategy: blue-green\nrollout: {{order: stop-first}}\n",
+            "rota.yaml:4:18: rollout.order: stop-first contradicts deployment_strategy: blue-green, which starts",
+        ),
         (GOOD + "min_ready_seconds: 601\n", "rota.yaml:3:20: min_ready_seconds: 0 to 600 seconds are allowed, not 601"),
         (GOOD + "health_check: {{interval: 0}}\n", "rota.yaml:3:26: health_check.interval: 0.1 to 3600 seconds are"),
         ('name: "a\\nb"\ncommand: [x]\n', "rota.yaml:1:7: name: "),
@@ -153,6 +166,8 @@ def test_a_delay_over_300_seconds_is_refused_with_the_reason(neighbour: Hello) -
         ("remove APP", 2, "give --yes"),
         ("restart APP --min-available 9", 2, "min_available 9 is more than the 2 replicas there are"),
         ("restart APP --parallelism 0", 2, "1 to 1000 replicas or 1% to 100% of them are expected"),
+        ("restart APP --parallelism 101%", 2, "1 to 1000 replicas or 1% to 100% of them are expected"),
+        ("restart APP --failure-action explode", 2, "'rollback', 'pause', 'continue'"),
         ("restart APP --sequential --simultaneous", 2, "contradict each other"),
         ("restart APP --order sideways", 2, "'start-first', 'stop-first', 'in-place'"),
         ("restart APP --nosuch", 2, "No such option: --nosuch"),

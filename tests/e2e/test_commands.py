@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.e2e.conftest import new_hello
 from tests.e2e.running import Hello, Server, until
+from tests.e2e.scenario import same_on_both
 
 from rota.adapters.cgroupfiles import directories
 
@@ -230,6 +231,8 @@ def test_a_version_that_never_listens_times_out_and_the_old_one_serves(app: Hell
     assert answer.code == 6, answer
     assert "timeout-error" in answer.out
     assert "boot_timeout" in answer.out
+    steps = app.server.rota("rollout", "show", app.name, "--json").json["steps"]
+    assert [step["step"] for step in steps].count("StartReplica") == 1
     assert (app.ids, app.request().status) == (serving, 200)
 
 
@@ -328,6 +331,19 @@ def test_a_detached_rollout_can_be_watched(app: Hello) -> None:
     assert watched.code == 0
     assert f"{id} restart succeeded" in watched.out
     assert "0 failed of" in watched.out
+
+
+@same_on_both
+def test_after_ctrl_c_a_rollout_goes_on(app: Hello) -> None:
+    waiting = app.server.begin("restart", app.name, "--delay", "300s")
+    assert " progressing\n" in waiting.said()
+    waiting.interrupt()
+    left = waiting.answer()
+    id = app.server.api(f"apps/{app.name}")["rollout"]["id"]
+    assert (left.code, left.out) == (130, "")
+    assert left.err.endswith(f"{id} goes on; come back with: rota rollout watch {id}\n")
+    app.server.ok("rollout", "set", id, "--delay", "0")
+    assert f"{id} restart succeeded" in app.server.ok("rollout", "watch", id).out
 
 
 @pytest.mark.runtime("process")  # the file that init writes is of a command

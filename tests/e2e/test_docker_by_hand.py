@@ -114,8 +114,8 @@ async def test_a_deploy_goes_on_with_the_engine_and_nobody_notices_but_who_waits
     assert (rollout["receipt"]["failed"], rollout["receipt"]["gaps"]) == (0, [])
     events = (await app.server.cli("events", "--app", app.name, "--limit", "1000")).out
     for told in (answer.err, "".join(line for line in events.splitlines(True) if f" {rollout['id']} " in line)):
-        assert told.count(f"{rollout['id']} engine lost: the Docker engine at {engine.host} ") == 1, told
-        assert told.count(f"{rollout['id']} engine is back\n") == 1, told
+        assert told.count(f"{rollout['id']} runtime lost: the Docker engine at {engine.host} ") == 1, told
+        assert told.count(f"{rollout['id']} runtime is back\n") == 1, told
     said = [line.split(" ", 2)[2] for line in app.server.log[logged:].splitlines()]
     assert sum("the Docker engine is back" in line for line in said) == 1, said
     assert len(said) == len(set(said)), f"the loss is told once, not at every look: {said}"

@@ -64,7 +64,7 @@ async def test_a_start_that_has_waited_for_the_engine_in_vain_turns_the_deploy_b
     assert failed["reason"].startswith(said), failed
     assert (answer.code, answer.json["phase"]) == (5, "rolled_back"), answer
     assert said in answer.json["detail"]
-    assert "engine lost: the Docker engine at" in answer.err
+    assert "runtime lost: the Docker engine at" in answer.err
     await app.settled(3)
     assert await app.ready() == before
 

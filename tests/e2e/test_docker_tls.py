@@ -1,4 +1,4 @@
-"""A real server whose engine is at a TCP port behind TLS: what people ask of replicas, and a restart under load."""
+"""A real server whose engine is at a TCP port behind TLS: a deploy, what people ask of replicas, a restart in load."""
 
 from __future__ import annotations
 

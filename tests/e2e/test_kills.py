@@ -8,7 +8,7 @@ from datetime import datetime
 
 import pytest
 import pytest_asyncio
-from tests.e2e.scenario import FULL, Hello, nothing_lost, same_count
+from tests.e2e.scenario import FULL, LIGHT, Hello, InvalidLoad, nothing_lost, same_count
 from tests.e2e.site import ServerAt, Site
 
 from rota.testing.server import keeper_pid
@@ -115,6 +115,44 @@ async def test_a_full_restart_says_what_its_gap_was(app: Hello, how: str) -> Non
     assert gap["reason"]
     assert rollout["policy"]["mode"] == "simultaneous"
     await app.settled(3)
+
+
+@pytest.mark.full
+@pytest.mark.feature("V3", "H5", "S8", "R1", "R11")
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({}, ("restart", "--simultaneous")),
+        ({}, ("redeploy", "--simultaneous")),
+        ({}, ("limits", "--memory", "300MiB", "--simultaneous")),
+        ({}, ("rollback", "--simultaneous")),
+        ({"deployment_strategy": "replace"}, ("restart",)),
+        ({"deployment_strategy": "replace"}, ("rollback",)),
+        ({"overlap": "forbid"}, ("redeploy",)),
+        ({"overlap": "forbid"}, ("rollback",)),
+    ],
+    ids=lambda given: " ".join(given.values() if isinstance(given, dict) else given[::3]),
+)
+async def test_a_change_all_at_once_says_what_its_gap_cost(
+    app: Hello, keys: dict[str, str], words: tuple[str, ...]
+) -> None:
+    """Whoever came while nobody served was lost, and nobody else."""
+    before = dict(app.keys)
+    for _ in range(2):  # there is a release to go back to, of the same kind
+        assert (await app.deploy_new(**keys)).code == 0
+    app.keys = before
+    async with app.load(**LIGHT) as load:
+        rollout = await app.order(*words)
+        report = await load.stop()
+    if not report.valid:
+        raise InvalidLoad(report.summary())
+    (gap,) = rollout["receipt"]["gaps"]
+    assert gap["seconds"] > 0
+    assert rollout["receipt"]["complete"]
+    same_count(rollout["receipt"]["failed"], report.lost)
+    assert report.lost > 0
+    await app.settled(3)
+    await app.deploy_ok()
 
 
 @pytest.mark.feature("R1")

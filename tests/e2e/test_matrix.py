@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from tests.e2e.rounds import each_round, rounds
-from tests.e2e.scenario import FULL, Hello, nothing_lost, same_on_both, succeeded
+from tests.e2e.scenario import FULL, LIGHT, Hello, nothing_lost, same_on_both, succeeded
 from tests.e2e.site import ServerAt, Site
+
+from rota.adapters.balancer.haproxy.socket import call
 
 pytestmark = [pytest.mark.load, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900 if FULL else 120)]
 
@@ -98,6 +102,42 @@ async def test_nothing_is_lost_several_at_once(cell: Cell, apps: dict[int, Hello
     await lossless(app, cell, WIDE_ROUNDS)
     await scale(app, 5)
     app.keys["replicas"] = 5
+
+
+@same_on_both
+@pytest.mark.feature("V2", "W6")
+async def test_haproxy_never_has_fewer_than_min_available(apps: dict[int, Hello]) -> None:
+    """Without the floor three of five would go at once."""
+    app = apps[5]
+    async with app.load(**LIGHT) as load, watched(app) as up:
+        rollout = await app.order("restart", "--order", "stop-first", "--parallelism", "3", "--min-available", "4")
+        report = await load.stop()
+    nothing_lost(report)
+    assert (rollout["receipt"]["failed"], rollout["receipt"]["gaps"]) == (0, [])
+    assert set(up) == {4, 5}
+
+
+@asynccontextmanager
+async def watched(app: Hello) -> AsyncIterator[list[int]]:
+    """How many of the app's servers HAProxy has in rotation, look by look."""
+    up: list[int] = []
+
+    async def watch() -> None:
+        while True:
+            rows = await call(app.server.directory / "state/haproxy/stats.sock", "show stat -1 4 -1")
+            up.append(sum(serving(row) for row in csv.DictReader(rows.removeprefix("# ").splitlines())))
+            await asyncio.sleep(0.005)
+
+    def serving(row: dict[str, str]) -> bool:
+        return row["svname"].startswith(f"{app.name}-") and row["status"].startswith("UP")
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield up
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
 
 
 @pytest.mark.full  # in the short form test_strategies switches there and back

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -165,17 +166,22 @@ def test_a_letter_that_was_not_taken_when_the_daemon_died_is_sent_again_under_it
     assert len(set(box.ids)) == len(box.ids) - 1
 
 
+def marked(app: Hello, hook: Hook) -> Path:
+    """A release that does not start while its marker, this file, is there."""
+    marker = app.directory / "crash"
+    loop = f"import os; os.path.exists({str(marker)!r}) and exit(3); os.execlp('python3', 'python3', 'app.py')"
+    seen = {"volumes": [f"{app.directory}:{app.directory}"]} if app.server.site.name == "docker" else {}
+    # What fails so soon would be rolled back, if it were watched.
+    app.deployed(**keys(hook), **seen, command=["python3", "-c", loop], rollout={"monitor": 0})
+    return marker
+
+
 @same_on_both
 @pytest.mark.feature("S5")
 def test_a_crash_loop_is_told_once(app: Hello, own: Server, hook: Hook) -> None:
     own.ok("restart", app.name)
     before = len(hook.taken)
-    marker = app.directory / "crash"
-    loop = f"import os; os.path.exists({str(marker)!r}) and exit(3); os.execlp('python3', 'python3', 'app.py')"
-    seen = {"volumes": [f"{app.directory}:{app.directory}"]} if own.site.name == "docker" else {}
-    # What fails so soon would be rolled back, if it were watched.
-    app.write(**keys(hook), **seen, command=["python3", "-c", loop], rollout={"monitor": 0})
-    own.ok("deploy", cwd=app.directory)
+    marker = marked(app, hook)
     marker.touch()
     app.kill(app.ids[0])
     until(lambda: len(hook.taken) > before)
@@ -185,6 +191,24 @@ def test_a_crash_loop_is_told_once(app: Hello, own: Server, hook: Hook) -> None:
     marker.unlink()
     until(lambda: [replica["phase"] for replica in app.replicas] == ["ready"])
     assert len(hook.taken) == before + 1
+
+
+@same_on_both
+@pytest.mark.feature("S5")
+def test_a_restart_that_never_comes_up_is_told_once_after_its_last_try(app: Hello, own: Server, hook: Hook) -> None:
+    before, marker = len(hook.taken), marked(app, hook)
+    marker.touch()
+    rollouts = []
+    for _ in range(2):  # to one address notices go in order: a second one of the first would come before the other's
+        ended = own.rota("restart", app.name, "--json")
+        assert (ended.code, ended.json["phase"], ended.json["reason"]) == (5, "rolled_back", "crashed")
+        assert [step["step"] for step in ended.json["steps"]].count("StartReplica") == 2
+        rollouts.append(ended.json["id"])
+    until(lambda: len(hook.taken) >= before + 2)
+    marker.unlink()
+    told = [body["title"] for body in hook.taken[before:]]
+    assert told == [f"{app.name}: {rollout}: restart rolled back: crashed" for rollout in rollouts]
+    assert [replica["phase"] for replica in app.replicas if replica["phase"] != "failed"] == ["ready"]
 
 
 @same_on_both

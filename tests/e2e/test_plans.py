@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.e2e.conftest import new_hello
-from tests.e2e.running import Hello, Server
+from tests.e2e.running import Hello, Server, until
 
 Sequences = dict[str, list[str]]
 
@@ -44,6 +46,8 @@ def test_what_is_planned_is_what_happens(app: Hello, tmp_path: Path) -> None:
     assert plan["durations"]["boot"]["2"]["of"] >= 2
     assert plan["predicted_seconds"] > 0
     assert (plan["capacity"]["least"], plan["capacity"]["most"]) == (1, 2)
+    curve = [serving for serving, _ in itertools.groupby(point["serving"] for point in plan["capacity"]["curve"])]
+    assert curve == [2, 1, 2, 1, 2]
     peak = plan["peak"]
     assert (peak["replicas"], peak["memory"], peak["cpus"]) == (2, 2 * 64 * 2**20, 1.0)
     assert peak["free"]["memory"] > peak["memory"]
@@ -56,8 +60,27 @@ def test_what_is_planned_is_what_happens(app: Hello, tmp_path: Path) -> None:
     assert app.server.ok("rollout", "ls", "--app", app.name, "--json").json["rollouts"][0]["id"] == done["id"]
 
 
+@pytest.mark.feature("R3", "W1")
+def test_what_a_repair_did_meanwhile_is_in_the_receipt(app: Hello, tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    planned(app, "restart", app.name, "--delay", "300s", "-o", str(file))
+    rollout = app.server.ok("restart", app.name, "--plan", str(file), "--detach").out.strip()
+    left = app.ids[-1]
+    until(lambda: len(app.replicas) == 2 and finished(app, rollout) == 1)
+    app.kill(left)  # its slot is taken up at once then, whatever the delay
+    app.server.ok("rollout", "watch", rollout)
+    deviations = app.server.api(f"rollouts/{rollout}")["receipt"]["deviations"]
+    assert f"not planned: FailReplica {left}" in deviations
+    assert f"not done: StopReplica {left}" in deviations
+    assert not [words for words in deviations if words.startswith("not done: StartReplica")]
+
+
+def finished(app: Hello, rollout: str) -> int:
+    """Slots."""
+    return [step["step"] for step in app.server.api(f"rollouts/{rollout}")["steps"]].count("FinishSlot")
+
+
 @pytest.mark.feature("R3")
-@pytest.mark.runtime("process")  # an image has no source
 def test_a_deploy_is_held_to_its_plan_by_the_file_and_the_source(app: Hello, tmp_path: Path) -> None:
     limits = {"resources": {"memory": "64MiB", "cpus": 0.5}}
     file = tmp_path / "plan.json"
@@ -68,10 +91,11 @@ def test_a_deploy_is_held_to_its_plan_by_the_file_and_the_source(app: Hello, tmp
     other_file = app.deploy("--plan", str(file))
     assert (other_file.code, "the file has another env" in other_file.err) == (1, True)
     app.write(env={"HELLO_VERSION": "2"}, **limits)
-    (app.directory / "news.txt").write_text("another source")
-    other_source = app.deploy("--plan", str(file))
-    assert (other_source.code, "the source has changed" in other_source.err) == (1, True)
-    (app.directory / "news.txt").unlink()
+    if app.server.site.name == "process":  # an image has no source
+        (app.directory / "news.txt").write_text("another source")
+        other_source = app.deploy("--plan", str(file))
+        assert (other_source.code, "the source has changed" in other_source.err) == (1, True)
+        (app.directory / "news.txt").unlink()
     done = app.deploy("--plan", str(file), "--json").json
     assert (done["phase"], done["to_release"]) == ("succeeded", plan["to_release"])
     assert by_replica(done["steps"]) == by_replica(plan["steps"])
@@ -90,15 +114,23 @@ def test_rolling_or_full_and_what_it_means(app: Hello) -> None:
 
 @pytest.mark.feature("R3")
 def test_what_is_open_now_is_shown(app: Hello) -> None:
-    line = http.client.HTTPConnection("127.0.0.1", app.server.running.http_port, timeout=30)
-    line.request("GET", "/sse", headers={"Host": app.host})
-    with line.getresponse() as stream:
-        assert stream.status == 200
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
+    with (
+        closing(http.client.HTTPConnection("127.0.0.1", app.server.running.http_port, timeout=30)) as download,
+        closing(http.client.HTTPConnection("127.0.0.1", app.server.running.http_port, timeout=30)) as socket,
+    ):
+        download.request("GET", "/sse", headers={"Host": app.host})
+        streaming = download.getresponse()
+        socket.request("GET", "/ws", headers={"Host": app.host, **upgrade})
+        assert (streaming.status, socket.getresponse().status) == (200, 101)
         found = planned(app, "restart", app.name)["open"]
-        assert sorted(entry["open"] for entry in found) == [0, 1]
+        assert [entry["open"] for entry in found] == [1, 1]
+        assert sum(entry["connections"]["answers"] for entry in found) == 1
+        assert sum(entry["connections"]["websockets"] for entry in found) == 1
         told = app.server.ok("plan", "restart", app.name).out
+        assert "1 (1 answer under way)" in told
+        assert "1 (1 WebSocket)" in told
         assert "what is still open 30.0 s after its replica's turn began is cut" in told
-    line.close()
 
 
 @pytest.mark.feature("R3")

@@ -6,16 +6,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.e2e.scenario import FULL, LIGHT, Hello, nothing_lost, same_on_both
+from tests.e2e.scenario import FULL, LIGHT, Hello, nothing_lost, same_on_both, succeeded
 from tests.e2e.site import ServerAt, Site
 
 pytestmark = [same_on_both, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300 if FULL else 120)]
@@ -162,34 +162,115 @@ async def test_a_second_deploy_is_refused_or_takes_the_place_of_the_first(app: H
     assert {one["release"] for one in await app.server.replicas(app.name)} == {second["to_release"]}
 
 
-@pytest.mark.runtime("process")  # what a release is made of can be taken away there
+@pytest.mark.feature("R5", "V6")
+async def test_a_pause_finishes_the_hand_off_under_way_and_resume_the_rest(app: Hello) -> None:
+    old = set(await app.ready())
+    async with lossless(app):
+        async with held_sockets(app, 4):  # on both: whichever goes first is held up
+            rolling = await begun(app, "restart", app.name)
+            going = await draining(app)
+            asked = await app.server.ok("rollout", "pause", rolling, "--json")
+            assert asked.json["phase"] == "progressing"
+            assert await draining(app) == going
+        paused = await app.rollout_ended(phase="paused")
+        await app.settled(2)
+        assert old - set(await app.ready()) == {going} == set(times(paused, "StopReplica"))
+        assert len(times(paused, "StartReplica")) == 1
+        await app.server.ok("rollout", "resume", rolling)
+        rollout = await app.rollout_ended()
+    assert rollout["phase"] == "succeeded"
+    kept_whole(rollout)
+    assert set(times(rollout, "StopReplica")) == old
+
+
+async def draining(app: Hello) -> str:
+    async def found() -> str | None:
+        replicas = await app.server.replicas(app.name)
+        return next((replica["id"] for replica in replicas if replica["phase"] == "draining"), None)
+
+    return str(await app.server.until(found))
+
+
+@pytest.mark.feature("R5", "V6")
+async def test_an_abort_half_way_brings_the_old_release_back(app: Hello) -> None:
+    old = set(await app.ready())
+    async with lossless(app):
+        rolling = (await app.deploy_new("--detach", "--delay", "300s")).json
+
+        async def half_way() -> bool:
+            return len(old & {replica["id"] for replica in await app.server.replicas(app.name)}) == 1
+
+        await app.server.until(half_way)
+        await app.settled(2)
+        await app.server.ok("rollout", "abort", rolling["id"])
+        rollout = await app.rollout_ended()
+    assert (rollout["phase"], rollout["reason"]) == ("cancelled", "cancelled")
+    kept_whole(rollout)
+    assert {one["release"] for one in await app.server.replicas(app.name)} == {rolling["from_release"]}
+    assert len(old & set(await app.ready())) == 1
+
+
+@pytest.mark.feature("W6", "V6")
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--failure-action", "continue"),
+        pytest.param(("--max-failure-ratio", "0.5"), marks=pytest.mark.full),
+    ],
+)
+async def test_a_slot_that_fails_is_left_as_it_was(app: Hello, flags: tuple[str, str]) -> None:
+    before, slot = dict(app.keys), "import os; os.environ['ROTA_SLOT'] == '1' and exit(3); "
+    async with lossless(app):
+        answer = await app.deploy_new(
+            *flags, command=["python3", "-c", f"{slot}os.execlp('python3', 'python3', 'app.py')"]
+        )
+    app.keys = before
+    rollout = succeeded(answer)
+    assert rollout["detail"] == "slots left as they were: 1"
+    kept_whole(rollout)
+    releases = {one["slot"]: one["release"] for one in await app.server.replicas(app.name)}
+    assert releases == {1: rollout["from_release"], 2: rollout["to_release"]}
+    assert (await app.deploy_new()).code == 0
+
+
 @pytest.mark.feature("R8", "R5")
 async def test_a_rollback_that_fails_pauses_and_is_tried_no_further(app: Hello) -> None:
-    assert (await app.deploy_new()).code == 0  # so that there is one to go back to
-    releases = (await app.server.get(f"/api/v1/apps/{app.name}/releases"))["releases"]
-    old, current = (next(one["number"] for one in releases if one["current"] is now) for now in (False, True))
-    with taken_away(app.server.directory / f"state/releases/{app.name}/{old}/app.py"):
-        async with lossless(app):
-            failed = await app.server.cli("rollback", app.name, str(old), "--json")
-            assert (failed.code, failed.json["phase"], failed.json["reason"]) == (8, "paused", "crashed")
-            newest = (await app.server.get(f"/api/v1/rollouts?app={app.name}&limit=1"))["rollouts"][0]
-            assert newest["id"] == failed.json["id"], "nothing goes back by itself from a rollback"
-            replicas = await app.server.replicas(app.name)
-            assert [one["release"] for one in replicas if one["phase"] == "ready"] == [current] * 2
-            await app.server.ok("rollout", "abort", newest["id"])
-            ended = await app.rollout_ended()
+    """Though the slot's next try would be due at once, and the loop has much to decide meanwhile."""
+    before, marker = dict(app.keys), app.directory / "crash"
+    crash = f"import os; os.path.exists({str(marker)!r}) and exit(3); os.execlp('python3', 'python3', 'app.py')"
+    seen = {"volumes": [f"{app.directory}:{app.directory}"]} if app.server.site.name == "docker" else {}
+    app.keys["restart"] = {"delay": "10ms", "max_delay": "100ms"}
+    there = succeeded(await app.deploy_new(**seen, command=["python3", "-c", crash]))
+    app.keys = before | {"restart": app.keys["restart"]}
+    current = succeeded(await app.deploy_new())["to_release"]
+    marker.touch()
+    async with lossless(app):
+        failed = await app.server.cli("rollback", app.name, str(there["to_release"]), "--json")
+    assert (failed.code, failed.json["phase"], failed.json["reason"]) == (8, "paused", "crashed")
+    for _ in range(2):  # in the slot that the rollback has not come to
+        killed = (await serving_of(app, current))[-1]
+        await app.server.kill_replica(killed)
+        await app.server.until(partial(replaced, app, current, killed))
+    newest = (await app.server.get(f"/api/v1/rollouts?app={app.name}&limit=1"))["rollouts"][0]
+    assert (newest["id"], newest["phase"]) == (failed.json["id"], "paused"), "nothing begins by itself"
+    steps = (await app.server.get(f"/api/v1/rollouts/{newest['id']}"))["steps"]
+    assert [step["step"] for step in steps].count("StartReplica") == 1 + 2  # two to replace what was killed
+    await app.server.ok("rollout", "abort", newest["id"])
+    ended = await app.rollout_ended()
     assert ended["phase"] == "cancelled"
     assert {one["release"] for one in await app.server.replicas(app.name)} == {current}
+    app.keys = before
+    marker.unlink()
 
 
-@contextmanager
-def taken_away(file: Path) -> Iterator[None]:
-    elsewhere = file.with_suffix(".away")
-    file.rename(elsewhere)
-    try:
-        yield
-    finally:
-        elsewhere.rename(file)
+async def serving_of(app: Hello, release: int) -> list[str]:
+    replicas = await app.server.replicas(app.name)
+    return [one["id"] for one in replicas if (one["phase"], one["release"]) == ("ready", release)]
+
+
+async def replaced(app: Hello, release: int, gone: str) -> bool:
+    serving = await serving_of(app, release)
+    return len(serving) == 2 and gone not in serving
 
 
 @pytest.mark.feature("V7", "V6", "R2")

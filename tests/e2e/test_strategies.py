@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 import pytest_asyncio
 from tests.e2e.scenario import LIGHT, Hello, nothing_lost, same_on_both
 from tests.e2e.site import ServerAt, Site
+
+from rota.testing.load import LoadReport
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
@@ -37,10 +40,13 @@ async def test_blue_green_switches_once_and_back_without_a_start(app: Hello) -> 
     async with app.load(**LIGHT) as load:
         app.version += 1
         there = await app.deploy_ok(**BLUE_GREEN)
-        old = await ids(app, "standby")
+        switched = await load.stop()
+    old, new = await ids(app, "standby"), await ids(app, "ready")
+    async with app.load(**LIGHT) as load:
         back = await app.order("rollback")
-        report = await load.stop()
-    nothing_lost(report)
+        switched_back = await load.stop()
+    at_once(switched, old, new)
+    at_once(switched_back, new, old)
     assert (there["policy"]["strategy"], there["receipt"]["failed"], there["receipt"]["gaps"]) == ("blue-green", 0, [])
     steps = kinds(there)
     assert steps.count("RouteApp") == 1
@@ -49,6 +55,15 @@ async def test_blue_green_switches_once_and_back_without_a_start(app: Hello) -> 
     assert await ids(app, "ready") == old
     assert {"StartReplica", "EnableServer"} & set(kinds(back)) == set()
     assert (back["to_release"], back["receipt"]["failed"]) == (there["from_release"], 0)
+
+
+def at_once(report: LoadReport, before: set[str], after: set[str]) -> None:
+    """Nothing was lost, and nobody who came after the first one that the new ones answered was sent to the old ones."""
+    nothing_lost(report)
+    seen, longest = report.by_replica, max(kind.max for kind in report.latency.values()) / 1000
+    assert set(seen) == before | after
+    first = min(seen[replica].first_at for replica in after)
+    assert max(seen[replica].last_at for replica in before) <= first + longest
 
 
 @pytest.mark.feature("S6", "R8")
@@ -67,7 +82,7 @@ async def test_with_one_new_replica_failing_blue_green_switches_nothing(app: Hel
 @pytest.mark.feature("R5", "V4")
 async def test_a_slot_is_skipped_and_the_pace_changed_while_it_runs(app: Hello) -> None:
     server = app.server
-    await server.ok("scale", f"{app.name}=3")
+    await server.ok("scale", f"{app.name}=4")
     begun = await server.ok("restart", app.name, "--sequential", "--delay", "300s", "--detach")
     rollout = begun.out.strip()
     last = next(replica["id"] for replica in await server.replicas(app.name) if replica["slot"] == 3)
@@ -76,12 +91,19 @@ async def test_a_slot_is_skipped_and_the_pace_changed_while_it_runs(app: Hello) 
     wrong = await server.cli("rollout", "set", rollout, "--parallelism", "101%")
     assert wrong.code == 2
     assert "1% to 100%" in wrong.err
-    paced = await server.ok("rollout", "set", rollout, "--delay", "0")
-    assert paced.out == f"{rollout} restart goes on 1 at a time, 0 ms apart\n"
+    paced = await server.ok("rollout", "set", rollout, "--delay", "0", "--parallelism", "2")
+    assert paced.out == f"{rollout} restart goes on 2 at a time, 0 ms apart\n"
     ended = await app.rollout_ended()
     assert (ended["phase"], ended["detail"]) == ("succeeded", "slots left as they were: 3")
     assert last in await app.ready()
+    assert together(ended) == 2
     await server.ok("scale", f"{app.name}=2")
+
+
+def together(rollout: dict[str, Any]) -> int:
+    """How many slots it had in hand at once, at most."""
+    counts = itertools.accumulate({"TakeSlot": 1, "FinishSlot": -1}.get(step, 0) for step in kinds(rollout))
+    return max(counts)
 
 
 @same_on_both

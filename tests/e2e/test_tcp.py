@@ -153,7 +153,8 @@ async def test_connections_stay_to_the_deadline_of_a_restart_and_new_ones_always
     assert {replica["id"]: replica["connections"]["tcp"] for replica in counted} == dict.fromkeys(served, 3)
     assert f"tcp://127.0.0.1:{echo.port}" in (await echo.server.ok("ls")).out
     plan = json.loads((await echo.server.ok("plan", "restart", echo.name, "--json")).out)
-    assert {entry["replica"]: entry["open"] for entry in plan["open"]} == dict.fromkeys(served, 3)
+    shown = {entry["replica"]: (entry["open"], entry["connections"]["tcp"]) for entry in plan["open"]}
+    assert shown == dict.fromkeys(served, (3, 3))
     async with echo.users() as met:
         restart = await echo.server.begin_cli("restart", echo.name, "--json")
         first = await draining(echo)

@@ -337,6 +337,26 @@ async def test_what_a_repair_did_meanwhile_is_listed(world: World, engine: Engin
     assert "not planned: FailReplica web-2" in deviations
 
 
+async def test_what_was_kept_of_a_plan_does_not_depend_on_how_many_steps_are_shown_or_kept(
+    world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await engine.begin("web", o.Deploy(spec=quick()))
+    await world.until_over()
+    order = o.Restart()
+    begun = await engine.begin("web", order.model_copy(update={"plan": saved(await engine.plan("web", order))}))
+    await world.until_over()
+    whole = await engine.rollout(begun["id"])
+    assert (whole["receipt"]["deviations"], whole["steps_cut"]) == ([], False)
+    monkeypatch.setattr("rota.engine.engine.STEPS_SHOWN", 10)
+    cut = await engine.rollout(begun["id"])
+    assert (cut["receipt"]["deviations"], cut["steps_cut"]) == ([], True)
+    assert cut["steps"] == whole["steps"][-len(cut["steps"]) :]
+    world.store.prune()
+    gone = await engine.rollout(begun["id"])
+    assert (gone["receipt"]["deviations"], gone["steps"], gone["steps_cut"]) == ([], [], True)
+    assert (await engine.rollouts("web", 1))[0]["receipt"]["deviations"] == []
+
+
 async def test_without_haproxy_there_is_no_plan(world: World, engine: Engine) -> None:
     world.balancer.lose()
     with pytest.raises(Missing, match="HAProxy does not answer"):

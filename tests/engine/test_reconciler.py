@@ -138,8 +138,8 @@ async def test_a_runtime_that_is_lost_and_is_back_is_told_once_each_to_whoever_w
         async with asyncio.timeout(10):
             while len(await told()) < 2 * turn:
                 await asyncio.sleep(0.005)
-    back = ("engine-back", None)
-    assert await told() == [("engine-lost", "no answer, 1"), back, ("engine-lost", "no answer, 2"), back]
+    back = ("runtime-back", None)
+    assert await told() == [("runtime-lost", "no answer, 1"), back, ("runtime-lost", "no answer, 2"), back]
 
 
 async def test_an_order_is_durable_when_it_has_been_taken(world: World) -> None:

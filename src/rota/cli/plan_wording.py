@@ -109,7 +109,9 @@ def _open(view: dict[str, Any]) -> list[str]:
     leaving = [entry for entry in view["open"] if entry["open"]]
     if not leaving:
         return ["nothing is open now at the replicas that will leave"] if view["open"] else []
-    counts = ", ".join(f"{entry['replica']} {entry['open']}" for entry in leaving)
+    counts = ", ".join(
+        f"{entry['replica']} {wording.connections(entry['open'], entry['connections'])}" for entry in leaving
+    )
     timeout = wording.duration(view["drain_timeout"])
     return [f"open now: {counts}; what is still open {timeout} after its replica's turn began is cut"]
 

@@ -31,7 +31,15 @@ def run(connection: Connection, app: str, body: View, flags: Waiting) -> None:
 
 def begin(connection: Connection, app: str, body: View) -> View:
     """Sends an order; when the answer is lost, the same one again under the same key, so that it is carried out
-    once."""
+    once. Ctrl-C exits with 130, and with how to find out whether the server has it."""
+    try:
+        return _sent(connection, app, body)
+    except KeyboardInterrupt:
+        output.tell(f"\nthe server may have taken the order for {app}; look with: rota rollout watch {app}")
+        raise typer.Exit(DETACHED) from None
+
+
+def _sent(connection: Connection, app: str, body: View) -> View:
     key, path = uuid.uuid4().hex, f"/api/v1/apps/{quoted(app)}/rollouts"
     deadline = time.monotonic() + _SEND_AGAIN_SECONDS
     try:

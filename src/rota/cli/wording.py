@@ -59,7 +59,7 @@ _SAY_ALL = frozenset({"OpenGap", "CloseGap"})
 """Their reason would only say it again."""
 
 
-_OF_THE_APP = {"engine-lost": "engine lost", "engine-back": "engine is back"}
+_OF_THE_APP = {"runtime-lost": "runtime lost", "runtime-back": "runtime is back"}
 """What becomes of an app as a whole, by the reason."""
 
 

@@ -11,7 +11,7 @@ from rota.core.observation import Artefact
 from rota.core.rollout import Rollout
 from rota.core.state import AppState
 
-ENGINE_LOST, ENGINE_BACK = "engine-lost", "engine-back"  # reasons of events about the app itself
+RUNTIME_LOST, RUNTIME_BACK = "runtime-lost", "runtime-back"  # reasons of events about the app itself
 
 
 class EventKind(enum.Enum):
@@ -77,12 +77,12 @@ def preparing_events(
 
 def lost_event(state: AppState, why: str, now: float) -> Event:
     """The runtime cannot be asked about the app any more: what runs goes on, and nothing is decided."""
-    return Event(now, state.name, EventKind.APP, _rollout(state), reason=ENGINE_LOST, detail=why)
+    return Event(now, state.name, EventKind.APP, _rollout(state), reason=RUNTIME_LOST, detail=why)
 
 
 def back_event(state: AppState, now: float) -> Event:
     """It can be asked again."""
-    return Event(now, state.name, EventKind.APP, _rollout(state), reason=ENGINE_BACK)
+    return Event(now, state.name, EventKind.APP, _rollout(state), reason=RUNTIME_BACK)
 
 
 def phase_event(before: Rollout | None, after: Rollout | None, now: float) -> Event | None:

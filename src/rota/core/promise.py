@@ -1,6 +1,7 @@
 """What a plan promises: what it rests on, whether that still holds when it is carried out, and what was done beyond it.
 
-Called by core.plan when a plan is made, by engine.planner when one comes back with its order, and for the receipt."""
+Called by core.plan when a plan is made, by engine.planner when one comes back with its order, by core.record for each
+step, and for the receipt."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -18,8 +20,11 @@ from rota.core.member import Member
 from rota.core.observation import Observation
 from rota.core.order import SavedPlan
 from rota.core.policy import Policy
+from rota.core.rollout import Promise
 from rota.core.situation import Draft, Situation
 from rota.core.state import AppState
+
+BEYOND_KEPT = 1000  # of one rollout: a paused one may try a slot for weeks
 
 _POLICY = TypeAdapter(Policy)
 _REPLICA_STEPS = frozenset(kind.__name__ for kind in s.STEP_TYPES if issubclass(kind, s.ReplicaStep))
@@ -53,7 +58,7 @@ def basis(state: AppState, observed: Observation, now: float) -> dict[str, Any]:
     }
 
 
-def in_words(step: s.Step) -> str:
+def in_words(step: s.Step | s.ReplicaStep) -> str:
     """``StartReplica web-1``, ``TakeSlot 2``, ``RouteApp``."""
     about = getattr(step, "replica", getattr(step, "slot", getattr(step, "release", "")))
     return f"{type(step).__name__} {about}".strip()
@@ -67,12 +72,30 @@ def check(saved: SavedPlan, resting_on: Mapping[str, Any], steps: Sequence[str])
         raise StalePlan(f"stale plan: {'; '.join(found)}. Look at what would happen now: rota plan")
 
 
-def deviations(planned: Sequence[str], steps: Iterable[tuple[str, str | None]]) -> tuple[str, ...]:
-    """What was done to replicas beyond a plan, and what of it was not; ``steps`` are (step, replica)."""
-    wanted = Counter(words for words in planned if words.partition(" ")[0] in _REPLICA_STEPS)
-    done = Counter(f"{step} {replica}" for step, replica in steps if replica is not None)
-    beyond, missing = done - wanted, wanted - done
-    return (*(f"not planned: {words}" for words in beyond), *(f"not done: {words}" for words in missing))
+def promise(planned: Iterable[str]) -> Promise:
+    """What the steps of a plan say of replicas; nothing is done yet."""
+    return Promise(Counter(words for words in planned if words.partition(" ")[0] in _REPLICA_STEPS))
+
+
+def kept(promise: Promise, step: s.ReplicaStep) -> Promise:
+    """The promise once ``step`` is done. Counted step by step: events are not kept as long as rollouts are."""
+    words = in_words(step)
+    left = promise.open.get(words, 0)
+    if left:
+        others = {known: count for known, count in promise.open.items() if known != words}
+        return replace(promise, open=others | {words: left - 1} if left > 1 else others)
+    if words in promise.beyond:
+        return promise
+    if len(promise.beyond) >= BEYOND_KEPT:
+        return replace(promise, more=promise.more + 1)
+    return replace(promise, beyond=(*promise.beyond, words))
+
+
+def deviations(promise: Promise) -> tuple[str, ...]:
+    """What was done to replicas beyond the plan, and what of it was not, once the rollout has ended."""
+    more = (f"not planned: {promise.more:,} more",) if promise.more else ()
+    beyond = (f"not planned: {words}" for words in promise.beyond)
+    return (*beyond, *more, *(f"not done: {words}" for words in promise.open))
 
 
 def _shown(member: Member) -> str:

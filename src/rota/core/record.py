@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from rota.core import steps as s
 from rota.core.observation import Gap, Row
+from rota.core.promise import kept
 from rota.core.rollout import Cause, Failure, Kind, Phase, Rollout, Taken, check_move
 from rota.core.spec import FailureAction
 from rota.core.state import AppState, Desired, Recorded, Release, ReplicaRecord, SlotRecord, Standby
@@ -50,7 +51,7 @@ def record(state: AppState, step: s.Step, now: float) -> AppState:
             state = _replica_step(state, step, now)
         case _:
             state = _rollout_step(state, step, now)
-    return _progressed(before, state, step, now)
+    return _progressed(before, _as_promised(state, step), step, now)
 
 
 def _with(state: AppState, recorded: Recorded) -> AppState:
@@ -330,6 +331,14 @@ def _paused(rollout: Rollout, cause: Cause | None, detail: str) -> Rollout:
 
 def _by_key(rows: tuple[Row, ...]) -> dict[str, Row]:
     return {row.key: row for row in rows}
+
+
+def _as_promised(state: AppState, step: s.Step) -> AppState:
+    """With what the step is to the plan that the rollout was ordered with."""
+    rollout = state.recorded.running_rollout
+    if rollout is None or rollout.promise is None or not isinstance(step, s.ReplicaStep):
+        return state
+    return _with_rollout(state, replace(rollout, promise=kept(rollout.promise, step)))
 
 
 def _progressed(before: AppState, after: AppState, step: s.Step, now: float) -> AppState:

@@ -115,14 +115,23 @@ class Taken:
 
 
 @dataclass(frozen=True)
+class Promise:
+    """What a plan says of replicas, step by step in words (core.promise), and what has become of it: ``open`` is how
+    often each is still to come, ``beyond`` was done and not planned, ``more`` counts what is not named there."""
+
+    open: Mapping[str, int]
+    beyond: tuple[str, ...] = ()
+    more: int = 0
+
+
+@dataclass(frozen=True)
 class Rollout:
     """The durable facts of one rollout. ``target`` is None for the kinds that take no slot up; ``before`` keeps the
     slots' own targets from before it and ``before_current`` everybody's; ``fresh`` says that nothing of the app ran.
     ``skipped`` are the slots that a person left out, ``lost`` those in which others ended a replica that it had made;
     ``way_back`` is the policy from the moment it turns back, None the same one. ``releases`` says of which release each
     replica was that served meanwhile. ``next_replica`` is the number that the first replica after the order has or
-    would have had. ``planned``: the steps, in words, of the plan that it was ordered with (core.promise). Times are
-    seconds of rota's clock."""
+    would have had. ``promise`` is of the plan that it was ordered with. Times are seconds of rota's clock."""
 
     id: RolloutId
     app: str
@@ -153,7 +162,7 @@ class Rollout:
     baseline: Mapping[str, Row] = field(default_factory=dict)
     rows: Mapping[str, Row] = field(default_factory=dict)
     releases: Mapping[str, int] = field(default_factory=dict)
-    planned: tuple[str, ...] = ()
+    promise: Promise | None = None
     gaps: tuple[Gap, ...] = ()
     cut: int = 0
     started_at: float | None = None

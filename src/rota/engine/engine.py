@@ -45,7 +45,7 @@ from rota.ports.source import Sources
 from rota.ports.store import Answer, Store
 from rota.ports.usage import Usage
 
-STEPS_SHOWN = 2000  # of one rollout, the newest
+STEPS_SHOWN = 2000  # events of one rollout, the newest
 
 
 class Engine:
@@ -194,7 +194,7 @@ class Engine:
         known = self._supervisor.apps.get(app)
         ordered = await self._begun(app, order)
         made = await self._planner.plan(known, ordered(known.state if known else None))
-        return plan_view(made, order, (await self._room(app)).free)
+        return plan_view(made, order, (await self._room(app)).free, (await self._statistics.connections()).open)
 
     async def pause(self, rollout: str) -> View:
         return await self._ask(rollout, steering.pause)
@@ -291,13 +291,12 @@ class Engine:
         return views.app_view(app.state, app.observation, self._clock.now(), urls)
 
     async def _rollout_view(self, rollout: Rollout) -> View:
-        steps = await self._store.events(rollout=rollout.id, limit=STEPS_SHOWN)
+        events = await self._store.events(rollout=rollout.id, after=-1, limit=STEPS_SHOWN)
         app = self._supervisor.apps.get(rollout.app)
-        shown = [event for event in steps if event.step is not None and event.kind is not EventKind.STEP_FAILED]
         if app is None or app.state.recorded.running_rollout != rollout:
-            return views.rollout_view(rollout, app.state if app else None, app.observation if app else None, shown)
+            return views.rollout_view(rollout, app.state if app else None, app.observation if app else None, events)
         left = await self._time_left.of(app)
-        return views.rollout_view(rollout, app.state, app.observation, shown, left)
+        return views.rollout_view(rollout, app.state, app.observation, events, left)
 
     def _without_steps(self, rollout: Rollout) -> View:
         app = self._supervisor.apps.get(rollout.app)

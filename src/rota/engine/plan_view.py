@@ -4,19 +4,24 @@ Pure functions; called by the engine's face."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from rota.core import steps as s
 from rota.core.capacity import Amount
 from rota.core.forecast import CurvePoint, Planned
+from rota.core.names import ReplicaId
+from rota.core.observation import Open
 from rota.core.order import Order
 from rota.core.plan import Plan
 from rota.core.promise import in_words
 from rota.engine.views import View, policy_view
 
 
-def plan_view(plan: Plan, order: Order, free: Amount) -> View:
-    """``order`` is shown without the file, which may hold secrets; ``free`` is what the machine has for the app."""
+def plan_view(plan: Plan, order: Order, free: Amount, kinds: Mapping[ReplicaId, Open]) -> View:
+    """``order`` is shown without the file, which may hold secrets; ``free`` is what the machine has for the app,
+    ``kinds`` of what kind is what is open at each replica."""
     rollout, forecast = plan.rollout, plan.forecast
     return {
         "app": rollout.app,
@@ -40,7 +45,10 @@ def plan_view(plan: Plan, order: Order, free: Amount) -> View:
             "cpus": forecast.peak_cpus,
             "free": {"memory": free.memory, "cpus": free.cpus},
         },
-        "open": [{"replica": replica, "open": count} for replica, count in sorted(plan.leaving.items())],
+        "open": [
+            {"replica": replica, "open": count, "connections": asdict(kinds.get(replica, Open()))}
+            for replica, count in sorted(plan.leaving.items())
+        ],
         "drain_timeout": plan.drain_timeout,
         "dns": {"ttl": _seconds(plan.ttl), "meaning": plan.dns} if plan.ttl else None,
         "coarse": plan.coarse or None,

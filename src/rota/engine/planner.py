@@ -12,7 +12,7 @@ from rota.core.errors import Missing
 from rota.core.observation import Observation, ObservedBalancer
 from rota.core.order import Order, SavedPlan
 from rota.core.plan import Plan, plan
-from rota.core.promise import check
+from rota.core.promise import check, promise
 from rota.core.state import AppState
 from rota.engine.measuring import Measuring
 from rota.engine.reconciler import Reconciler
@@ -57,4 +57,5 @@ def promised(state: AppState, order: Order) -> AppState:
     rollout = state.recorded.rollout
     if order.plan is None or rollout is None:
         return state
-    return replace(state, recorded=replace(state.recorded, rollout=replace(rollout, planned=order.plan.steps)))
+    remembering = replace(rollout, promise=promise(order.plan.steps))
+    return replace(state, recorded=replace(state.recorded, rollout=remembering))

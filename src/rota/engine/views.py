@@ -4,20 +4,20 @@ Pure functions; called by the status."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from rota.core import repair
-from rota.core.events import Event
+from rota.core.events import Event, EventKind
 from rota.core.member import Member, ReplicaPhase
 from rota.core.observation import Gap, LastLook, Observation, ObservedBalancer
 from rota.core.outage import came_meanwhile
 from rota.core.promise import deviations
 from rota.core.receipt import BALANCER_DOWN, Receipt, receipt
 from rota.core.redaction import shown
-from rota.core.rollout import Failure, Rollout
+from rota.core.rollout import Failure, Phase, Rollout
 from rota.core.situation import Draft, Situation
 from rota.core.spec import AppSpec, Limits
 from rota.core.state import AppState, Release
@@ -143,10 +143,10 @@ def rollout_view(
     rollout: Rollout,
     state: AppState | None,
     observed: Observation | None,
-    steps: list[Event],
+    events: Sequence[Event] = (),
     seconds_left: float | None = None,
 ) -> View:
-    """With its steps, when there are any given."""
+    """``events`` are its newest, from which the steps are; a list of rollouts goes without."""
     live = observed.balancer.rows if observed and not rollout.phase.ended else ()
     outages = _outages(rollout, observed) if not rollout.phase.ended else ()
     counted = receipt(rollout, live, outages)
@@ -165,8 +165,9 @@ def rollout_view(
         "skipped": sorted(rollout.skipped),
         "progress": progress_view(rollout, state, seconds_left),
         "failures": [failure_view(failure) for failure in rollout.failures],
-        "steps": [step_view(event) for event in steps],
-        "receipt": receipt_view(counted) | _kept_promise(rollout, steps),
+        "steps": [step_view(event) for event in events if _is_step(event)],
+        "steps_cut": not (events and _is_first(events[0])),
+        "receipt": receipt_view(counted) | _kept_promise(rollout),
     }
 
 
@@ -273,11 +274,20 @@ def _app_phase(state: AppState) -> str:
     return "running" if state.desired.running else "stopped"
 
 
-def _kept_promise(rollout: Rollout, steps: list[Event]) -> View:
+def _is_step(event: Event) -> bool:
+    return event.step is not None and event.kind is not EventKind.STEP_FAILED
+
+
+def _is_first(event: Event) -> bool:
+    """Whether a rollout began with this event: of many only the newest are shown, and old ones are dropped."""
+    return event.kind is EventKind.PHASE and event.phase == Phase.PENDING.value
+
+
+def _kept_promise(rollout: Rollout) -> View:
     """Of a rollout that was ordered with a plan, once it has ended: what came otherwise."""
-    if not rollout.planned or not rollout.phase.ended or not steps:
+    if rollout.promise is None or not rollout.phase.ended:
         return {}
-    return {"deviations": list(deviations(rollout.planned, ((event.step or "", event.replica) for event in steps)))}
+    return {"deviations": list(deviations(rollout.promise))}
 
 
 def _outages(rollout: Rollout, observed: Observation | None) -> tuple[Gap, ...]:

@@ -8,7 +8,7 @@ from rota.core.events import Event, EventKind
 from rota.core.names import replica_id, rollout_id
 from rota.core.observation import Counters, Gap, LastLook, Row
 from rota.core.policy import Policy
-from rota.core.rollout import Cause, Failure, Kind, Phase, Rollout, SlotTarget, Taken
+from rota.core.rollout import Cause, Failure, Kind, Phase, Promise, Rollout, SlotTarget, Taken
 from rota.core.spec import AppSpec, FailureAction, Limits, Mode, Order
 from rota.core.state import AppState, Desired, Recorded, Release, ReplicaRecord, SlotRecord, Standby
 
@@ -103,7 +103,7 @@ def rollout(app: str = "hello", *, replicas: int = 5, tick: int = 0, generation:
         baseline=rows,
         rows=rows,
         releases={replica_id(app, slot): 2 for slot in slots},
-        planned=("TakeSlot 1", "StartReplica hello-2"),
+        promise=Promise({"StartReplica hello-2": 2}, beyond=("FailReplica hello-1",), more=1),
         next_replica=replicas + 1,
         gaps=(_outage(), replace(_outage(), since=BEGAN + 2, until=None)),
         cut=tick + 1,

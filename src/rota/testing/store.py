@@ -28,10 +28,15 @@ class MemoryStore:
         self._letter_count = 0
         self._incidents: set[str] = set()
         self._faults: list[str] = []
+        self._pruned = 0
 
     def fail_next(self, writes: int = 1, message: str = "cannot write: disk full") -> None:
         """The next writes raise StepFailed with this message and change nothing."""
         self._faults += [message] * writes
+
+    def prune(self) -> None:
+        """The events so far are too old to be kept."""
+        self._pruned = len(self._events)
 
     async def load(self) -> tuple[AppState, ...]:
         return tuple(self._states[name] for name in sorted(self._states))
@@ -63,7 +68,7 @@ class MemoryStore:
     ) -> tuple[Event, ...]:
         found = [
             event
-            for event in self._events
+            for event in self._events[self._pruned :]
             if event.seq > after and app in (None, event.app) and rollout in (None, event.rollout)
         ]
         return tuple(found[max(0, len(found) - limit) :] if after < 0 else found[:limit])

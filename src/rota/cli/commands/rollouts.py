@@ -51,6 +51,8 @@ def show(id: Id = None, json: AsJson = False) -> None:
     if json:
         output.answer_json(view)
         return
+    if view.get("steps_cut"):
+        output.tell(f"earlier steps are left out; those that are kept: rota events --app {view['app']} --limit 10000")
     told = (wording.step(step, view["id"]) for step in view["steps"])
     output.answer_lines(text for text in told if text is not None)
     if view["phase"] in SETTLED:
