@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from tests.e2e.site import RUNTIMES, ServerAt
+from tests.e2e.site import RUNTIMES, Containers, ServerAt
 
+from rota.testing.docker import DockerEngine, docker_engine
 from rota.testing.load import LoadPlan, LoadProcess, LoadReport
 from rota.testing.server import Answer
 
@@ -130,6 +131,25 @@ class Hello:
         async with LoadProcess(self.plan(**changes)) as load:
             await load.wait_started()
             yield load
+
+
+@contextmanager
+def own_engine(component: Callable[[str], Path], **options: Any) -> Iterator[DockerEngine]:
+    """One that tests may end or fill, with hello's image; ``options`` as for docker_engine."""
+    for name in ("haproxy", "docker-engine", "docker"):
+        component(name)
+    with docker_engine(**options) as made:
+        made.import_hello(HELLO)
+        yield made
+
+
+@asynccontextmanager
+async def hello_on(engine: DockerEngine, **keys: Any) -> AsyncIterator[Hello]:
+    """Three replicas of it, on a server of its own."""
+    async with ServerAt(Containers(engine)) as server:
+        hello = Hello(server, replicas=3, **keys)
+        await hello.deploy_ok()
+        yield hello
 
 
 def succeeded(answer: Answer) -> dict[str, Any]:

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.e2e.scenario import HELLO, Hello, nothing_lost, succeeded
-from tests.e2e.site import Containers, ServerAt
+from tests.e2e.scenario import Hello, hello_on, nothing_lost, own_engine, succeeded
 
-from rota.testing.docker import DockerEngine, docker_engine
+from rota.testing.docker import DockerEngine
 from rota.testing.load import LoadProcess
 
 pytestmark = [pytest.mark.load, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
@@ -30,19 +29,13 @@ def also_in_the_long_form(*values: str) -> list[Any]:
 @pytest.fixture(scope="module")
 def engine(component: Callable[[str], Path]) -> Iterator[DockerEngine]:
     """One that is stopped and started again."""
-    component("haproxy")
-    component("docker-engine")
-    component("docker")
-    with docker_engine() as made:
-        made.import_hello(HELLO)
+    with own_engine(component) as made:
         yield made
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def app(engine: DockerEngine) -> AsyncIterator[Hello]:
-    async with ServerAt(Containers(engine)) as server:
-        hello = Hello(server, replicas=3, resources={"memory": "128MiB"})
-        await hello.deploy_ok()
+    async with hello_on(engine, resources={"memory": "128MiB"}) as hello:
         yield hello
 
 

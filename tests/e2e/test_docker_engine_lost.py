@@ -12,12 +12,11 @@ import pytest
 import pytest_asyncio
 from tests.adapters.docker.registry import PASSWORD, USER
 from tests.adapters.docker.registry import running as registry
-from tests.e2e.scenario import HELLO, Hello, nothing_lost, succeeded
-from tests.e2e.site import Containers, ServerAt
+from tests.e2e.scenario import HELLO, Hello, hello_on, nothing_lost, own_engine, succeeded
 
 from rota.adapters.runtime.docker.runtime import PATIENCE
 from rota.testing import images
-from rota.testing.docker import DockerEngine, docker_engine
+from rota.testing.docker import DockerEngine
 
 pytestmark = [
     pytest.mark.full,
@@ -31,19 +30,13 @@ LIGHT: dict[str, Any] = {"rate": 100.0, "post_share": 0.0, "slow_share": 0.0}
 
 @pytest.fixture(scope="module")
 def engine(component: Callable[[str], Path]) -> Iterator[DockerEngine]:
-    component("haproxy")
-    component("docker-engine")
-    component("docker")
-    with docker_engine(live_restore=True) as made:
-        made.import_hello(HELLO)
+    with own_engine(component, live_restore=True) as made:
         yield made
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def app(engine: DockerEngine) -> AsyncIterator[Hello]:
-    async with ServerAt(Containers(engine)) as server:
-        hello = Hello(server, replicas=3)
-        await hello.deploy_ok()
+    async with hello_on(engine) as hello:
         yield hello
 
 

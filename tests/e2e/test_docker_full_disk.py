@@ -12,12 +12,11 @@ import pytest
 import pytest_asyncio
 from tests.adapters.docker.registry import PASSWORD, USER
 from tests.adapters.docker.registry import running as registry
-from tests.e2e.scenario import HELLO, LIGHT, Hello, nothing_lost, succeeded
-from tests.e2e.site import Containers, ServerAt
+from tests.e2e.scenario import HELLO, LIGHT, Hello, hello_on, nothing_lost, own_engine, succeeded
 from tests.e2e.test_crash_only import full
 
 from rota.testing import docker, images
-from rota.testing.docker import DockerEngine, docker_engine
+from rota.testing.docker import DockerEngine
 from rota.testing.server import Answer
 
 pytestmark = [pytest.mark.full, pytest.mark.load, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
@@ -28,19 +27,13 @@ FULL = "the disk of the engine's machine is full"
 
 @pytest.fixture(scope="module")
 def engine(component: Callable[[str], Path]) -> Iterator[DockerEngine]:
-    component("haproxy")
-    component("docker-engine")
-    component("docker")
-    with docker_engine(disk=DISK) as made:
-        made.import_hello(HELLO)
+    with own_engine(component, disk=DISK) as made:
         yield made
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def app(engine: DockerEngine) -> AsyncIterator[Hello]:
-    async with ServerAt(Containers(engine)) as server:
-        hello = Hello(server, replicas=3)
-        await hello.deploy_ok()
+    async with hello_on(engine) as hello:
         yield hello
 
 
@@ -58,7 +51,7 @@ async def test_a_restart_finds_no_room_for_its_containers_and_goes_on_once_there
     await app.settled(3)
     before = await app.ready()
     async with app.load(**LIGHT | {"post_share": 0.0}) as load:
-        with full(engine.data):
+        with full(engine.disk):
             restart = asyncio.create_task(app.server.cli("restart", app.name, "--json"))
             failed = await app.server.until(lambda: failures(app))
             assert await app.ready() == before
@@ -86,7 +79,7 @@ async def turned_back(app: Hello, engine: DockerEngine, order: Callable[[], Awai
     await app.settled(3)
     before = await app.ready()
     async with app.load(**LIGHT | {"post_share": 0.0}) as load:
-        with full(engine.data):
+        with full(engine.disk):
             answer = await order()
         report = await load.stop()
     nothing_lost(report)

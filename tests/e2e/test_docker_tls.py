@@ -7,21 +7,17 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from tests.e2e.scenario import HELLO, LIGHT, Hello, nothing_lost
+from tests.e2e.scenario import LIGHT, Hello, nothing_lost, own_engine
 from tests.e2e.site import Containers, ServerAt
 
-from rota.testing.docker import DockerEngine, docker_engine
+from rota.testing.docker import DockerEngine
 
 pytestmark = [pytest.mark.full, pytest.mark.load, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")
 def engine(component: Callable[[str], Path]) -> Iterator[DockerEngine]:
-    component("haproxy")
-    component("docker-engine")
-    component("docker")
-    with docker_engine(tls=True) as made:
-        made.import_hello(HELLO)
+    with own_engine(component, tls=True) as made:
         yield made
 
 

@@ -52,7 +52,7 @@ class DockerEngine:
         return self.directory / "client"
 
     @property
-    def data(self) -> Path:
+    def disk(self) -> Path:
         """Where it keeps images and containers."""
         return self.directory / "data"
 
@@ -173,7 +173,7 @@ class DockerEngine:
         place = self.directory
         options = {
             "--config-file": place / "daemon.json",
-            "--data-root": self.data,
+            "--data-root": self.disk,
             "--exec-root": place / "x",
             "--pidfile": place / "d.pid",
             "--host": self.host,
@@ -306,8 +306,8 @@ def docker_engine(*, live_restore: bool = False, disk: int = 0, tls: bool = Fals
             authority.engine(engine.directory / "tls")
             authority.client(engine.client)
         if disk:
-            engine.data.mkdir()
-            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={disk}m", "rota-test", engine.data], check=True)
+            engine.disk.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={disk}m", "rota-test", engine.disk], check=True)
         engine.start()
         engine.import_busybox()
         yield engine
