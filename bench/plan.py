@@ -3,7 +3,8 @@
 Each round plans and then carries out every change: of an app with nothing open at it, of one whose replicas are drained
 of slow requests, and of one that goes blue-green, for which HAProxy has to be reloaded. The first round has nothing but
 the first deploy, of all replicas at once, to reckon from, and is shown by itself. Limit: the prediction is within 20 %
-of what happens, median of the rounds after the first; exit code 1 where one change is over it."""
+of what happens, or within 0.1 s where that is more, median of the rounds after the first; exit code 1 where one change
+is over it."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ from rota.testing.load import LoadPlan, LoadProcess
 from rota.testing.server import RunningServer
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "hello"
-LIMIT = 0.2
+LIMIT, UNSEEN = 0.2, 0.1  # of what happens; seconds that nobody sees
 DEPLOY = "deploy"
 
 
@@ -143,11 +144,12 @@ def _results(found: Mapping[str, list[tuple[float, float]]]) -> dict[str, Any]:
     for name, rounds in found.items():
         ratios = [predicted / real for predicted, real in rounds]
         middle = statistics.median(ratios[1:] or ratios)
+        off = statistics.median(abs(predicted - real) for predicted, real in rounds[1:] or rounds)
         changes[name] = {
             "first_ratio": ratios[0],
             "ratios": ratios[1:],
             "median": middle,
-            "within_limit": abs(middle - 1) <= LIMIT,
+            "within_limit": abs(middle - 1) <= LIMIT or off <= UNSEEN,
             "predicted_s": [predicted for predicted, _ in rounds],
             "real_s": [real for _, real in rounds],
         }
