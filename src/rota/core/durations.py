@@ -82,7 +82,7 @@ class Durations(Model):
         return self.stop[_nearest(self.stop, together)]
 
 
-def shared(together: int, cores: float) -> float:
+def shared(together: float, cores: float) -> float:
     """How much longer each of so many computes for having the cores with the others."""
     return max(1.0, together / cores)
 

@@ -18,6 +18,7 @@ from rota.core.state import Release
 from rota.core.steps import BalancerStep
 
 NEWEST = 15  # of each duration, the newest ones: an app changes
+ONE_START = 2.0  # cores that an engine keeps busy with one start: itself, containerd, shim and runc beside each other
 _STARTS = frozenset({"StartReplica", "RestartReplica"})
 _GONE = frozenset({"RemoveServer", "RestartReplica", "RemoveReplica"})
 _TOLD = frozenset(step.__name__ for step in get_args(BalancerStep)) - {"PrepareBackend"}
@@ -161,7 +162,7 @@ def _boots(steps: Sequence[_Step], releases: Mapping[int, Release], cores: float
             settled = settling(spec) if spec else 0.0
             took = [length - settled for length in _lasted(wave)]
             plain.setdefault(together, []).append(took)
-        one = _alone(wave, took, shared(together, cores))
+        one = _alone(wave, took, shared(together * min(cores, ONE_START), cores))
         alone += [[one]] if one is not None else []
     return ({1: alone} if alone else {}) | beside_reload | plain
 
