@@ -12,6 +12,7 @@ from rota.adapters.runtime.docker.failures import ending, half_started
     [
         "failed to update store for object type *libnetwork.endpoint: open : no such file or directory",
         "transport is closing: unavailable",
+        "Stat /var/lib/docker/overlay2/de709a8b3ca6-init/merged/dev/pts: no such file or directory",
         'connection error: desc = "transport: error while dialing: dial unix …": unavailable',
     ],
 )

@@ -13,6 +13,7 @@ _ID = re.compile(r"[0-9a-f]{64}")
 _NO_SOURCE = re.compile(r"bind source path does not exist: (?P<path>.+)")
 _NO_USER = re.compile(r"unable to find (?P<what>user|group) (?P<user>[^:]+):")
 _HALF = re.compile(r"task \S+: already exists|endpoint with name \S+ already exists|failed to start shim: mkdir")
+_UNMOUNTED = re.compile(r"-init/merged/\S*: no such file or directory")  # from under what is being created
 _ENDING = (
     "transport is closing",
     "context canceled",
@@ -43,7 +44,7 @@ def disk_full(message: str) -> str:
 
 def ending(message: str) -> bool:
     """The engine was stopped in the middle of it, and is not out of reach yet."""
-    return any(sign in message for sign in _ENDING)
+    return any(sign in message for sign in _ENDING) or _UNMOUNTED.search(message) is not None
 
 
 def half_started(message: str) -> bool:
