@@ -21,8 +21,8 @@ from typing import Any, Self
 
 from rota.core.errors import Missing
 from rota.testing import images
-from rota.testing.authority import Authority
 from rota.testing.server import free_port
+from rota.testing.tls import Authority
 
 _PATIENCE = 30.0
 _BUSY = 2.0  # seconds that a mount may take to go by itself

@@ -13,10 +13,10 @@ import pytest_asyncio
 from rota.adapters.runtime.docker.client import Client
 from rota.core.errors import Missing
 from rota.core.observation import RunState
-from rota.testing.authority import Authority
 from rota.testing.dock import Dock, box_spec, dock
 from rota.testing.docker import DockerEngine, docker_engine
 from rota.testing.machine import until
+from rota.testing.tls import Authority
 
 
 @pytest.fixture(scope="module")
