@@ -57,13 +57,13 @@ class Answers:
 
 
 @asynccontextmanager
-async def deployed(site: Site, zone: ZoneServer, replicas: int) -> AsyncIterator[Hello]:
+async def deployed(site: Site, zone: ZoneServer, replicas: int, **keys: Any) -> AsyncIterator[Hello]:
     settings = {"zone": ZONE, "server": f"127.0.0.1:{zone.port}", "key": {"name": KEY, "secret": SECRET}, "ttl": "1s"}
     file = zone.directory / "zones.yaml"
     file.write_text(yaml.safe_dump({"zones": [settings]}))
     file.chmod(0o600)
     async with ServerAt(site, "--dns-zones", str(file)) as server:
-        app = Hello(server, replicas=replicas, domains=[{"domain": f"web.{ZONE}"}])
+        app = Hello(server, replicas=replicas, domains=[{"domain": f"web.{ZONE}"}], **keys)
         await app.deploy_ok()
         await until_named(app, Answers(zone))
         yield app
@@ -136,4 +136,22 @@ async def test_the_update_server_is_away_while_a_real_rollout_wants_it(component
         await zone.start()
         rollout = await app.rollout_ended()
         assert rollout["phase"] == "succeeded"
+        await until_named(app, Answers(zone))
+
+
+@pytest.mark.feature("V5", "R8")
+async def test_a_rollout_that_waits_in_vain_gives_up_at_its_progress_deadline(component: Callable[[str], Path]) -> None:
+    """Nothing else ends it: its new replica is ready, and the old one may not go before its records."""
+    component("haproxy")
+    quick = {"boot_timeout": "3s", "drain": {"timeout": "1s"}}
+    async with running_zone("bind", component("bind")) as zone, deployed(Processes(), zone, 2, **quick) as app:
+        await zone.stop()
+        await app.deploy_new("--remove-from-dns", "--progress-deadline", "1s", "--detach")
+        given_up = await app.rollout_ended(phase="rolling_back")
+        assert (given_up["kind"], given_up["reason"]) == ("deploy", "progress-deadline")
+        await zone.start()
+        watched = await app.server.cli("rollout", "watch", given_up["id"])
+        assert watched.code == 6, watched
+        assert "nothing has moved for 1 s" in watched.out
+        assert await app.ready() == ["hello-1", "hello-2"]
         await until_named(app, Answers(zone))
