@@ -23,6 +23,7 @@ def free(refused: Answer) -> int:
     return int(found[1].replace(",", ""))
 
 
+@same_on_both
 @pytest.mark.feature("H9")
 def test_what_does_not_fit_is_refused_with_the_numbers_and_nothing_is_changed(hello: Hello) -> None:
     hello.write(replicas=2, resources={"memory": "900TiB"})

@@ -290,6 +290,7 @@ def _seconds(moment: str) -> float:
     return datetime.fromisoformat(moment).timestamp()
 
 
+@same_on_both
 def test_rollback_goes_to_the_previous_and_to_a_named_release(app: Hello) -> None:
     first = deploy(app, env={"HELLO_VERSION": "a"})["to_release"]
     second = deploy(app, env={"HELLO_VERSION": "b"})["to_release"]

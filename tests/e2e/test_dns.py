@@ -21,7 +21,7 @@ from tests.e2e.site import ServerAt, Site
 
 from rota.testing.server import free_port
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = [same_on_both, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
 TTL = 1.0  # seconds, rota's own
 SERVICE = "_http._tcp.hello.rota.internal"
@@ -123,7 +123,6 @@ async def test_a_replica_is_gone_from_every_answer_its_ttl_before_it_is_stopped(
     assert stages[:4] == ["WithdrawRecords", "NoteWithdrawn", "DisableServer", "StopReplica"]
 
 
-@same_on_both
 @pytest.mark.feature("J3")
 async def test_without_the_flag_the_names_follow_at_once_and_nothing_waits(app: Hello, names: Names) -> None:
     rollout = await app.order("restart")
@@ -131,7 +130,6 @@ async def test_without_the_flag_the_names_follow_at_once_and_nothing_waits(app: 
     await app.server.until(lambda: all_named(app, names))
 
 
-@same_on_both
 @pytest.mark.feature("J3", "R4")
 async def test_names_are_resolved_while_there_is_no_daemon(app: Hello, names: Names) -> None:
     places = await places_of(app)
@@ -150,7 +148,6 @@ async def again(names: Names) -> frozenset[tuple[str, int]]:
                 return await asyncio.wait_for(names.places(), 0.5)
 
 
-@same_on_both
 async def test_the_state_of_dns_is_shown(app: Hello) -> None:
     shown = (await app.server.ok("dns", "ls", "--json")).json
     assert {record["state"] for record in shown["records"]} == {"published"}

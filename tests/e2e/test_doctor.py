@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from tests.e2e.conftest import new_hello
 from tests.e2e.running import Hello, Server
+from tests.e2e.scenario import same_on_both
 
 from rota.testing.server import free_port
 
@@ -48,6 +49,7 @@ def test_five_broken_apps_and_their_reasons(app: Hello, keys: dict[str, object],
     assert "deploy rolled back: " in text
 
 
+@same_on_both
 @pytest.mark.feature("H12")
 def test_without_an_app_the_host_and_all_apps_are_looked_over(app: Hello) -> None:
     answer = app.server.rota("doctor", "--json")

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import pytest
 import pytest_asyncio
-from tests.e2e.scenario import FULL, LIGHT, Hello, InvalidLoad, nothing_lost, same_count
+from tests.e2e.scenario import FULL, LIGHT, Hello, InvalidLoad, nothing_lost, same_count, same_on_both
 from tests.e2e.site import ServerAt, Site
 
 from rota.testing.server import keeper_pid
@@ -155,6 +155,7 @@ async def test_a_change_all_at_once_says_what_its_gap_cost(
     await app.deploy_ok()
 
 
+@same_on_both
 @pytest.mark.feature("R1")
 async def test_the_receipt_counts_what_the_users_side_counts(app: Hello) -> None:
     """All of the load falls into one rollout: its delay keeps it going until the load has ended."""
@@ -170,6 +171,7 @@ async def test_the_receipt_counts_what_the_users_side_counts(app: Hello) -> None
     assert sum(receipt["by_release"].values()) == pytest.approx(report.requests, rel=0.01)
 
 
+@same_on_both
 @pytest.mark.feature("V7", "R1")
 async def test_what_stays_open_beyond_the_deadline_is_cut_and_counted(app: Hello) -> None:
     await app.deploy_ok(drain={"timeout": 0.5})

@@ -22,6 +22,8 @@ from rota.testing.faults import VARIABLE
 from rota.testing.post import Hook, web_hook
 from rota.testing.server import free_port
 
+pytestmark = same_on_both
+
 SECRET = "hunter2-hunter2"
 
 
@@ -108,7 +110,6 @@ def test_a_deploy_that_went_back_is_told_by_mail_and_hook(app: Hello, hook: Hook
     assert SECRET not in f"{box.mails}{hook.taken}"
 
 
-@same_on_both
 @pytest.mark.feature("S5")
 def test_one_message_an_incident_over_three_crashes_of_the_daemon(
     app: Hello, own: Server, hook: Hook, mailbox: tuple[Mailbox, int]
@@ -135,7 +136,6 @@ def test_one_message_an_incident_over_three_crashes_of_the_daemon(
     assert [subject for subject, _ in box.mails[before:]] == subjects
 
 
-@same_on_both
 @pytest.mark.feature("S5")
 def test_a_letter_that_was_not_taken_when_the_daemon_died_is_sent_again_under_its_name(
     app: Hello, own: Server, hook: Hook, mailbox: tuple[Mailbox, int]
@@ -176,7 +176,6 @@ def marked(app: Hello, hook: Hook) -> Path:
     return marker
 
 
-@same_on_both
 @pytest.mark.feature("S5")
 def test_a_crash_loop_is_told_once(app: Hello, own: Server, hook: Hook) -> None:
     own.ok("restart", app.name)
@@ -193,7 +192,6 @@ def test_a_crash_loop_is_told_once(app: Hello, own: Server, hook: Hook) -> None:
     assert len(hook.taken) == before + 1
 
 
-@same_on_both
 @pytest.mark.feature("S5")
 def test_a_restart_that_never_comes_up_is_told_once_after_its_last_try(app: Hello, own: Server, hook: Hook) -> None:
     before, marker = len(hook.taken), marked(app, hook)
@@ -211,7 +209,6 @@ def test_a_restart_that_never_comes_up_is_told_once_after_its_last_try(app: Hell
     assert [replica["phase"] for replica in app.replicas if replica["phase"] != "failed"] == ["ready"]
 
 
-@same_on_both
 def test_an_address_that_is_none_is_refused_with_its_place(app: Hello, own: Server, hook: Hook) -> None:
     app.write(**{**keys(hook), "notify": ["nosuch://token@host"]})
     answer = app.deploy()

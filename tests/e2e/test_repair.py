@@ -13,6 +13,7 @@ from tests.conftest import FULL
 from tests.e2e import moods
 from tests.e2e.conftest import EXAMPLE, new_hello
 from tests.e2e.running import Hello, Server, until
+from tests.e2e.scenario import same_on_both
 from tests.e2e.site import Site
 
 from rota.testing.docker import DockerEngine
@@ -136,6 +137,7 @@ def test_with_all_unhealthy_none_is_replaced_and_it_is_said(app: Hello) -> None:
     ]
 
 
+@same_on_both
 @pytest.mark.feature("W1", "W2")
 def test_replicas_killed_one_after_the_other_are_back_at_once(app: Hello) -> None:
     """The short form of five minutes of it: no slot ends in a backoff."""

@@ -14,7 +14,7 @@ from tests.e2e.site import ServerAt, Site
 
 from rota.testing.web import Client
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = [same_on_both, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
 STICKY = {"sticky": {"cookie": "seat", "max_age": "1h"}, "drain": {"timeout": "60s", "session_timeout": "1s"}}
 
@@ -92,7 +92,6 @@ async def gone(app: Hello, replica: str) -> None:
     await app.server.until(holds, 60.0)
 
 
-@same_on_both
 @pytest.mark.feature("W4", "J2", "H3")
 async def test_nobody_is_moved_by_a_rolling_restart_while_still_coming(app: Hello) -> None:
     users = await users_of_each(app)
