@@ -97,13 +97,17 @@ async def test_an_unhealthy_replica_is_replaced_with_its_last_lines(world: World
     assert (failures[0].reason or "").endswith("; last: HTTP 503")
 
 
-async def test_a_store_that_cannot_write_stops_the_act_and_not_the_loop(world: World) -> None:
+async def test_a_store_that_cannot_write_stops_the_act_and_not_the_loop_and_is_told_once(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     world.store.fail_next(2)
     calls = len(world.runtime.calls)
     world.runtime.crash(ReplicaId("web-1"))
     await world.until(lambda: not world.store._faults)
     assert len(world.runtime.calls) == calls
     await world.until_over()
+    said = [message for message in caplog.messages if "trying again" in message or "goes on" in message]
+    assert said == ["web: cannot write: disk full; trying again", "web: goes on"]
 
 
 async def test_a_runtime_that_cannot_be_asked_is_asked_again(world: World) -> None:

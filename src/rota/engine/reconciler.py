@@ -96,6 +96,7 @@ class Reconciler:
         self._refusals: dict[ReplicaId, Refusal] = {}
         self._told: dict[int, str] = {}
         self._blind = False
+        self._trouble = ""
         self._roster = NOBODY
         self._emptied = asyncio.Condition()
 
@@ -141,8 +142,13 @@ class Reconciler:
         except RuntimeLost:
             return self._clock.now() + RETRY
         except StepFailed as error:
-            log.warning("%s: %s; trying again", self.state.name, error)
+            if str(error) != self._trouble:  # a disk stays full for hours, with several turns a second
+                log.warning("%s: %s; trying again", self.state.name, error)
+            self._trouble = str(error)
             return self._clock.now() + RETRY
+        if self._trouble:
+            log.warning("%s: goes on", self.state.name)
+        self._trouble = ""
         if self._is_empty():
             async with self._emptied:
                 self._emptied.notify_all()
