@@ -100,6 +100,20 @@ def test_with_every_slot_skipped_nothing_was_changed() -> None:
     assert releases(app) == [1, 1, 1]
 
 
+@pytest.mark.parametrize("seconds", [0.0, 60.0])
+def test_the_last_slot_that_is_left_is_skipped_while_none_is_in_hand(seconds: float) -> None:
+    """Before any was taken up, and while the delay passes."""
+    app = deployed(2)
+    app.order(o.Deploy(spec=spec_of(replicas=2, min_ready_seconds=1), policy=options(delay=300)))
+    app.run(seconds)
+    for slot in (1, 2) if not seconds else (2,):
+        skip(app, slot=slot)
+    app.run(60.0)
+    end = (Phase.SUCCEEDED, [2, 1]) if seconds else (Phase.FAILED, [1, 1])
+    assert (app.rollout.phase, releases(app)) == end
+    settled(app)
+
+
 def test_an_abort_after_a_skip_goes_back_with_the_others() -> None:
     app = rolling()
     skip(app, slot=2)

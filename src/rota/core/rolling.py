@@ -197,7 +197,7 @@ def _take_up(here: Situation, rollout: Rollout, routed: bool) -> None:
             why = rollout.detail or "paused by request"
             here.draft.add(PauseRollout(why, None, why))
     elif not untaken and not rollout.in_hand:
-        if _cleared(here):
+        if _cleared(here) and all(slot in rollout.taken for slot in here.slots):  # one may be given up just now
             _succeed(here, rollout)
     elif untaken and arrival.prepared(here, rollout.target.release) and routed:
         _take_next(here, rollout, rollout.target, untaken)
