@@ -42,6 +42,7 @@ def advance(here: Situation, *, routed: bool) -> None:
         return
     if rollout.phase is Phase.PAUSED:
         _finish_slots(here, rollout)
+        _stand_in(here, rollout)
         return
     failing = _failing(here, rollout)
     if failing is not None and not _leaves_behind(here, rollout, failing[0]):
@@ -271,6 +272,17 @@ def _give_up(here: Situation, rollout: Rollout, slot: int) -> None:
     former = rollout.returns_to(slot)
     assert former is not None  # a first deploy turns back instead
     here.draft.add(TakeSlot(f"slot {slot} keeps what it had", slot, former, back=True))
+
+
+def _stand_in(here: Situation, rollout: Rollout) -> None:
+    """A person may be long in coming (W1): the slot that failed, and whose old replica has died since, has what it had.
+    What stops first has none in any case, and a switch is all or nothing."""
+    if rollout.back or rollout.fresh or rollout.policy.stops_first or rollout.policy.whole:
+        return
+    for slot in rollout.in_hand:
+        failed = rollout.taken[slot].failures >= rollout.policy.attempts
+        if failed and slot in here.slots and not any(member.running or member.busy for member in here.of_slot(slot)):
+            _give_up(here, rollout, slot)
 
 
 def _succeed(here: Situation, rollout: Rollout) -> None:

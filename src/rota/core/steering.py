@@ -67,6 +67,8 @@ def resume(rollout: Rollout, now: float) -> Rollout:
     if phase is Phase.PAUSED:
         phase = check_move(phase, Phase.ROLLING_BACK if rollout.back else Phase.PROGRESSING)
     taken = {slot: Taken(entry.at, entry.finished_at, entry.back) for slot, entry in rollout.taken.items()}
+    if not rollout.back:  # those that were left as they were may be taken up once more
+        taken = {slot: entry for slot, entry in taken.items() if not entry.back or slot in rollout.skipped}
     return replace(rollout, phase=phase, pause_asked=False, taken=taken, cause=None, detail="", progress_at=now)
 
 
