@@ -247,8 +247,8 @@ async def test_a_rollback_that_fails_pauses_and_is_tried_no_further(app: Hello) 
     async with lossless(app):
         failed = await app.server.cli("rollback", app.name, str(there["to_release"]), "--json")
     assert (failed.code, failed.json["phase"], failed.json["reason"]) == (8, "paused", "crashed")
-    for _ in range(2):  # in the slot that the rollback has not come to
-        killed = (await serving_of(app, current))[-1]
+    for place in (1, 0):  # in the slot that the rollback has not come to, and in the one where it failed
+        killed = (await serving_of(app, current))[place]
         await app.server.kill_replica(killed)
         await app.server.until(partial(replaced, app, current, killed))
     newest = (await app.server.get(f"/api/v1/rollouts?app={app.name}&limit=1"))["rollouts"][0]
