@@ -210,6 +210,16 @@ def test_calls_on_haproxy_at_one_moment_share_what_they_take() -> None:
     assert known.drain.seconds == pytest.approx(1.0)
 
 
+def test_a_removal_counts_where_the_end_of_its_rollout_waited_for_it() -> None:
+    beside_a_start = events(
+        (10.0, "RemoveReplica", "web-1"), (10.4, "EnableServer", "web-4"), (11.0, "FinishRollout", None)
+    )
+    last = events((20.0, "RemoveReplica", "web-2"), (20.1, "RemoveReplica", "web-3"), (20.12, "FinishRollout", None))
+    assert known_of(beside_a_start, releases()).remove == Durations().remove
+    known = known_of([*beside_a_start, *last], releases()).remove
+    assert (known.seconds, known.of) == (pytest.approx(0.02), 1)
+
+
 def test_before_any_drain_was_seen_what_is_open_goes_on_for_as_long_as_answers_take() -> None:
     def server(name: str, **seen: Any) -> ObservedServer:
         return ObservedServer(ReplicaId(name), "web.1", ServerState.READY, up=True, **seen)

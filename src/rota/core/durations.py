@@ -47,10 +47,10 @@ class Durations(Model):
     ``drain``: from the moment at which nobody is sent to a replica any more until nothing is open. ``stop``: from the
     stop signal to its end, by how many were stopping. ``prepare``: a release unpacked and built. ``reload``: a new
     backend in HAProxy, once a reload may begin (core.observation.Reloads). ``enable``: a server into HAProxy's file and
-    rotation, or out of it, or whatever else changes what HAProxy does. ``call``: a server or a replica removed, for
-    which one looks at the runtime too, and every other call on that. HAProxy is told one thing after the other: of
-    several at once each takes its share. The guesses for the last two are what the steps of an idle machine are apart
-    (bench/rollout_overhead.py)."""
+    rotation, or out of it, or whatever else changes what HAProxy does. ``call``: a server removed, for which one looks
+    at the runtime too. HAProxy is told one thing after the other: of several at once each takes its share.
+    ``remove``: a replica removed with nothing beside it, and every other call on the runtime. The guesses for the last
+    three are what the steps of an idle machine are apart (bench/rollout_overhead.py)."""
 
     boot: ByNumber = Field(default={1: Length(seconds=1.0)}, min_length=1)
     drain: Length = Length(seconds=0.0)
@@ -59,6 +59,7 @@ class Durations(Model):
     reload: Length = Length(seconds=0.3)
     enable: Length = Length(seconds=0.006)
     call: Length = Length(seconds=0.005)
+    remove: Length = Length(seconds=0.005)
     boot_cpu: float = Field(default=0.0, ge=0)
     cores: float = Field(default=1.0, gt=0)
 

@@ -99,6 +99,7 @@ def measured(events: Iterable[Event], releases: Mapping[int, Release], cores: fl
         "prepare": _prepared(steps),
         "enable": enabled,
         "call": _shares(_of_replicas(steps, {"RemoveServer"}, {"RemoveReplica"}), told),
+        "remove": _removed(steps),
     }
     return Measured(_boots(steps, releases, cores), _stops(steps), others)
 
@@ -129,6 +130,12 @@ def _enabled(steps: Sequence[_Step]) -> list[_Pair]:
     """Each with what its rollout then does at once: a repair does nothing, and a slow start waits."""
     slow = {step.rollout for step in steps if step.name == "SetWeight"} | {None}
     return _of_rollouts([step for step in steps if step.rollout not in slow], "EnableServer", _AFTER_ENABLE)
+
+
+def _removed(steps: Sequence[_Step]) -> list[float]:
+    """Those that a rollout's end waited for: on Docker others have the next replica's start beside them."""
+    after = _of_rollouts(steps, "RemoveReplica", {step.name for step in steps})
+    return [last.at - first.at for first, last in after if last.name == "FinishRollout"]
 
 
 def _joined(

@@ -126,7 +126,7 @@ class World:
             case _ if isinstance(step, s.BalancerStep):
                 self._call(step, told_at)
             case _ if not isinstance(step, s.StoreStep):
-                self._call(step, now + self._durations.call.seconds)
+                self._call(step, now + self._durations.remove.seconds)
 
     # The runtime
 
