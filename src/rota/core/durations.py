@@ -48,9 +48,9 @@ class Durations(Model):
     stop signal to its end, by how many were stopping. ``prepare``: a release unpacked and built. ``reload``: a new
     backend in HAProxy, once a reload may begin (core.observation.Reloads). ``enable``: a server into HAProxy's file and
     rotation, or out of it, or whatever else changes what HAProxy does. ``call``: a server removed, for which one looks
-    at the runtime too. HAProxy is told one thing after the other: of several at once each takes its share.
-    ``remove``: a replica removed with nothing beside it, and every other call on the runtime. The guesses for the last
-    three are what the steps of an idle machine are apart (bench/rollout_overhead.py)."""
+    at the runtime too, once for all of one moment. HAProxy is told one thing after the other: of several at once each
+    takes its share. ``remove``: a replica removed with nothing beside it, and every other call on the runtime. The
+    guesses for the last three are what the steps of an idle machine are apart (bench/rollout_overhead.py)."""
 
     boot: ByNumber = Field(default={1: Length(seconds=1.0)}, min_length=1)
     drain: Length = Length(seconds=0.0)

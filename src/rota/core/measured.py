@@ -94,11 +94,12 @@ def measured(events: Iterable[Event], releases: Mapping[int, Release], cores: fl
     enabled = _shares(_enabled(steps), told)
     disable = median(enabled[-NEWEST:]) if enabled else Durations().enable.seconds
     drains = _of_replicas(steps, {"DisableServer"}, {"StopReplica"})
+    gone = _of_replicas(steps, {"RemoveServer"}, {"RemoveReplica"})
     others = {
         "drain": [last.at - first.at - disable * told[first.at] for first, last in drains],
         "prepare": _prepared(steps),
         "enable": enabled,
-        "call": _shares(_of_replicas(steps, {"RemoveServer"}, {"RemoveReplica"}), told),
+        "call": [last.at - first.at - disable * (told[first.at] - 1) for first, last in gone],
         "remove": _removed(steps),
     }
     return Measured(_boots(steps, releases, cores), _stops(steps), others)

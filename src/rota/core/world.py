@@ -123,6 +123,9 @@ class World:
                 self._prepare(step.release, now)
             case s.PrepareBackend():
                 self._call(step, self._reloaded(step, now))
+            case s.RemoveServer():
+                look = max(0.0, self._durations.call.seconds - self._durations.enable.seconds)
+                self._call(step, told_at + look)
             case _ if isinstance(step, s.BalancerStep):
                 self._call(step, told_at)
             case _ if not isinstance(step, s.StoreStep):
@@ -185,8 +188,7 @@ class World:
         """When HAProxy has been told all of these: one thing after the other, and who looks at it waits for them."""
         known = self._durations
         told = [step for step in steps if isinstance(step, s.BalancerStep) and not isinstance(step, s.PrepareBackend)]
-        lengths = [known.call if isinstance(step, s.RemoveServer) else known.enable for step in told]
-        self._haproxy_free_at = max(now, self._haproxy_free_at) + sum(length.seconds for length in lengths)
+        self._haproxy_free_at = max(now, self._haproxy_free_at) + len(told) * known.enable.seconds
         return self._haproxy_free_at
 
     def _reloaded(self, step: s.PrepareBackend, now: float) -> float:
