@@ -42,12 +42,13 @@ def ready(app: Hello) -> int:
 
 
 def out_of_rotation(app: Hello) -> dict[str, Any]:
-    """The first replica once it gets no requests, all of one reading: a verdict is there before its step is done."""
+    """The first replica once it gets no requests and why is known, all of one reading: a verdict is there before its
+    step is done, and HAProxy's own checks may be the first to see it."""
     read: list[dict[str, Any]] = []
 
     def is_out() -> bool:
         read[:] = app.replicas[:1]
-        return bool(read[0]["phase"] == "warming")
+        return bool(read[0]["phase"] == "warming" and read[0]["reason"])
 
     until(is_out)
     return read[0]
